@@ -1,0 +1,76 @@
+"""hant: a compiler for trained vision networks.
+
+The facade is lazy: importing ``hant`` imports nothing heavy, so ``hant-opt --help`` starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it
+_PUBLIC = {
+    "Block": ".transformer.ir.block",
+    "Budget": ".transformer.contracts.budget",
+    "Context": ".transformer.contracts.context",
+    "Data": ".transformer.contracts.data",
+    "Graph": ".transformer.ir.graph",
+    "HantError": ".transformer.errors",
+    "OpSpec": ".op_library.op_spec",
+    "Pipeline": ".transformer.pipeline.pipeline",
+    "Result": ".transformer.pipeline.optimize",
+    "RunStore": ".transformer.contracts.store",
+    "Selection": ".passes.solver.problem",
+    "SelectionProblem": ".passes.solver.problem",
+    "Target": ".transformer.contracts.target",
+    "TensorSpec": ".op_library.tensor_spec",
+    "Timing": ".transformer.contracts.timing",
+    "load": ".transformer.capture.load",
+    "measure": ".transformer.pipeline.measure",
+    "optimize": ".transformer.pipeline.optimize",
+    "pool": ".op_library.pools",
+    "save": ".transformer.capture.save",
+    "solve": ".passes.solver.solve",
+    "trace": ".transformer.capture.trace",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+if TYPE_CHECKING:
+    from .op_library.op_spec import OpSpec as OpSpec
+    from .op_library.pools import pool as pool
+    from .op_library.tensor_spec import TensorSpec as TensorSpec
+    from .passes.solver.problem import Selection as Selection
+    from .passes.solver.problem import SelectionProblem as SelectionProblem
+    from .passes.solver.solve import solve as solve
+    from .transformer.capture.load import load as load
+    from .transformer.capture.save import save as save
+    from .transformer.capture.trace import trace as trace
+    from .transformer.contracts.budget import Budget as Budget
+    from .transformer.contracts.context import Context as Context
+    from .transformer.contracts.data import Data as Data
+    from .transformer.contracts.store import RunStore as RunStore
+    from .transformer.contracts.target import Target as Target
+    from .transformer.contracts.timing import Timing as Timing
+    from .transformer.errors import HantError as HantError
+    from .transformer.ir.block import Block as Block
+    from .transformer.ir.graph import Graph as Graph
+    from .transformer.pipeline.measure import measure as measure
+    from .transformer.pipeline.optimize import Result as Result
+    from .transformer.pipeline.optimize import optimize as optimize
+    from .transformer.pipeline.pipeline import Pipeline as Pipeline
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'hant' has no attribute {name!r}")
+    value = getattr(import_module(_PUBLIC[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

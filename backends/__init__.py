@@ -1,0 +1,1 @@
+"""Runtimes: can it, lower, run."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: lower to ONNX, run, time."""

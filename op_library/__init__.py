@@ -1,0 +1,1 @@
+"""Replacement operations and the pools."""

@@ -1,0 +1,1 @@
+"""Operation families, one a file."""

@@ -1,0 +1,1 @@
+"""One pass a file; the algorithm in free functions beside it."""

@@ -1,0 +1,1 @@
+"""Selection as a multiple-choice knapsack: problem, engines, checker."""

@@ -1,0 +1,1 @@
+"""The compiler: graph, capture, rewriting, contracts, pipeline and command."""

@@ -1,0 +1,1 @@
+"""Reading a model file and capturing its graph."""

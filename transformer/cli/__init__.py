@@ -1,0 +1,1 @@
+"""The command ``hant-opt``."""

@@ -1,0 +1,1 @@
+"""What passes, backends, targets, data and runs agree on."""

@@ -1,0 +1,53 @@
+"""What a pass is given to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ...op_library.op_spec import OpSpec
+from ..errors import UsageError
+from ..ir.graph import Graph
+from .backend import Backend
+from .data import Data
+from .progress import Progress
+from .store import RunStore
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything around a pass. The runner replaces ``graph`` when a pass returns a new one."""
+
+    model: nn.Module
+    """The teacher as loaded."""
+    example_inputs: tuple[Tensor, ...]
+    """Inputs of batch 1 or more, to trace and export with."""
+    store: RunStore
+    target: Target
+    backend: Backend
+    pool: tuple[OpSpec, ...]
+    data: Data | None = None
+    graph: Graph | None = None
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where training and evaluation run; latency is measured on the target."""
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def teacher(self) -> Graph:
+        """The captured teacher."""
+        if self.graph is None:
+            raise UsageError("no graph in the context; run CapturePass first")
+        return self.graph
+
+    @property
+    def dataset(self) -> Data:
+        """The user's data."""
+        if self.data is None:
+            raise UsageError(
+                "this stage needs data; give --data: digits, cifar10:DIR, imagefolder:DIR or module:function"
+            )
+        return self.data

@@ -1,0 +1,49 @@
+"""The user's data: two data sets of (float tensor (C, H, W), int label)."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch.utils.data import Dataset, Subset
+
+Sample = tuple[torch.Tensor, int]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and test data.
+
+    ``test`` is never used before the report. The part used for scoring and ranking is cut from ``train``.
+    """
+
+    train: Dataset[Sample]
+    test: Dataset[Sample]
+    name: str = "data"
+    augment: Any = None
+    """Optional function on a batch (N, C, H, W) and a ``torch.Generator``, for fine-tuning only."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint parts of the data; which images go where is decided by the seed alone."""
+
+    fit: Dataset[Sample]
+    """For pretraining and fine-tuning."""
+    held_out: Dataset[Sample]
+    """For scoring and ranking."""
+    test: Dataset[Sample]
+
+
+def split(data: Data, seed: int, share: float = 0.15, most: int = 6000) -> Split:
+    """Cut ``share`` of the training data, at most ``most`` images (6k: HANT section 2.2), for scoring and ranking."""
+    total = len(cast(Sized, data.train))
+    count = min(most, max(1, round(total * share)))
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
+    return Split(
+        fit=Subset(data.train, sorted(order[count:])),
+        held_out=Subset(data.train, sorted(order[:count])),
+        test=data.test,
+    )

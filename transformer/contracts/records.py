@@ -1,0 +1,212 @@
+"""Records of a run: plain data, one kind a stage. The kind's name is the artifact that passes require and ensure."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from .timing import Timing
+
+
+class Record(BaseModel):
+    """Base: frozen, unknown fields refused. ``kind`` is the artifact's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str]
+
+
+class PassRecord(Record):
+    """A finished pass."""
+
+    kind: ClassVar[str] = "pass"
+    fingerprint: str
+    """Of its options and of the passes it builds on."""
+    options: dict[str, Any]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class OperationRecord(Record):
+    """Whether an operation can stand for a block. Key: ``block/operation``."""
+
+    kind: ClassVar[str] = "operation"
+    block: str
+    operation: str
+    fits: bool
+    reason: str = ""
+    """Why it does not fit."""
+    parameters: int = 0
+    macs: int = 0
+    latency_key: str = ""
+    """Key of the latency record that holds its time; shared by equal blocks."""
+
+
+class LatencyRecord(Record):
+    """Time of one operation at given shapes on a target: a row of the lookup table.
+
+    Key: ``target fingerprint/operation/input->output``.
+    """
+
+    kind: ClassVar[str] = "latency"
+    operation: str
+    input: str
+    output: str
+    target: str
+    timing: Timing
+    provenance: dict[str, str]
+
+
+class NetworkLatencyRecord(Record):
+    """Time of a whole network. Key: hash of its selection, ``teacher`` for the teacher itself."""
+
+    kind: ClassVar[str] = "network_latency"
+    selection: dict[str, str]
+    timing: Timing
+    teacher: Timing
+    """The teacher, timed interleaved with it."""
+    predicted_ms: float | None = None
+    provenance: dict[str, str]
+
+
+class LatencyModelRecord(Record):
+    """How the sum of the table predicts the whole network: ``fixed_ms + slope * sum``. Key: ``model``."""
+
+    kind: ClassVar[str] = "latency_model"
+    fixed_ms: float
+    slope: float
+    teacher_ms: float
+    networks: int
+    """How many measured whole networks it was fitted on."""
+
+
+class CandidateRecord(Record):
+    """An operation trained for a block. Key: ``block/operation``."""
+
+    kind: ClassVar[str] = "candidate"
+    block: str
+    operation: str
+    state: Literal["ready", "failed", "dropped"]
+    reason: str = ""
+    """Why it failed or was dropped."""
+    nmse: float | None = None
+    """Mean squared error on held-out images over the variance of the teacher's output."""
+    steps: int = 0
+    seconds: float = 0.0
+    file: str = ""
+    """safetensors file, relative to the run; empty where there are no weights to keep."""
+    recipe: str = ""
+    """Fingerprint of how it was trained."""
+
+
+class ScoreRecord(Record):
+    """Change of loss when one candidate alone replaces its block. Key: ``block/operation``."""
+
+    kind: ClassVar[str] = "score"
+    block: str
+    operation: str
+    delta: float
+    """Cross-entropy with the candidate minus the teacher's, on held-out training images."""
+    accuracy: float
+    """Top-1 with the candidate, in percent."""
+    samples: int
+    recipe: str = ""
+
+
+class SelectionRecord(Record):
+    """One operation per block. Key: its index, ``000`` first."""
+
+    kind: ClassVar[str] = "selection"
+    index: int
+    choice: dict[str, str]
+    objective: float
+    bound: float
+    """Proven lower bound of the objective under the same constraints."""
+    cost: dict[str, float]
+    """Of every limited quantity, in its unit."""
+    predicted_ms: float
+
+
+class RankRecord(Record):
+    """A selection evaluated as a whole before fine-tuning. Key: index of the selection."""
+
+    kind: ClassVar[str] = "rank"
+    index: int
+    loss: float
+    accuracy: float
+    """Top-1 on held-out training images, percent."""
+    samples: int
+
+
+class WinnerRecord(Record):
+    """The selection that is fine-tuned. Key: ``winner``."""
+
+    kind: ClassVar[str] = "winner"
+    index: int
+    choice: dict[str, str]
+    objective: float
+    bound: float
+    predicted_ms: float
+    measured_ms: float
+    teacher_ms: float
+
+
+class EpochRecord(Record):
+    """One epoch of fine-tuning. Key: ``epoch number``."""
+
+    kind: ClassVar[str] = "epoch"
+    epoch: int
+    train_loss: float
+    held_out_accuracy: float
+    learning_rate: float
+    seconds: float
+    recipe: str
+
+
+class StudentRecord(Record):
+    """The fine-tuned student. Key: ``student``."""
+
+    kind: ClassVar[str] = "student"
+    file: str
+    """safetensors file of the whole network's weights, relative to the run."""
+    choice: dict[str, str]
+    epochs: int
+    held_out_accuracy: float
+
+
+class ExportRecord(Record):
+    """The files that were written. Key: ``export``."""
+
+    kind: ClassVar[str] = "export"
+    files: dict[str, str]
+    """What -> path relative to the run."""
+    sha256: dict[str, str]
+
+
+class VerificationRecord(Record):
+    """Teacher and student on the target. Key: ``verification``."""
+
+    kind: ClassVar[str] = "verification"
+    teacher: Timing
+    student: Timing
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    """Bootstrap interval of the ratio of the interleaved samples."""
+    predicted_ratio: float
+    within_budget: bool
+    max_abs_difference: float
+    """Largest difference between the runtime's and PyTorch's outputs of the student."""
+    parity_samples: int
+    teacher_accuracy: float
+    """Top-1 on the test data, percent, through the runtime."""
+    student_accuracy: float
+    test_samples: int
+    provenance: dict[str, str]
+
+
+class ReportRecord(Record):
+    """The written report. Key: ``report``."""
+
+    kind: ClassVar[str] = "report"
+    file: str

@@ -1,0 +1,215 @@
+"""The run directory: everything one optimisation made; every stage restarts from it.
+
+Layout: ``run.sqlite`` (records, events), ``config.toml``, ``candidates/*.safetensors``, ``checkpoints/``, outputs.
+A record is durable when ``put`` returns (SQLite in WAL mode, full sync); a file when ``write`` returns (temporary
+file, fsync, rename). One writer at a time: a second process on the same run is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import LoadError, StorageError
+from .records import Record
+
+R = TypeVar("R", bound=Record)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS record (
+  kind TEXT NOT NULL, key TEXT NOT NULL, payload TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, created REAL NOT NULL, what TEXT NOT NULL, payload TEXT NOT NULL);
+"""
+
+
+class RunStore:
+    """Records and files of one run. Use as a context manager, or ``close`` it."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Open or create the run at ``root``.
+
+        Raises:
+            StorageError: not writable, not a run, or open in another process.
+        """
+        self.root = Path(root)
+        with _storage(f"open run {self.root}"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.root)
+            self._db = sqlite3.connect(self.root / "run.sqlite", isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the database and let another process open the run."""
+        self._db.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # records
+
+    def put(self, key: str, record: Record) -> None:
+        """Store a record under ``key``, replacing one of its kind; durable on return."""
+        with _storage(f"record {record.kind} {key}"):
+            self._db.execute(
+                "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
+                (record.kind, key, record.model_dump_json(), time.time()),
+            )
+
+    def get(self, kind: type[R], key: str) -> R | None:
+        """Return the record of ``kind`` under ``key``; None if there is none."""
+        with _storage(f"read {kind.kind} {key}"):
+            row = self._db.execute("SELECT payload FROM record WHERE kind=? AND key=?", (kind.kind, key)).fetchone()
+        return None if row is None else _read(kind, key, row[0])
+
+    def all(self, kind: type[R]) -> dict[str, R]:
+        """Return every record of ``kind`` by key, sorted by key."""
+        with _storage(f"read {kind.kind}"):
+            rows = self._db.execute(
+                "SELECT key, payload FROM record WHERE kind=? ORDER BY key", (kind.kind,)
+            ).fetchall()
+        return {key: _read(kind, key, payload) for key, payload in rows}
+
+    def count(self, kind: str) -> int:
+        """Return how many records of the named kind there are."""
+        with _storage(f"count {kind}"):
+            return int(self._db.execute("SELECT count(*) FROM record WHERE kind=?", (kind,)).fetchone()[0])
+
+    def delete(self, kind: type[Record], key: str | None = None) -> None:
+        """Delete one record of a kind, or all of them."""
+        with _storage(f"delete {kind.kind}"):
+            if key is None:
+                self._db.execute("DELETE FROM record WHERE kind=?", (kind.kind,))
+            else:
+                self._db.execute("DELETE FROM record WHERE kind=? AND key=?", (kind.kind, key))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all puts and deletes inside durable together, or none of them."""
+        with _storage("write records"):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def event(self, what: str, **payload: Any) -> None:
+        """Append to the run's history."""
+        with _storage(f"record event {what}"):
+            self._db.execute(
+                "INSERT INTO event (created, what, payload) VALUES (?, ?, ?)", (time.time(), what, json.dumps(payload))
+            )
+
+    def events(self, what: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+        """Return (what, payload) of the history in order, of one sort if ``what`` is given."""
+        with _storage("read events"):
+            rows = self._db.execute("SELECT what, payload FROM event ORDER BY id").fetchall()
+        return [(name, json.loads(payload)) for name, payload in rows if what in (None, name)]
+
+    # files
+
+    def path(self, relative: str) -> Path:
+        """Return the absolute path of a file of the run."""
+        return self.root / relative
+
+    def write(self, relative: str, content: bytes | str | Callable[[Path], None]) -> Path:
+        """Write a file atomically: from bytes, text, or a function that fills the path it is given."""
+        path = self.path(relative)
+        with _storage(f"write {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        return path
+
+    def save_tensors(self, relative: str, tensors: Mapping[str, Tensor]) -> Path:
+        """Write tensors as safetensors, atomically."""
+        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        return self.write(relative, lambda path: save_file(plain, path))
+
+    def load_tensors(self, relative: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Read a safetensors file of the run."""
+        path = self.path(relative)
+        try:
+            return dict(load_file(path, device=str(device)))
+        except (OSError, SafetensorError) as error:
+            raise LoadError(f"cannot read {path}: {error}; delete it and give the same command again") from error
+
+
+def slug(text: str) -> str:
+    """Return ``text`` as a file name: anything but letters, digits, ``.``, ``_`` and ``-`` becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
+
+
+def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
+    """Write ``path`` through a temporary file beside it, fsync and rename; on failure nothing is left."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(kind: type[R], key: str, payload: str) -> R:
+    try:
+        return kind.model_validate_json(payload)
+    except ValidationError as error:
+        raise StorageError(
+            f"record {kind.kind} {key} of the run is not readable by this version of hant "
+            f"({error.error_count()} fields differ); use a new --output directory"
+        ) from error
+
+
+def _lock(root: Path) -> IO[str]:
+    handle = (root / ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise StorageError(f"run {root} is in use by another process; wait for it or give another --output") from None
+    return handle
+
+
+@contextmanager
+def _storage(action: str) -> Iterator[None]:
+    """Turn errors of disk and database into one clear line."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StorageError(
+            f"cannot {action}: {reason}; free the disk or fix the permissions, then give the same command again"
+        ) from error

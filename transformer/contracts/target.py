@@ -1,0 +1,48 @@
+"""A target: device + runtime + precision + batch size + measuring protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .timing import Protocol
+
+
+class Tolerances(BaseModel):
+    """What still counts as the same output as PyTorch FP32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_abs: float = 1e-4
+    """Largest absolute difference of an output value."""
+    top1_agreement: float = 0.99
+    """Least share of samples with the same top-1 class."""
+
+
+class Target(BaseModel):
+    """Where the student will run. Read from a TOML file; users can add theirs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    backend: str
+    """Name of the backend plugin that lowers and times."""
+    device: str = "cpu"
+    """``cpu`` or ``cuda``; the device facts are in ``facts``."""
+    precision: str = "fp32"
+    batch_size: int = Field(default=1, ge=1)
+    description: str = ""
+    options: dict[str, Any] = {}
+    """Of the backend, e.g. threads or graph optimisation level."""
+    facts: dict[str, Any] = {}
+    """Of the device, for estimates: peak rates and bandwidth."""
+    protocol: Protocol = Protocol()
+    tolerances: Tolerances = Tolerances()
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of everything that changes a latency; the stopwatch's protocol does not."""
+        data = self.model_dump_json(include={"backend", "device", "precision", "batch_size", "options"})
+        return hashlib.sha256(data.encode()).hexdigest()[:12]

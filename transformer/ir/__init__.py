@@ -1,0 +1,1 @@
+"""The graph of the teacher and its blocks."""

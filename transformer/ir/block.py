@@ -1,0 +1,65 @@
+"""A replaceable region of the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import nn
+
+from ...op_library.tensor_spec import TensorSpec
+
+
+class BlockKind(StrEnum):
+    """What a block is to its network."""
+
+    RESIDUAL = "residual"
+    DOWNSAMPLE = "downsample"
+    PLAIN = "plain"
+    TRANSFORMER = "transformer"
+    STEM = "stem"
+    HEAD = "head"
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A single-entry single-exit region of the graph that one operation may replace."""
+
+    name: str
+    """Path that the network's designer would use, e.g. ``layer1.0``."""
+    kind: BlockKind
+    class_name: str
+    """Class of the module the region comes from, e.g. ``BasicBlock``."""
+    input: TensorSpec
+    output: TensorSpec
+    macs: int
+    """Multiply-accumulates for one sample of the network's input."""
+    parameters: int
+    """Number of trainable values inside."""
+    identity_allowed: bool
+    """Whether input and output contract agree in full."""
+    module: nn.Module
+    """The region as a callable module; shares its parameters with the teacher."""
+    target: str
+    """Path of ``module`` inside ``Graph.module``."""
+    signature: str
+    """Hash of structure and shapes, weights left out: equal for blocks that cost the same."""
+    replaceable: bool = True
+    """False for stems and heads, which are timed but not replaced by default."""
+    calls: int = 1
+    """How often the network runs it (more than once for a tied block)."""
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Why a part of the network is in no block, or what capture could not keep."""
+
+    where: str
+    """Node or module path."""
+    reason: str
+    source: str = ""
+    """``file:line`` of the user's code, if known."""
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.where}: {self.reason}" + (f" ({self.source})" if self.source else "")

@@ -1,0 +1,1 @@
+"""The one place where a graph is changed."""
