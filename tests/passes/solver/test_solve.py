@@ -1,0 +1,168 @@
+"""Engines against brute force, and the promises of ``solve``."""
+
+import importlib.util
+from pathlib import Path
+
+import hant
+import numpy as np
+import pytest
+from hant import SelectionProblem
+from hant.passes.solver.check import violations
+from hant.transformer.errors import InfeasibleError, UsageError
+
+_spec = importlib.util.spec_from_file_location("selection_instances", Path(__file__).with_name("instances.py"))
+small = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(small)
+
+
+def agrees_with_brute_force(problem, engine, exact_pool):
+    feasible = small.feasible_choices(problem)
+    if not feasible:
+        with pytest.raises(InfeasibleError):
+            hant.solve(problem, engine=engine)
+        return
+    selections = hant.solve(problem, engine=engine)
+    assert violations(problem, selections) == []
+    earlier = []
+    for index, selection in enumerate(selections):
+        best = small.best_given(problem, feasible, earlier)
+        assert selection.bound <= best + 1e-9 <= selection.objective + 2e-9
+        if index == 0 or exact_pool:
+            assert selection.objective == pytest.approx(best, abs=1e-9)
+            assert selection.gap == pytest.approx(0, abs=1e-9)
+        earlier.append(tuple(selection.choice))
+    if len(selections) < problem.solutions:
+        assert small.best_given(problem, feasible, earlier) is None
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("engine", ["pulp", "pulp-cbc"])
+def test_reference_engines_agree_with_brute_force(seed, engine):
+    agrees_with_brute_force(small.random_problem(seed, solutions=3), engine, exact_pool=True)
+
+
+@pytest.mark.parametrize("part", range(20))
+def test_default_engine_agrees_with_brute_force(part):
+    for seed in range(part * 20, part * 20 + 20):
+        agrees_with_brute_force(small.random_problem(seed), "default", exact_pool=False)
+
+
+def test_blocks_may_have_different_numbers_of_operations():
+    problem = SelectionProblem(loss=[[0.0, 1.0, 2.0], [0.5]], cost=[[3.0, 2.0, 1.0], [1.0]], limits=3.0)
+    (best,) = hant.solve(problem)
+    assert best.choice.tolist() == [1, 0]
+    assert (best.objective, best.cost, best.gap) == (1.5, 3.0, 0.0)
+
+
+def test_pins_bans_and_mask_hold():
+    loss, cost = np.arange(12.0).reshape(3, 4), np.ones((3, 4))
+    allowed = np.ones((3, 4), dtype=bool)
+    allowed[2, 0] = False
+    loss[2, 0] = np.nan
+    problem = SelectionProblem(loss=loss, cost=cost, limits=3, pins={0: 2}, bans=[(1, 0)], allowed=allowed)
+    assert hant.solve(problem)[0].choice.tolist() == [2, 1, 1]
+
+
+def test_costs_by_name_are_reported_and_unlimited_ones_too():
+    loss, ms, params = [[0.0, 1.0]], [[2.0, 1.0]], [[10.0, 20.0]]
+    (best,) = hant.solve(SelectionProblem(loss=loss, cost={"ms": ms, "params": params}, limits={"ms": 1.5}))
+    assert best.cost == {"ms": 1.0, "params": 20.0}
+
+
+def test_fewer_selections_than_asked_for_is_no_error():
+    problem = SelectionProblem(loss=[[0.0, 1.0]], cost=[[1.0, 1.0]], limits=1, solutions=5)
+    assert [s.choice.tolist() for s in hant.solve(problem)] == [[0], [1]]
+
+
+def test_overlap_is_the_floor_of_the_share():
+    problem = SelectionProblem(loss=np.zeros((46, 2)), cost=np.zeros((46, 2)), max_overlap=43 / 46)
+    assert problem.overlap == 43
+    assert SelectionProblem(loss=np.zeros((46, 2)), cost=np.zeros((46, 2)), max_overlap=0.7).overlap == 32
+    assert SelectionProblem(loss=np.zeros((10, 2)), cost=np.zeros((10, 2)), max_overlap=0.7).overlap == 7
+    assert SelectionProblem(loss=np.zeros((10, 2)), cost=np.zeros((10, 2)), max_overlap=1.0).overlap == 9
+
+
+def test_a_limit_is_exact_not_within_a_tolerance():
+    # 0.1 + 0.2 exceeds 0.3 as floats are read exactly, 0.30000000000000004 is the least limit that admits it
+    loss, cost = [[0.0, 1.0], [0.0, 1.0]], [[0.1, 0.0], [0.2, 0.0]]
+    for engine in ("default", "pulp"):
+        assert hant.solve(SelectionProblem(loss=loss, cost=cost, limits=0.3), engine)[0].objective == 1
+        assert hant.solve(SelectionProblem(loss=loss, cost=cost, limits=0.30000000000000004), engine)[0].objective == 0
+
+
+def test_the_same_problem_gives_the_same_bits():
+    problem = small.random_problem(1000, most_blocks=12, most_operations=20, solutions=10)
+    first, second = hant.solve(problem), hant.solve(problem)
+    assert [s.choice.tolist() for s in first] == [s.choice.tolist() for s in second]
+    assert [(s.objective, s.bound) for s in first] == [(s.objective, s.bound) for s in second]
+
+
+@pytest.mark.parametrize("engine", ["default", "pulp"])
+def test_infeasible_tells_the_least_and_which_limit_binds(engine):
+    problem = SelectionProblem(
+        loss=[[0.0, 1.0]], cost={"ms": [[2.0, 1.0]], "params": [[5.0, 9.0]]}, limits={"ms": 0.5, "params": 9.0}
+    )
+    with pytest.raises(
+        InfeasibleError, match=r"no selection has ms at most 0.5; the least that can be reached is 1,"
+    ) as e:
+        hant.solve(problem, engine)
+    assert e.value.least == {"ms": 1.0, "params": 5.0}
+    assert e.value.exit_code == 3
+
+
+@pytest.mark.parametrize("engine", ["default", "pulp"])
+def test_limits_that_exclude_each_other_are_told_as_such(engine):
+    problem = SelectionProblem(
+        loss=[[0.0, 1.0]], cost={"ms": [[2.0, 1.0]], "params": [[5.0, 9.0]]}, limits={"ms": 1.5, "params": 6.0}
+    )
+    with pytest.raises(InfeasibleError, match=r"not all together; ms can reach 2 \(limit 1.5\) under the others") as e:
+        hant.solve(problem, engine)
+    assert e.value.least == {"ms": 2.0, "params": 9.0}
+
+
+def test_a_range_above_the_most_is_infeasible():
+    with pytest.raises(InfeasibleError, match="at least 9; the most that can be reached is 2,"):
+        hant.solve(SelectionProblem(loss=[[0.0, 1.0]], cost=[[2.0, 1.0]], limits=(9, None)))
+
+
+TWO = {"loss": [[0.0, 1.0]], "cost": [[1.0, 2.0]], "limits": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"loss": [[np.nan, 1.0]]}, "loss of block 0, operation 0 is nan; expected a finite number"),
+        ({"cost": [[1.0, np.inf]]}, "cost 'cost' of block 0, operation 1 is inf; expected a finite number"),
+        ({"loss": [[-1e200, 1.0]]}, r"operation 0 is -1e\+200; expected a finite number below 1e\+100"),
+        ({"loss": []}, "no blocks"),
+        ({"loss": [[]], "cost": [[]]}, "block 0 has no allowed operation"),
+        ({"loss": 3.0}, "loss is not a table of numbers"),
+        ({"loss": [[["x"]]]}, "loss is not a table of numbers"),
+        ({"loss": np.zeros((1, 2, 1))}, r"loss of block 0 has shape \(2, 1\)"),
+        ({"cost": [[1.0]]}, "cost 'cost' does not fit the loss"),
+        ({"cost": {}, "limits": {}}, "has no costs"),
+        ({"cost": {"ms": [[1.0, 2.0]]}}, "cost and limits do not fit"),
+        ({"cost": {"ms": [[1.0, 2.0]]}, "limits": {"msec": 1}}, "limit on 'msec' but no such cost; did you mean 'ms'"),
+        ({"limits": np.nan}, "limit of 'cost' is nan; expected a finite number"),
+        ({"limits": np.inf}, "limit of 'cost' is inf; expected a finite number"),
+        ({"limits": (2.0, 1.0)}, r"limit of 'cost' is \(2.0, 1.0\); expected"),
+        ({"limits": (np.nan, 1.0)}, "expected a finite number or a"),
+        ({"limits": "much"}, "limit of 'cost' is 'much'"),
+        ({"solutions": 0}, "solutions is 0; expected a whole number"),
+        ({"max_overlap": 1.5}, "max_overlap is 1.5; expected a share"),
+        ({"pins": {4: 0}}, "pin of block 4, operation 0 does not exist; there are 1 blocks"),
+        ({"bans": [(0, 7)]}, "ban of block 0, operation 7 does not exist"),
+        ({"pins": {0: 1}, "bans": [(0, 1)]}, "block 0 is pinned to operation 1, which is banned"),
+        ({"bans": [(0, 0), (0, 1)]}, "block 0 has no allowed operation"),
+        ({"allowed": [[True]]}, "allowed does not fit the loss"),
+        ({"allowed": [[1, 0]]}, "expected booleans"),
+    ],
+)
+def test_malformed_problems_are_refused(change, text):
+    with pytest.raises(UsageError, match=text):
+        hant.solve(SelectionProblem(**{**TWO, **change}))
+
+
+def test_unknown_engine_is_refused_with_the_nearest_name():
+    with pytest.raises(UsageError, match="no selection engine 'pulb'; did you mean 'pulp'"):
+        hant.solve(SelectionProblem(**TWO), engine="pulb")
