@@ -47,3 +47,9 @@ def split(data: Data, seed: int, share: float = 0.15, most: int = 6000) -> Split
         held_out=Subset(data.train, sorted(order[:count])),
         test=data.test,
     )
+
+
+def take(dataset: Dataset[Sample], count: int) -> Dataset[Sample]:
+    """Return the first ``count`` samples, or all where there are fewer."""
+    total = len(cast(Sized, dataset))
+    return dataset if count >= total else Subset(dataset, range(count))

@@ -1,0 +1,34 @@
+"""An operation built for a block."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+from ...op_library.op_spec import OpSpec
+from ..ir.block import Block
+
+
+def derived_seed(seed: int, *names: str) -> int:
+    """Return the seed of what ``names`` say, the same whatever was done before."""
+    text = "/".join([str(seed), *names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+
+def build_candidate(block: Block, spec: OpSpec, seed: int) -> nn.Module:
+    """Return the module of ``spec`` for ``block``: freshly initialised, by a seed that the names decide.
+
+    ``teacher`` is the block's own module, shared; ``identity`` passes its input on.
+
+    Raises:
+        UnfitError: the operation does not fit.
+    """
+    if spec.name == "teacher":
+        return block.module
+    if spec.name == "identity":
+        return nn.Identity()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, block.name, spec.name))
+        return spec.build(block.input, block.output)

@@ -1,0 +1,102 @@
+"""Images held in memory and the batches that are cut from any data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from .data import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTensors(Dataset[Sample]):
+    """A data set in memory: ``uint8`` images are scaled to 0..1 and normalised when they are taken out."""
+
+    images: Tensor
+    """(N, C, H, W): ``uint8`` 0..255, or floating point that is ready for the network."""
+    labels: Tensor
+    """(N,) int64."""
+    mean: tuple[float, ...] = ()
+    """Of each channel after scaling to 0..1; empty where nothing is to be normalised."""
+    std: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        images, labels = self.gather(torch.tensor([index]))
+        return images[0], int(labels[0])
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images (N, C, H, W), ready for the network, and labels (N,) of ``indices``."""
+        return self._ready(self.images[indices]), self.labels[indices]
+
+    def _ready(self, images: Tensor) -> Tensor:
+        if images.dtype != torch.uint8:
+            return images
+        images = images.float() / 255
+        if self.mean:
+            images -= torch.tensor(self.mean).view(1, -1, 1, 1)
+            images /= torch.tensor(self.std).view(1, -1, 1, 1)
+        return images
+
+
+def size(dataset: Dataset[Sample]) -> int:
+    """Return the number of samples."""
+    return len(cast(Any, dataset))
+
+
+def shuffled(total: int, seed: int, epoch: int) -> Tensor:
+    """Return the order of ``total`` samples in an epoch; seed and epoch alone decide it."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def batches(
+    dataset: Dataset[Sample],
+    batch_size: int,
+    order: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    drop_last: bool = False,
+    workers: int = 0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (images (N, C, H, W), labels (N,)) on ``device``.
+
+    ``order`` holds the indices to visit, all in order by default. Data sets in memory (``ImageTensors``,
+    ``TensorDataset`` and subsets of them) are cut as whole tensors; others are read sample by sample, by ``workers``
+    processes where more than 0.
+    """
+    indices = torch.arange(size(dataset)) if order is None else order
+    if drop_last:
+        indices = indices[: len(indices) // batch_size * batch_size]
+    base, indices = _unwrap(dataset, indices)
+    cuts = indices.split(batch_size) if len(indices) else ()
+    for images, labels in _gathered(base, cuts, workers):
+        yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _unwrap(dataset: Dataset[Sample], indices: Tensor) -> tuple[Dataset[Sample], Tensor]:
+    while isinstance(dataset, Subset):
+        indices = torch.as_tensor(dataset.indices)[indices]
+        dataset = dataset.dataset
+    return dataset, indices
+
+
+def _gathered(base: Dataset[Sample], cuts: Sequence[Tensor], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    if isinstance(base, ImageTensors):
+        yield from (base.gather(cut) for cut in cuts)
+    elif isinstance(base, TensorDataset) and len(base.tensors) == 2:
+        images, labels = base.tensors
+        yield from ((images[cut], labels[cut]) for cut in cuts)
+    else:
+        sampler = [cut.tolist() for cut in cuts]
+        yield from DataLoader(base, batch_sampler=sampler, num_workers=workers, collate_fn=_collate)
+
+
+def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*samples, strict=True)
+    return torch.stack(images), torch.tensor([int(label) for label in labels])
