@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..errors import CaptureError
 from .target import Target
 from .timing import Timing
 
@@ -37,15 +38,39 @@ class Backend(ABC):
         """Return why ``target`` cannot be run on this machine; None if it can."""
 
     @abstractmethod
-    def lower(self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path) -> None:
+    def lower(
+        self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
+    ) -> None:
         """Write the runtime's file for ``module`` to ``path``, atomically.
 
-        ``inputs`` are example tensors; the batch is theirs. ``module`` is put in eval mode for the export and
-        left as it was.
+        ``inputs`` are example tensors; the batch is theirs, unless ``dynamic_batch`` leaves dimension 0 of every
+        input open. ``module`` is put in eval mode for the export and left as it was.
 
         Raises:
             CaptureError: the module cannot be exported, with the operation that stopped it.
         """
+
+    def lower_many(
+        self,
+        modules: Sequence[nn.Module],
+        inputs: Sequence[Sequence[Tensor]],
+        target: Target,
+        paths: Sequence[Path],
+    ) -> tuple[str | None, ...]:
+        """Write one file for each module; return for each why it could not be lowered, None where it could.
+
+        A backend whose exporter costs more per call than per module lowers them together.
+        """
+        return tuple(
+            self._why_not(module, args, target, path) for module, args, path in zip(modules, inputs, paths, strict=True)
+        )
+
+    def _why_not(self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path) -> str | None:
+        try:
+            self.lower(module, inputs, target, path)
+        except CaptureError as error:
+            return str(error)
+        return None
 
     @abstractmethod
     def load(self, path: Path, target: Target) -> Runner:
@@ -55,7 +80,11 @@ class Backend(ABC):
     def time(
         self, runners: Sequence[Runner], inputs: Sequence[Sequence[NDArray[np.generic]]], target: Target
     ) -> tuple[Timing, ...]:
-        """Time the runners against each other, interleaved, by the target's protocol."""
+        """Time the runners against each other, interleaved, by the target's protocol.
+
+        Sample i of every timing belongs to round i, so ratios of two timings may be taken round by round. The first
+        runner is the reference: rounds in which it drifted are left out.
+        """
 
     @abstractmethod
     def provenance(self, target: Target) -> dict[str, str]:

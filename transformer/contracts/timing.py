@@ -21,6 +21,10 @@ class Protocol(BaseModel):
     """Stop when the interval of every median is narrower than this share of it."""
     min_sample_ms: float = 2.0
     """One sample repeats the call until it lasts this long, so that the clock's grain does not count."""
+    drift: float = 0.05
+    """A round is thrown away if the reference's two samples of it differ by more than this share."""
+    trim: float = 0.1
+    """Share of samples cut at each end for the trimmed mean (GENet section 3.2)."""
 
 
 class Timing(BaseModel):

@@ -1,0 +1,75 @@
+"""ONNX Runtime: on the processor, and on CUDA or TensorRT execution providers where present."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...transformer.contracts.backend import Backend, Runner
+from ...transformer.contracts.target import Target
+from ...transformer.contracts.timing import Timing
+from ...transformer.errors import CaptureError
+from ..stopwatch import interleave
+from . import support
+from .lower import export_graph, export_many, write_graph
+from .run import OnnxRuntimeRunner
+
+_TOGETHER = 24  # modules of one exporter call: enough to share its fixed cost, few enough to show progress
+
+
+class OnnxRuntimeBackend(Backend):
+    """Lowers to ONNX, runs and times in ONNX Runtime sessions."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def unavailable(self, target: Target) -> str | None:
+        """Return why ``target`` cannot be run on this machine; None if it can."""
+        return support.why_not(target)
+
+    def lower(
+        self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
+    ) -> None:
+        """Write ``module`` as one ONNX file."""
+        write_graph(export_graph(module, inputs, dynamic_batch), path)
+
+    def lower_many(
+        self,
+        modules: Sequence[nn.Module],
+        inputs: Sequence[Sequence[Tensor]],
+        target: Target,
+        paths: Sequence[Path],
+    ) -> tuple[str | None, ...]:
+        """Export modules of one input together."""
+        if any(len(args) != 1 for args in inputs):
+            return super().lower_many(modules, inputs, target, paths)
+        reasons: list[str | None] = []
+        for start in range(0, len(modules), _TOGETHER):
+            stop = start + _TOGETHER
+            graphs = export_many(modules[start:stop], [args[0] for args in inputs[start:stop]])
+            for graph, path in zip(graphs, paths[start:stop], strict=True):
+                if isinstance(graph, CaptureError):
+                    reasons.append(str(graph))
+                else:
+                    write_graph(graph, path)
+                    reasons.append(None)
+        return tuple(reasons)
+
+    def load(self, path: Path, target: Target) -> Runner:
+        """Open a lowered file."""
+        return OnnxRuntimeRunner(path, target)
+
+    def time(
+        self, runners: Sequence[Runner], inputs: Sequence[Sequence[NDArray[np.generic]]], target: Target
+    ) -> tuple[Timing, ...]:
+        """Time the runners interleaved; the first is the reference."""
+        calls = [runner.prepare(*args) for runner, args in zip(runners, inputs, strict=True)]
+        return interleave(calls, target.protocol)
+
+    def provenance(self, target: Target) -> dict[str, str]:
+        """Return device, driver and versions that a latency depends on."""
+        return support.provenance(target)

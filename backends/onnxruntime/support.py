@@ -1,0 +1,88 @@
+"""Whether a target can run on ONNX Runtime here, and the session options that its file asks for."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import onnxruntime as ort
+
+from ...transformer.contracts.target import Target
+from ...transformer.errors import UsageError, nearest
+
+_LEVELS = {
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_OPTIONS = ("threads", "graph_optimization", "provider")
+_QUIET = 3  # errors and worse
+
+
+def why_not(target: Target) -> str | None:
+    """Return why this machine cannot run ``target``; None if it can."""
+    name = provider(target)
+    if name not in ort.get_available_providers():
+        return f"onnxruntime {ort.__version__} here has no {name}; install the build of onnxruntime that has it"
+    if target.precision != "fp32":
+        return f"the onnxruntime backend runs fp32 only, and target {target.name!r} asks for {target.precision}"
+    return None
+
+
+def provider(target: Target) -> str:
+    """Return the execution provider of ``target``."""
+    short = str(target.options.get("provider", target.device))
+    if short not in _PROVIDERS:
+        raise UsageError(f"target {target.name!r}: unknown provider {short!r}{nearest(short, _PROVIDERS)}")
+    return _PROVIDERS[short]
+
+
+def session_options(target: Target) -> ort.SessionOptions:
+    """Return the options that the target's ``[options]`` stand for.
+
+    ``threads``: intra-op threads (1). ``graph_optimization``: disable, basic, extended or all (all).
+    """
+    for name in target.options:
+        if name not in _OPTIONS:
+            raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, _OPTIONS)}")
+    level = str(target.options.get("graph_optimization", "all"))
+    if level not in _LEVELS:
+        raise UsageError(f"target {target.name!r}: unknown graph_optimization {level!r}{nearest(level, _LEVELS)}")
+    threads = target.options.get("threads", 1)
+    if not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"target {target.name!r}: threads is {threads!r}; expected a whole number of at least 1")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = _LEVELS[level]
+    options.log_severity_level = _QUIET
+    return options
+
+
+def provenance(target: Target) -> dict[str, str]:
+    """Return what a latency on ``target`` depends on here."""
+    return {
+        "device": _processor(),
+        "cores": str(os.cpu_count()),
+        "system": platform.system(),
+        "runtime": f"onnxruntime {ort.__version__}",
+        "provider": provider(target),
+        "precision": target.precision,
+        "batch_size": str(target.batch_size),
+        "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
+    }
+
+
+def _processor() -> str:
+    """Return the processor's own name, as exact as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            facts = dict(line.split(":", 1) for line in lines if line.count(":") >= 1)
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = {key.strip(): value.strip() for key, value in facts.items()}
+    model = named.get("model name", platform.machine())
+    kind = "/".join(named[key] for key in ("cpu family", "model", "stepping") if key in named)
+    return f"{model} ({kind})" if kind else model

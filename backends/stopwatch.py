@@ -1,0 +1,142 @@
+"""The stopwatch: what a call costs next to other calls, on a machine that others use too.
+
+1. Calls are timed in rounds. A round takes every call twice, in a shuffled order and then in the reverse of it
+   (ABBA), so that a steady drift within the round cancels.
+2. The first call is the reference. A round in which its two samples differ by more than ``Protocol.drift`` is
+   thrown away: something else held the machine.
+3. One sample repeats the call until it lasts ``Protocol.min_sample_ms``.
+4. It stops when every call's median, or its ratio to the reference, is known to ``Protocol.relative_width``, and says
+   so where ``Protocol.max_rounds`` came first.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..transformer.contracts.statistics import median_interval, summarise
+from ..transformer.contracts.timing import Protocol, Timing
+
+Call = Callable[[], object]
+Clock = Callable[[], float]
+_WINDOW = 5  # rounds of warm-up whose medians are compared
+_SETTLED = 0.02  # share by which two windows of a warm machine may differ
+_PATIENCE = 5  # warm-up lasts at most this many times the protocol's least
+
+
+def interleave(
+    calls: Sequence[Call], protocol: Protocol, seed: int = 0, clock: Clock = time.perf_counter
+) -> tuple[Timing, ...]:
+    """Time ``calls`` against each other; sample i of every timing is of round i (ms per call).
+
+    ``clock`` returns seconds. The order of the calls in a round is drawn from ``seed``.
+    """
+    with _no_collection():
+        stopwatch = _Stopwatch(tuple(calls), protocol, random.Random(seed), clock)
+        stopwatch.warm_up()
+        return stopwatch.run()
+
+
+@dataclass
+class _Stopwatch:
+    calls: tuple[Call, ...]
+    protocol: Protocol
+    shuffle: random.Random
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self.repeats = [1] * len(self.calls)
+
+    def warm_up(self) -> None:
+        """Run rounds until the least time is over and two windows agree; set how often a sample repeats its call."""
+        start, rounds = self.clock(), []
+        while True:
+            rounds.append(self._warm_round())
+            spent = self.clock() - start
+            if spent >= _PATIENCE * self.protocol.warmup_seconds:
+                return
+            if spent >= self.protocol.warmup_seconds and _settled(rounds):
+                return
+
+    def run(self) -> tuple[Timing, ...]:
+        kept: list[list[float]] = []
+        drifted: list[list[float]] = []
+        converged = False
+        check = self.protocol.rounds
+        for _ in range(self.protocol.max_rounds):
+            samples, drift = self._round()
+            (drifted if drift > self.protocol.drift else kept).append(samples)
+            if len(kept) >= check:
+                converged = self._narrow(kept)
+                if converged:
+                    break
+                check = len(kept) + max(1, len(kept) // 4)
+        # a machine on which every round drifts still gets an answer, marked as not converged
+        used = kept if len(kept) >= 3 else kept + drifted
+        return tuple(
+            summarise(series, converged, self.protocol.confidence, self.protocol.trim)
+            for series in zip(*used, strict=True)
+        )
+
+    def _round(self) -> tuple[list[float], float]:
+        """Return every call's mean sample (ms) and the share by which the reference drifted."""
+        order = list(range(len(self.calls)))
+        self.shuffle.shuffle(order)
+        first = {index: self._sample(index) for index in order}
+        second = {index: self._sample(index) for index in reversed(order)}
+        drift = abs(math.log(second[0] / first[0])) if first[0] > 0 and second[0] > 0 else 0.0
+        return [(first[index] + second[index]) / 2 for index in range(len(self.calls))], drift
+
+    def _sample(self, index: int) -> float:
+        call, repeats = self.calls[index], self.repeats[index]
+        start = self.clock()
+        for _ in range(repeats):
+            call()
+        return 1000 * (self.clock() - start) / repeats
+
+    def _warm_round(self) -> float:
+        total = 0.0
+        for index in range(len(self.calls)):
+            sample = self._sample(index)
+            total += sample
+            if sample > 0:
+                self.repeats[index] = max(1, math.ceil(self.protocol.min_sample_ms / sample))
+        return total
+
+    def _narrow(self, rounds: list[list[float]]) -> bool:
+        reference = [samples[0] for samples in rounds]
+        return all(self._is_narrow([samples[i] for samples in rounds], reference) for i in range(len(self.calls)))
+
+    def _is_narrow(self, series: list[float], reference: list[float]) -> bool:
+        width, level = self.protocol.relative_width, self.protocol.confidence
+        if median_interval(series, level).relative_width <= width:
+            return True
+        if len(self.calls) == 1:
+            return False
+        ratios = [a / b for a, b in zip(series, reference, strict=True) if b > 0]
+        return len(ratios) > 0 and median_interval(ratios, level).relative_width <= width
+
+
+def _settled(rounds: list[float]) -> bool:
+    if len(rounds) < 2 * _WINDOW:
+        return False
+    before, after = sorted(rounds[-2 * _WINDOW : -_WINDOW]), sorted(rounds[-_WINDOW:])
+    return abs(after[_WINDOW // 2] - before[_WINDOW // 2]) <= _SETTLED * before[_WINDOW // 2]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector out of the samples."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
