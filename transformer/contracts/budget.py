@@ -25,7 +25,7 @@ class Limit:
 
     def __str__(self) -> str:
         """As the user may write it."""
-        return f"{100 * self.value:g}%" if self.relative else f"{self.value:g}"
+        return f"{_digits(100 * self.value)}%" if self.relative else _digits(self.value)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,13 @@ class Budget:
 
     def __str__(self) -> str:
         """As the user may write it."""
-        head = f"{self.latency.value:g}" if self.latency.relative else f"{self.latency.value:g}ms"
+        head = _digits(self.latency.value) + ("" if self.latency.relative else "ms")
         return ", ".join([head, *(f"{name}={limit}" for name, limit in self.limits)])
+
+
+def _digits(value: float) -> str:
+    """Return a number without an exponent and without needless zeros, so that ``parse`` reads it again."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 def _latency(text: str, batch_size: int) -> Limit:

@@ -27,6 +27,19 @@ class PassRecord(Record):
     notes: tuple[str, ...] = ()
 
 
+class RunRecord(Record):
+    """What the run is bound to for good. Key: ``run``."""
+
+    kind: ClassVar[str] = "run"
+    teacher: str
+    """Hash of the teacher's weights and structure."""
+    inputs: tuple[str, ...]
+    """Shapes of one sample, such as ``3x32x32``."""
+    data: str | None
+    """Name of the data; None until a stage needs data."""
+    seed: int
+
+
 class OperationRecord(Record):
     """Whether an operation can stand for a block. Key: ``block/operation``."""
 

@@ -97,6 +97,12 @@ class RunStore:
         with _storage(f"count {kind}"):
             return int(self._db.execute("SELECT count(*) FROM record WHERE kind=?", (kind,)).fetchone()[0])
 
+    def payloads(self, kind: str) -> dict[str, str]:
+        """Return the stored JSON of every record of the named kind by key, sorted by key."""
+        with _storage(f"read {kind}"):
+            rows = self._db.execute("SELECT key, payload FROM record WHERE kind=? ORDER BY key", (kind,)).fetchall()
+        return dict(rows)
+
     def delete(self, kind: type[Record], key: str | None = None) -> None:
         """Delete one record of a kind, or all of them."""
         with _storage(f"delete {kind.kind}"):

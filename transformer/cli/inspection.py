@@ -1,0 +1,113 @@
+"""``hant-opt inspect``: the blocks of a network and why the rest is in no block."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..contracts.store import RunStore
+from ..ir.graph import Graph
+from ..pipeline.build import build_pipeline
+from ..pipeline.config import Config
+from ..pipeline.session import Materials, load_materials, make_context
+from .resolve import resolve
+from .tables import number, write_line, write_table
+
+
+def run_inspect(flags: dict[str, Any]) -> int:
+    """Capture the network and print its blocks."""
+    job = resolve(flags)
+    graph = captured(job.config, load_materials(job.config))
+    if flags["as_json"]:
+        sys.stdout.write(json.dumps(as_plain(graph), indent=1) + "\n")
+        return 0
+    console = Console()
+    if flags["graph"]:
+        write_line(console, str(graph))
+    write_blocks(graph, console)
+    return 0
+
+
+def captured(config: Config, materials: Materials) -> Graph:
+    """Return the captured network without making a run."""
+    pipeline = build_pipeline(config)
+    with tempfile.TemporaryDirectory(prefix="hant-") as folder, RunStore(Path(folder)) as store:
+        context = pipeline.run(make_context(config, materials, store), only=("capture",))
+    return context.teacher
+
+
+def write_blocks(graph: Graph, console: Console) -> None:
+    """Print blocks, coverage and diagnostics."""
+    heads = ("block", "kind", "class", "input", "output", "identity", "replace", "MACs", "params", "share")
+    rows = [
+        (
+            row["name"],
+            row["kind"],
+            row["class"],
+            row["input"],
+            row["output"],
+            "yes" if row["identity"] else "no",
+            "yes" if row["replaceable"] else "no",
+            number(row["macs"]),
+            number(row["parameters"]),
+            f"{100 * row['share']:.1f} %",
+        )
+        for row in block_rows(graph)
+    ]
+    write_table(console, heads, rows, right=3)
+    cover = coverage(graph)
+    write_line(
+        console,
+        f"{len(graph.replaceable)} replaceable blocks of {len(graph.blocks)} hold {100 * cover['macs']:.1f} % of "
+        f"{number(graph.macs)} MACs and {100 * cover['parameters']:.1f} % of {number(graph.parameters)} parameters",
+    )
+    for diagnostic in graph.diagnostics:
+        write_line(console, f"note: {diagnostic}")
+
+
+def block_rows(graph: Graph) -> list[dict[str, Any]]:
+    """Return the blocks as plain data; ``share`` is of the network's MACs."""
+    return [
+        {
+            "name": block.name,
+            "kind": str(block.kind),
+            "class": block.class_name,
+            "input": str(block.input),
+            "output": str(block.output),
+            "macs": block.macs,
+            "parameters": block.parameters,
+            "share": block.macs / graph.macs if graph.macs else 0.0,
+            "identity": block.identity_allowed,
+            "replaceable": block.replaceable,
+            "calls": block.calls,
+        }
+        for block in graph.blocks
+    ]
+
+
+def coverage(graph: Graph) -> dict[str, float]:
+    """Return the share of MACs and parameters that is in replaceable blocks."""
+    inside = graph.replaceable
+    return {
+        "macs": sum(block.macs for block in inside) / graph.macs if graph.macs else 0.0,
+        "parameters": sum(block.parameters for block in inside) / graph.parameters if graph.parameters else 0.0,
+    }
+
+
+def as_plain(graph: Graph) -> dict[str, Any]:
+    """Return everything that is known of the graph as plain data."""
+    return {
+        "inputs": [str(item) for item in graph.inputs],
+        "macs": graph.macs,
+        "parameters": graph.parameters,
+        "coverage": coverage(graph),
+        "blocks": block_rows(graph),
+        "diagnostics": [
+            {"where": item.where, "reason": item.reason, "source": item.source} for item in graph.diagnostics
+        ],
+    }

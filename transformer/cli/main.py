@@ -1,0 +1,73 @@
+"""The command ``hant-opt``: exit codes and one-line errors. Imports nothing heavy, so ``--help`` starts at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import HantError, StorageError
+from .arguments import normalise
+from .crash import CrashError
+
+BUG, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 bug, 2 usage, 3 budget, 4 unverified, 130 interrupted."""
+    from .app import ClickError, app, verbs
+
+    words = normalise(sys.argv[1:] if arguments is None else arguments, verbs())
+    loud = any(word.startswith("-vv") and set(word[1:]) == {"v"} for word in words) or (
+        sum(word in ("-v", "--verbose") for word in words) > 1
+    )
+    try:
+        return int(app(words or ["--help"], prog_name="hant-opt", standalone_mode=False) or 0)
+    except ClickError as error:
+        return _fail(error.format_message(), USAGE)
+    except HantError as error:
+        if loud:
+            traceback.print_exc()
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (``| head``); what is left of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was finished is kept, the same command resumes", INTERRUPTED)
+    except MemoryError:
+        return _fail("out of memory; give a smaller --batch-size or fewer --solutions, the same command resumes", USAGE)
+    except OSError as error:
+        if loud:
+            traceback.print_exc()
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(
+            f"{error.strerror or error}{where}; the same command resumes when this is mended", StorageError.exit_code
+        )
+    except CrashError as error:
+        if loud:
+            traceback.print_exc()
+        return _fail(_bug(error.__cause__ or error, error.folder), BUG)
+    except Exception as error:
+        if loud:
+            traceback.print_exc()
+        return _fail(_bug(error, Path()), BUG)
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"hant-opt: error: {line}\n")
+    return code
+
+
+def _bug(error: BaseException, folder: Path) -> str:
+    """Write the traceback to a log and return the line that points to it."""
+    path = folder / "hant-crash.log"
+    head = f"this is a bug of hant or of a plugin: {type(error).__name__}: {error}"
+    try:
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError:
+        return f"{head}; give -vv to see where"
+    return f"{head}; the traceback is in {path}"

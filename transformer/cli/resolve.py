@@ -1,0 +1,128 @@
+"""From flags to a configuration and a run directory.
+
+1. A directory that holds ``config.toml`` or ``run.sqlite`` is a RUN: its stored configuration holds, flags change it.
+2. Anything else is a MODEL: ``--config`` and flags are the whole configuration, flags win. Its run is ``--output``,
+   or ``runs/MODEL-TARGET``. If that run exists, the command goes on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..contracts.store import slug
+from ..errors import UsageError
+from ..pipeline.config import FILE, Config, make, merge, read
+
+_SAME_NAME = [
+    "target",
+    "budget",
+    "limits",
+    "data",
+    "output",
+    "arch",
+    "input_shape",
+    "pool",
+    "precision",
+    "batch_size",
+    "solutions",
+    "max_overlap",
+    "include",
+    "exclude",
+    "epochs",
+    "seed",
+    "device",
+]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one command is about."""
+
+    config: Config
+    root: Path
+    """Directory of the run."""
+    from_run: bool
+    """Whether the stored configuration of the run was used."""
+
+
+def resolve(flags: dict[str, Any]) -> Job:
+    """Return the job that the flags ask for.
+
+    Raises:
+        UsageError: unknown options, unreadable values, ``--output`` beside a run, ``--resume`` without one.
+    """
+    subject = flags.get("subject")
+    layers = [read(Path(flags["config"]))] if flags.get("config") else []
+    layers.append(values(flags))
+    from_run = subject is not None and is_run(Path(subject))
+    if from_run:
+        root = Path(str(subject))
+        if flags.get("output") and Path(flags["output"]).resolve() != root.resolve():
+            raise UsageError(f"{subject} is a run and --output names another; give the model instead of the run")
+        config = make(merge(_stored(root), *layers, {"output": str(root)}), str(root / FILE))
+    else:
+        if subject is not None:
+            layers.append({"model": subject})
+        config = make(merge(*layers), flags.get("config") or "flags")
+        root = Path(config.output or default_output(config))
+    if flags.get("resume") and not is_run(root):
+        raise UsageError(f"--resume: there is no run at {root}; leave --resume out to begin one")
+    return Job(config, root, from_run)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether ``path`` is a run directory."""
+    return path.is_dir() and ((path / FILE).is_file() or (path / "run.sqlite").is_file())
+
+
+def default_output(config: Config) -> str:
+    """Return where a run goes if ``--output`` is left out."""
+    name = Path(config.model).stem if config.model else slug(config.arch or "run")
+    return str(Path("runs") / f"{name}-{slug(Path(config.target).stem)}")
+
+
+def values(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration values that flags give."""
+    given = {name: flags[name] for name in _SAME_NAME if flags.get(name) is not None}
+    if flags.get("trust_model"):
+        given["trust_model"] = True
+    if flags.get("arch_kwargs"):
+        given["arch_kwargs"] = _table(flags["arch_kwargs"])
+    for item in flags.get("settings") or ():
+        given = merge(given, {"passes": _setting(item)})
+    return given
+
+
+def _stored(root: Path) -> dict[str, Any]:
+    if not (root / FILE).is_file():
+        raise UsageError(f"run {root} has no {FILE}; give the model and --output {root} instead")
+    return read(root / FILE)
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f'--arch-kwargs: cannot read {text!r}: {error}; expected JSON such as {{"width": 2}}'
+        ) from error
+    if not isinstance(table, dict):
+        raise UsageError(f'--arch-kwargs: expected a JSON object such as {{"width": 2}}, got {text!r}')
+    return table
+
+
+def _setting(item: str) -> dict[str, dict[str, Any]]:
+    """Read ``finetune.epochs=5``; the value is TOML, or text where it is not."""
+    path, equals, text = item.partition("=")
+    stage, dot, option = path.strip().partition(".")
+    if not (equals and dot and stage and option):
+        raise UsageError(f"--set: cannot read {item!r}; expected PASS.OPTION=VALUE such as finetune.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    return {stage: {option.replace("-", "_"): value}}

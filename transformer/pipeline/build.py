@@ -1,0 +1,109 @@
+"""From a configuration to passes: every pass is made from its options by name, through the plugin registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from ..contracts.budget import Budget
+from ..contracts.pass_ import Pass
+from ..errors import UsageError, nearest
+from ..plugins import load_plugin, registered
+from .config import Config
+from .default import DEFAULT_PASSES
+from .pipeline import Pipeline
+
+SHARED: dict[str, tuple[str, ...] | None] = {
+    "budget": None,
+    "include": None,
+    "exclude": None,
+    "solutions": None,
+    "max_overlap": None,
+    "epochs": ("finetune",),
+}
+"""Options of the whole that passes take by field name: every pass that has the field (None), or the named ones only."""
+
+
+def build_pipeline(config: Config, names: Sequence[str] = DEFAULT_PASSES) -> Pipeline:
+    """Return the pipeline of the named passes with the configuration's options.
+
+    Raises:
+        UsageError: an unknown pass or option (with the nearest name), or a value that does not fit.
+    """
+    for name in config.passes:
+        if name not in names:
+            raise UsageError(
+                f"unknown pass {name!r} in [passes.{name}]{nearest(name, {*names, *registered('hant.passes')})}"
+            )
+    shared = shared_options(config)
+    kinds = {name: load_plugin("hant.passes", name) for name in names}
+    return Pipeline([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names])
+
+
+def shared_options(config: Config) -> dict[str, Any]:
+    """Return the options of the whole that were given."""
+    values: dict[str, Any] = {"budget": config.parsed_budget()}
+    values |= {name: getattr(config, name) for name in SHARED if name != "budget"}
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def build_pass(kind: type[Pass], table: dict[str, Any], shared: dict[str, Any]) -> Pass:
+    """Make a pass from its own table, which wins, and the shared options that it has fields for."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for option in table:
+        if option not in fields:
+            raise UsageError(f"unknown option {option!r} of pass {kind.name!r}{nearest(option, fields)}")
+    taken = {name: value for name, value in shared.items() if name in fields and _takes(kind.name, name)}
+    hints = typing.get_type_hints(kind)
+    return kind(**taken | {name: coerce(value, hints[name], f"{kind.name}.{name}") for name, value in table.items()})
+
+
+def _takes(stage: str, option: str) -> bool:
+    """Return whether the pass is given the shared option."""
+    takers = SHARED.get(option, ())
+    return takers is None or stage in takers
+
+
+def coerce(value: Any, hint: Any, where: str) -> Any:
+    """Return ``value`` as the type of a pass's field.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if Budget in kinds and isinstance(value, str | int | float):
+        return Budget.parse(str(value))
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].lower()
+        raise UsageError(f"option {where}: {reason} (got {value!r})") from error
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # models and dataclasses bring their own configuration
+        return TypeAdapter(hint)
+
+
+def effective(config: Config, pipeline: Pipeline) -> Config:
+    """Return the configuration with every option of every pass written out, shared ones left where they are."""
+    tables = {}
+    for stage in pipeline.passes:
+        values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
+        own = config.passes.get(stage.name, {})
+        kept = {
+            name: value
+            for name, value in values.items()
+            if name in own
+            or (not _takes(stage.name, name) and isinstance(value, bool | int | float | str | list | tuple))
+        }
+        if kept:
+            tables[stage.name] = {name: own.get(name, value) for name, value in kept.items()}
+    return config.model_copy(update={"passes": tables})

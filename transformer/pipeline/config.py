@@ -1,0 +1,129 @@
+"""The configuration of an optimisation: a TOML file and the command's flags say the same things."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..contracts.budget import Budget
+from ..errors import LoadError, UsageError, nearest
+
+FILE = "config.toml"
+"""Name of the effective configuration inside a run."""
+
+
+class Config(BaseModel):
+    """Everything that decides what an optimisation does. ``None`` means: the default of whoever uses it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = ""
+    """File of the teacher; may be empty where ``arch`` alone makes it."""
+    arch: str | None = None
+    """``timm:NAME``, ``torchvision:NAME``, ``package.module:function`` or ``file.py:function``."""
+    arch_kwargs: dict[str, Any] = {}
+    trust_model: bool = False
+    """Whether the model file may run code when it is read."""
+    target: str = "cpu-ort"
+    """Name of a target or path of a target file."""
+    precision: str | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    """Of the measured network."""
+    budget: str | None = None
+    """``0.45``, ``45%``, ``12ms`` or ``80img/s``."""
+    limits: tuple[str, ...] = ()
+    """Further limits such as ``params=50%``."""
+    data: str | None = None
+    pool: str = "fast"
+    """Name of a pool, or operations divided by commas."""
+    input_shape: tuple[str, ...] = ()
+    """``3x224x224``, or ``name:1x3x224x224`` with the batch; one for every input."""
+    include: tuple[str, ...] = ()
+    """Patterns of the blocks that may be replaced."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of the blocks that may not."""
+    solutions: int | None = Field(default=None, ge=1)
+    max_overlap: float | None = Field(default=None, ge=0, le=1)
+    epochs: int | None = Field(default=None, ge=0)
+    """Of fine-tuning; 0 skips it."""
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    """Where training runs: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."""
+    output: str | None = None
+    """Directory of the run."""
+    passes: dict[str, dict[str, Any]] = {}
+    """Options of single passes: ``[passes.finetune] learning_rate = 0.01``."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_text(cls, value: Any) -> Any:
+        return f"{value:g}" if isinstance(value, int | float) else value
+
+    @field_validator("limits", "input_shape", "include", "exclude", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def parsed_budget(self) -> Budget | None:
+        """Return the budget with its limits; None if none was given.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        if self.budget is None:
+            if self.limits:
+                raise UsageError("--limit needs a --budget too, such as --budget 0.45")
+            return None
+        return Budget.parse(self.budget, self.limits, self.batch_size or 1)
+
+
+def make(values: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Return a configuration from plain values; ``where`` is named in errors.
+
+    Raises:
+        UsageError: an unknown option, with the nearest name, or a value that does not fit.
+    """
+    for name in values:
+        if name not in Config.model_fields:
+            raise UsageError(f"{where}: unknown option {name!r}{nearest(name, Config.model_fields)}")
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {option}: {first['msg'].lower()} (got {first['input']!r})") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML file.
+
+    Raises:
+        LoadError: missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LoadError(f"no configuration file {path}; --save-config {path} writes one") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LoadError(f"cannot read configuration {path}: {error}; expected TOML") from error
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over each other, later over earlier; tables such as ``passes`` are merged key by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            old = merged.get(name)
+            merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def dump(config: Config) -> str:
+    """Return the configuration as TOML; what is ``None`` or empty is left out."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    return tomli_w.dumps({name: value for name, value in values.items() if value not in ("", [], {})})

@@ -1,0 +1,143 @@
+"""Opening a run: from a configuration to a context that passes can work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...op_library.op_spec import OpSpec
+from ..contracts.backend import Backend
+from ..contracts.context import Context
+from ..contracts.data import Data
+from ..contracts.progress import Progress
+from ..contracts.store import RunStore, write_atomically
+from ..contracts.target import Target
+from ..errors import StorageError, UsageError
+from ..plugins import load_plugin
+from .build import build_pipeline, effective
+from .config import FILE, Config, dump
+from .default import DEFAULT_PASSES
+from .identity import check_identity
+from .inputs import example_inputs, load_data, load_model
+from .pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What an optimisation is made from, loaded; names in the configuration, or objects that a program gave."""
+
+    model: nn.Module
+    example_inputs: tuple[Tensor, ...]
+    target: Target
+    backend: Backend
+    pool: tuple[OpSpec, ...]
+    data: Data | None = None
+
+
+def load_materials(
+    config: Config,
+    *,
+    model: nn.Module | None = None,
+    data: Data | None = None,
+    target: Target | None = None,
+    pool: tuple[OpSpec, ...] | None = None,
+) -> Materials:
+    """Load what the configuration names; objects that are given stand in for their names.
+
+    Raises:
+        UsageError: something named is unknown, unreadable or does not fit the rest.
+    """
+    from ...backends.targets.load import load_target
+    from ...op_library.pools import pool as named_pool
+
+    if target is None:
+        target = load_target(config.target)
+    changes = {"precision": config.precision, "batch_size": config.batch_size}
+    target = target.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    backend: Backend = load_plugin("hant.backends", target.backend)()
+    if pool is None:
+        pool = named_pool(config.pool)
+    if model is None:
+        model = load_model(config)
+    if data is None and config.data is not None:
+        data = load_data(config, model)
+    inputs = example_inputs(config, model, data)
+    return Materials(model, inputs, target, backend, pool, data)
+
+
+@contextmanager
+def open_run(
+    config: Config, root: Path, materials: Materials, progress: Progress | None = None
+) -> Iterator[tuple[Context, Pipeline]]:
+    """Open or create the run at ``root``, save the effective configuration in it, and yield context and pipeline.
+
+    Raises:
+        UsageError: the run was made with another teacher, other data or another seed.
+        StorageError: the directory cannot be used.
+    """
+    pipeline = build_pipeline(config, DEFAULT_PASSES)
+    if root.is_dir() and any(root.iterdir()) and not (root / "run.sqlite").exists():
+        raise StorageError(f"{root} is not empty and not a run of hant; give another --output")
+    with RunStore(root) as store:
+        context = make_context(config, materials, store, progress)
+        check_identity(context)
+        store.write(FILE, dump(effective(config, pipeline).model_copy(update={"output": str(root)})))
+        yield context, pipeline
+
+
+def make_context(config: Config, materials: Materials, store: RunStore, progress: Progress | None = None) -> Context:
+    """Return the context of a run."""
+    return Context(
+        model=materials.model,
+        example_inputs=materials.example_inputs,
+        store=store,
+        target=materials.target,
+        backend=materials.backend,
+        pool=materials.pool,
+        data=materials.data,
+        seed=config.seed,
+        device=training_device(config.device),
+        progress=progress or Progress(),
+    )
+
+
+def training_device(name: str) -> torch.device:
+    """Return the device that ``name`` means; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UsageError: unknown, or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); give --device cpu"
+        )
+    return device
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the configuration as TOML, atomically.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, dump(config))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def quiet(context: Context) -> Context:
+    """Return the context without progress."""
+    return replace(context, progress=Progress())
