@@ -49,8 +49,8 @@ class MapOperation(OpSpec):
         """Name without activation."""
 
     @property
-    def pointwise(self) -> bool:
-        """Whether each position is computed without its neighbours' coordinates, so that tokens will do."""
+    def takes_tokens(self) -> bool:
+        """Whether it needs no rows and columns, so that it fits tokens too."""
         return False
 
     def with_activation(self, name: str) -> Self:
@@ -63,7 +63,7 @@ class MapOperation(OpSpec):
     def unfit(self, input: TensorSpec, output: TensorSpec) -> str | None:
         """Return why the operation cannot map ``input`` to ``output``; None if it can."""
         reason = misfit(input, output)
-        if reason is None and input.layout is Layout.TOKENS and not self.pointwise:
+        if reason is None and input.layout is Layout.TOKENS and not self.takes_tokens:
             reason = "tokens have no rows and columns for its kernel; operations of kernel 1x1 and vit fit"
         return reason or self._unfit_map(Geometry.between(input, output))
 
@@ -75,17 +75,20 @@ class MapOperation(OpSpec):
     def _build_map(self, geometry: Geometry) -> nn.Module:
         """Make the branch from (N, C, *cropped) to (N, C', *out_size), without residual sum."""
 
+    def _build_tokens(self, geometry: Geometry) -> nn.Module:
+        """Make the branch from (N, L, C) to (N, L, C'); the geometry is that of a map of L rows and one column."""
+        return OnTokens(self._build_map(geometry))
+
     def _build(self, input: TensorSpec, output: TensorSpec) -> nn.Module:
         geometry = Geometry.between(input, output)
-        module = self._build_map(geometry)
+        tokens = input.layout is Layout.TOKENS
+        module = self._build_tokens(geometry) if tokens else self._build_map(geometry)
         if geometry.residual and self.adds_input:
             module = Residual(module)
         if geometry.crops:
             module = nn.Sequential(Crop(geometry.in_size, geometry.cropped), module)
         if input.layout is Layout.NHWC:
             module = OnChannelsLast(module)
-        if input.layout is Layout.TOKENS:
-            module = OnTokens(module)
         return module.to(input.torch_dtype)
 
     @property

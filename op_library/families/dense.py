@@ -41,7 +41,7 @@ class Kernelled(MapOperation):
         return f"{self.family}_{self.kernel}x{self.kernel}"
 
     @property
-    def pointwise(self) -> bool:
+    def takes_tokens(self) -> bool:
         """Whether the kernel is 1x1."""
         return self.kernel == 1
 

@@ -45,7 +45,7 @@ class InvertedResidual(MapOperation):
         return f"{self.family}_{self.kernel}x{self.kernel}_e{self.expansion:g}_se{squeeze}"
 
     @property
-    def pointwise(self) -> bool:
+    def takes_tokens(self) -> bool:
         """Whether the kernel is 1x1."""
         return self.kernel == 1
 

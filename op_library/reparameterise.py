@@ -1,0 +1,88 @@
+"""Branches for training that become one convolution for inference (RepVGG, Ding et al. 2021; DBB, Ding et al. 2021)."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from functools import reduce
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .geometry import Size
+
+
+class Branches(nn.Module):
+    """Sum of linear branches, each a chain of convolutions and batch norms.
+
+    The first layer of a branch is an odd kxk convolution of padding k // 2 with the stride, or a batch norm (an
+    identity branch); the convolutions after it are 1x1.
+    """
+
+    def __init__(self, in_channels: int, stride: Size, branches: Sequence[nn.Sequential]) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.stride = stride
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H/s), ceil(W/s))."""
+        return cast(Tensor, reduce(operator.add, [branch(x) for branch in self.branches]))
+
+    def fused(self) -> nn.Conv2d:
+        """Return the one convolution that does the same in eval mode; computed in double precision."""
+        terms = [_fuse_chain(self.in_channels, cast(nn.Sequential, branch)) for branch in self.branches]
+        size = max(kernel.shape[-1] for kernel, _ in terms)
+        like = next(self.parameters())
+        conv = nn.Conv2d(self.in_channels, len(terms[0][1]), size, self.stride, size // 2)
+        with torch.no_grad():
+            conv.weight.copy_(sum(_centre(kernel, size) for kernel, _ in terms))
+            conv.bias.copy_(sum(bias for _, bias in terms))
+        return conv.to(device=like.device, dtype=like.dtype).train(self.training)
+
+
+def fuse(module: nn.Module) -> nn.Module:
+    """Return a copy of ``module`` in which all branches are one convolution each; ``module`` is unchanged.
+
+    In eval mode the outputs agree to 1e-5 (float32). For export: training goes on with the branches.
+    """
+    if isinstance(module, Branches):
+        return module.fused()
+    result = copy.deepcopy(module)
+    for name, part in list(result.named_modules()):
+        if isinstance(part, Branches):
+            result.set_submodule(name, part.fused())
+    return result
+
+
+@torch.no_grad()
+def _fuse_chain(channels: int, chain: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """Return kernel (C', C, k, k) and bias (C') of a branch, in double precision."""
+    device = next(chain.parameters()).device
+    kernel = torch.eye(channels, dtype=torch.float64, device=device)[:, :, None, None]
+    bias = torch.zeros(channels, dtype=torch.float64, device=device)
+    for layer in chain:
+        if isinstance(layer, nn.Conv2d):
+            weight = layer.weight.double()
+            # the first convolution meets the identity kernel; later ones are 1x1, so their order does not matter
+            bias = weight.sum((2, 3)) @ bias
+            if kernel.shape[-1] == 1:
+                kernel = torch.einsum("oikl,ic->ockl", weight, kernel[:, :, 0, 0])
+            else:
+                kernel = torch.einsum("oi,ickl->ockl", weight[:, :, 0, 0], kernel)
+        elif isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            gain = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()
+            kernel = kernel * gain[:, None, None, None]
+            bias = (bias - layer.running_mean.double()) * gain + layer.bias.double()
+    return kernel, bias
+
+
+def _centre(kernel: Tensor, size: int) -> Tensor:
+    """Return the kernel padded with zeros to ``size``."""
+    margin = (size - kernel.shape[-1]) // 2
+    return functional.pad(kernel, (margin, margin, margin, margin))
