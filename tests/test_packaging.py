@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+POINTS = [
+    (group, name, value) for group, table in PROJECT["project"]["entry-points"].items() for name, value in table.items()
+]
+
+
+def test_packages_in_pyproject_are_those_on_disk() -> None:
+    folders = ("op_library", "transformer", "backends", "passes")
+    found = {path.parent for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    found |= {parent for path in found for parent in path.parents if parent != ROOT and parent.is_relative_to(ROOT)}
+    names = {"hant", *(".".join(("hant", *path.relative_to(ROOT).parts)) for path in found)}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
+
+
+def test_no_other_module_lies_at_the_root() -> None:
+    assert [path.name for path in ROOT.glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("module", ["hant", "hant.transformer.cli.main", "hant.transformer.cli.app"])
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted(m.partition('.')[0] for m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "pydantic", "onnx", "onnxruntime", "pulp"} & set(loaded)
+
+
+def test_public_names_are_there_and_listed() -> None:
+    import hant
+
+    assert set(hant.__all__) <= set(dir(hant))
+    for name in hant.__all__:
+        assert getattr(hant, name) is not None
+    with pytest.raises(AttributeError, match="module 'hant' has no attribute 'nosuch'"):
+        _ = hant.nosuch
+
+
+@pytest.mark.parametrize(("group", "name", "value"), POINTS, ids=[f"{group}:{name}" for group, name, _ in POINTS])
+def test_entry_points_resolve_to_what_bears_their_name(group: str, name: str, value: str) -> None:
+    (point,) = [point for point in entry_points(group=group) if point.name == name]
+    assert point.value == value
+    assert point.load().name == name
+
+
+def test_the_default_pipeline_is_registered() -> None:
+    from hant.transformer.pipeline.default import DEFAULT_PASSES
+
+    assert set(DEFAULT_PASSES) <= set(PROJECT["project"]["entry-points"]["hant.passes"])
