@@ -33,7 +33,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
   kind TEXT NOT NULL, key TEXT NOT NULL, payload TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, created REAL NOT NULL, what TEXT NOT NULL, payload TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS event (
+  id INTEGER PRIMARY KEY, created REAL NOT NULL, what TEXT NOT NULL, payload TEXT NOT NULL
+);
 """
 
 
@@ -50,10 +52,13 @@ class RunStore:
         with _storage(f"open run {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
-            self._db = sqlite3.connect(self.root / "run.sqlite", isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            try:
+                for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
+                    leftover.unlink()
+                self._db = _connect(self.root / "run.sqlite")
+            except BaseException:
+                self._lock.close()
+                raise
 
     def close(self) -> None:
         """Close the database and let another process open the run."""
@@ -119,7 +124,8 @@ class RunStore:
             try:
                 yield
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # on a full disk SQLite has rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
 
@@ -197,6 +203,19 @@ def _read(kind: type[R], key: str, payload: str) -> R:
             f"record {kind.kind} {key} of the run is not readable by this version of hant "
             f"({error.error_count()} fields differ); use a new --output directory"
         ) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.executescript(_SCHEMA)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise StorageError(f"{path} is damaged or no run of hant: {error}; use a new --output directory") from error
+    return database
 
 
 def _lock(root: Path) -> IO[str]:
