@@ -74,7 +74,7 @@ def batches(
     if drop_last:
         indices = indices[: len(indices) // batch_size * batch_size]
     base, indices = _unwrap(dataset, indices)
-    cuts = indices.split(batch_size) if len(indices) else ()
+    cuts = torch.split(indices, batch_size) if len(indices) else ()
     for images, labels in _gathered(base, cuts, workers):
         yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
@@ -86,7 +86,7 @@ def _unwrap(dataset: Dataset[Sample], indices: Tensor) -> tuple[Dataset[Sample],
     return dataset, indices
 
 
-def _gathered(base: Dataset[Sample], cuts: Sequence[Tensor], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     if isinstance(base, ImageTensors):
         yield from (base.gather(cut) for cut in cuts)
     elif isinstance(base, TensorDataset) and len(base.tensors) == 2:

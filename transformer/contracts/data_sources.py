@@ -1,9 +1,9 @@
-"""Where data comes from: ``digits``, ``cifar10:DIR``, ``imagefolder:DIR``, ``module:function``, ``file.py:function``."""
+"""Where data comes from: the embedded digits, folders of images, and functions of the user."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UsageError, nearest
@@ -54,7 +54,7 @@ def _stratified(labels: Tensor, share: float) -> Tensor:
     """Return a mask (N,) that is true for ``share`` of every class, always the same."""
     generator = torch.Generator().manual_seed(1797)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         members = torch.nonzero(labels == label).flatten()
         order = torch.randperm(len(members), generator=generator)
         chosen[members[order[: round(share * len(members))]]] = True

@@ -1,0 +1,1 @@
+"""Training of candidates on the teacher's features."""

@@ -1,0 +1,132 @@
+"""One forward pass of the teacher feeds every block and every candidate in flight (HANT section 2.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...transformer.contracts.candidate import derived_seed
+from ...transformer.contracts.data import Sample
+from ...transformer.contracts.data_images import batches, shuffled, size
+from ...transformer.ir.block import Block
+from ...transformer.ir.graph import Graph
+from .recipe import Recipe
+from .trainer import Trainer
+
+
+@dataclass
+class Moments:
+    """Count, sum of squared deviations and mean of the elements of many tensors."""
+
+    count: int = 0
+    mean: float = 0.0
+    deviation: float = 0.0
+
+    def add(self, tensor: Tensor) -> None:
+        """Add all elements (Chan's parallel update, in double precision)."""
+        variance, mean = torch.var_mean(tensor.detach().float(), correction=0)
+        count, delta = tensor.numel(), mean.item() - self.mean
+        total = self.count + count
+        self.deviation += variance.item() * count + delta * delta * self.count * count / total
+        self.mean += delta * count / total
+        self.count = total
+
+    @property
+    def variance(self) -> float:
+        """Of all elements; 1 where they are all equal, so that it can divide."""
+        return self.deviation / self.count if self.count and self.deviation > 0 else 1.0
+
+
+def variances(graph: Graph, dataset: Dataset[Sample], batch_size: int, device: torch.device) -> dict[str, float]:
+    """Return the variance of every block's output over all elements, by block."""
+    moments: dict[str, Moments] = {block.name: Moments() for block in graph.blocks}
+
+    def observe(block: Block, _: Tensor, y: Tensor) -> None:
+        moments[block.name].add(y)
+
+    _run(graph, observe, (images for images, _ in batches(dataset, batch_size, device=device)))
+    return {name: found.variance for name, found in moments.items()}
+
+
+def train(
+    graph: Graph,
+    trainers: Sequence[Trainer],
+    recipe: Recipe,
+    dataset: Dataset[Sample],
+    scale: dict[str, float],
+    device: torch.device,
+    done: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the candidates together; ``scale`` holds the variance of every block's output.
+
+    A candidate's weights do not depend on which others are in flight: it starts from its own seed, and the order
+    of the images comes from the recipe alone. Trains inside the teacher's forward pass, so features are neither
+    copied nor kept. ``done`` is called after each step.
+    """
+    waiting = _by_block(trainers)
+    tensors = {name: torch.tensor(value, device=device) for name, value in scale.items()}
+    for trainer in trainers:
+        trainer.module.train()
+    for index, images in enumerate(_stream(dataset, recipe, device)):
+
+        def observe(block: Block, x: Tensor, y: Tensor, index: int = index) -> None:
+            for trainer in waiting.get(block.name, ()):
+                trainer.step(x, y, tensors[block.name], index)
+
+        _run(graph, observe, [images])
+        done()
+
+
+def measure(
+    graph: Graph, trainers: Sequence[Trainer], dataset: Dataset[Sample], batch_size: int, device: torch.device
+) -> dict[tuple[str, str], float]:
+    """Return MSE over the variance of the teacher's output, by (block, operation), in eval mode."""
+    waiting = _by_block(trainers)
+    errors: dict[tuple[str, str], float] = {(t.block, t.operation): 0.0 for t in trainers}
+    moments: dict[str, Moments] = {block.name: Moments() for block in graph.blocks}
+    for trainer in trainers:
+        trainer.module.eval()
+
+    def observe(block: Block, x: Tensor, y: Tensor) -> None:
+        if block.name in waiting:
+            moments[block.name].add(y)
+        for trainer in waiting.get(block.name, ()):
+            difference = (trainer.module(x) - y).float()
+            errors[trainer.block, trainer.operation] += difference.square().sum().item()
+
+    _run(graph, observe, (images for images, _ in batches(dataset, batch_size, device=device)))
+    return {
+        (block, operation): error / moments[block].count / moments[block].variance if moments[block].count else math.nan
+        for (block, operation), error in errors.items()
+    }
+
+
+def _by_block(trainers: Sequence[Trainer]) -> dict[str, list[Trainer]]:
+    found: dict[str, list[Trainer]] = {}
+    for trainer in trainers:
+        found.setdefault(trainer.block, []).append(trainer)
+    return found
+
+
+def _stream(dataset: Dataset[Sample], recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
+    """Yield one batch of images a step, epoch after epoch in the recipe's order."""
+    seed = derived_seed(recipe.seed, "pretrain", "order") % 2**31
+    left, epoch = recipe.steps, 0
+    while left:
+        order = shuffled(size(dataset), seed, epoch)[: left * recipe.batch_size]
+        for images, _ in batches(dataset, recipe.batch_size, order, device, drop_last=True):
+            yield images
+            left -= 1
+        epoch += 1
+
+
+def _run(graph: Graph, observe: Callable[[Block, Tensor, Tensor], None], stream: Iterable[Tensor]) -> None:
+    graph.module.eval()
+    with torch.no_grad(), graph.observe(observe):
+        for images in stream:
+            graph.module(images)

@@ -1,0 +1,108 @@
+"""How candidates are trained: the options of the pass, resolved for a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+
+from ...transformer.errors import UsageError, nearest
+
+PAPER_GAMMA = 0.001
+"""Factor of the plain MSE (HANT A.1)."""
+AUTOMATIC_STEPS = 190
+"""Fewest steps of the automatic recipe; a large data set gets one epoch, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a candidate's weights besides its name, the teacher and the data."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    schedule: str
+    """``cosine`` with a short warm-up, or ``constant``."""
+    loss: str
+    """``nmse``: MSE over the variance of the teacher's output; ``mse``: the paper's, times ``PAPER_GAMMA``."""
+    clip: float
+    """Largest norm of a candidate's gradient; 0 for no limit."""
+    seed: int
+    samples: int
+    """Images of the part of the data that it is trained on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash; candidates of another recipe are trained anew."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        warm = min(1.0, (step + 1) / max(1, round(0.05 * self.steps)))
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values that an option of the pass falls back to."""
+
+    batch_size: int
+    learning_rate: float
+    loss: str
+    schedule: str
+    clip: float
+    least_steps: int
+
+
+PRESETS = {
+    "auto": Preset(32, 0.1, "nmse", "cosine", 1.0, AUTOMATIC_STEPS),
+    "paper-b2": Preset(128, 0.008, "mse", "constant", 0.0, 0),
+    "paper-b4": Preset(40, 0.0005, "mse", "constant", 0.0, 0),
+    "paper-b6": Preset(12, 0.0012, "mse", "constant", 0.0, 0),
+}
+"""Automatic, and those of HANT A.1 (EfficientNet-B2, -B4, -B6)."""
+
+
+def resolve(
+    samples: int,
+    seed: int,
+    preset: str = "auto",
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    momentum: float = 0.9,
+) -> Recipe:
+    """Return the recipe for a data set of ``samples`` images; options that are None come from the preset.
+
+    Raises:
+        UsageError: an unknown preset or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"unknown pretraining preset {preset!r}{nearest(preset, PRESETS)}")
+    base = PRESETS[preset]
+    if epochs is not None and epochs <= 0:
+        raise UsageError(
+            f"pretraining epochs are {epochs}, expected more than 0; leave them out for the automatic number"
+        )
+    size = min(batch_size or base.batch_size, samples)
+    if size < 2:
+        raise UsageError(
+            f"pretraining on batches of {size} images, expected at least 2; use more data or a larger batch"
+        )
+    per_epoch = samples // size
+    steps = max(per_epoch, base.least_steps) if epochs is None else max(1, round(epochs * per_epoch))
+    return Recipe(
+        steps=steps,
+        batch_size=size,
+        learning_rate=learning_rate or base.learning_rate,
+        momentum=momentum,
+        schedule=base.schedule,
+        loss=base.loss,
+        clip=base.clip,
+        seed=seed,
+        samples=samples,
+    )

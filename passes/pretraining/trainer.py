@@ -1,0 +1,66 @@
+"""One candidate in training."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .recipe import PAPER_GAMMA, Recipe
+
+_CHECK_EVERY = 25
+"""Steps between looks at whether the loss is still a number (a look waits for the device)."""
+
+
+class Trainer:
+    """Trains one candidate to give the teacher's output from the teacher's input (HANT equation 2)."""
+
+    def __init__(self, block: str, operation: str, module: nn.Module, recipe: Recipe) -> None:
+        self.block = block
+        self.operation = operation
+        self.module = module
+        self.recipe = recipe
+        self.failure = ""
+        self.seconds = 0.0
+        self.steps = 0
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self._optimizer = (
+            torch.optim.SGD(self._parameters, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+            if self._parameters
+            else None
+        )
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is something to train."""
+        return self._optimizer is not None
+
+    def step(self, x: Tensor, y: Tensor, variance: Tensor, index: int) -> None:
+        """Take one step towards ``y`` = teacher(``x``); ``variance`` is that of the block's output, a scalar."""
+        if self._optimizer is None or self.failure:
+            return
+        started = time.perf_counter()
+        with torch.enable_grad():
+            loss = F.mse_loss(self.module(x), y)
+            loss = loss / variance if self.recipe.loss == "nmse" else loss * PAPER_GAMMA
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.recipe.rate(index)
+        self._optimizer.step()
+        self.steps += 1
+        if index % _CHECK_EVERY == 0 or index == self.recipe.steps - 1:
+            self._check(loss, index)
+        self.seconds += time.perf_counter() - started
+
+    def _check(self, loss: Tensor, index: int) -> None:
+        if not torch.isfinite(loss.detach()):
+            self.failure = f"loss is {loss.item()} at step {index + 1} of {self.recipe.steps}"
+
+    def state(self) -> dict[str, Tensor]:
+        """Return parameters and buffers."""
+        return dict(self.module.state_dict())

@@ -1,0 +1,122 @@
+"""Measure how much the loss changes when one candidate alone replaces its block.
+
+HANT section 2.2: the loss of a network near the teacher is taken as the teacher's plus the sum of these changes, on a
+small labelled part of the training data (6,000 images in the paper).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.data import Sample, split, take
+from ..transformer.contracts.data_images import batches, size
+from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.records import CandidateRecord, ScoreRecord
+from ..transformer.ir.block import Block
+from ..transformer.ir.graph import Graph
+from .assemble import CandidateWeights
+from .evaluate import Meter, Metrics, evaluate
+from .suffix import Suffix, SuffixError
+
+
+@dataclass(frozen=True)
+class ScorePass(Pass):
+    """Write the score of every ready candidate; the teacher's own operation has 0. A block is a unit of work."""
+
+    name: ClassVar[str] = "score"
+    requires: ClassVar[tuple[str, ...]] = ("candidate",)
+    ensures: ClassVar[tuple[str, ...]] = ("score",)
+
+    samples: int = 6000
+    """Held-out training images to score on, at most (HANT section 2.2)."""
+    batch_size: int = 128
+
+    def run(self, context: Context) -> PassResult:
+        """Score what is not yet scored, block by block."""
+        held_out = take(split(context.dataset, context.seed).held_out, self.samples)
+        waiting = self._waiting(context)
+        total = sum(map(len, waiting.values()))
+        if not total:
+            return PassResult(notes=("all candidates are scored",))
+        teacher = evaluate(context.teacher.module, held_out, self.batch_size, context.device)
+        with context.progress.task("score", total) as task:
+            for block in context.teacher.replaceable:
+                records = waiting.get(block.name, [])
+                if not records:
+                    continue
+                weights = CandidateWeights(context.store)
+                modules = {r.operation: weights.module(block, r.operation).to(context.device) for r in records}
+                found = score_block(context.teacher, block, modules, held_out, self.batch_size, context)
+                with context.store.transaction():
+                    for record in records:
+                        self._keep(context, record, found[record.operation], teacher)
+                task.advance(len(records), block.name)
+        note = (
+            f"{total} candidates on {size(held_out)} images; teacher loss {teacher.loss:.4f}, {teacher.accuracy:.2f} %"
+        )
+        return PassResult(notes=(note,))
+
+    def _waiting(self, context: Context) -> dict[str, list[CandidateRecord]]:
+        """Return the ready candidates without a score of this recipe, by block."""
+        known = context.store.all(ScoreRecord)
+        waiting: dict[str, list[CandidateRecord]] = {}
+        for key, record in context.store.all(CandidateRecord).items():
+            score = known.get(key)
+            if record.state == "ready" and (score is None or score.recipe != self._recipe(context, record)):
+                waiting.setdefault(record.block, []).append(record)
+        return waiting
+
+    def _recipe(self, context: Context, record: CandidateRecord) -> str:
+        text = f"{record.recipe}/{context.seed}/{self.samples}/{self.batch_size}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _keep(self, context: Context, record: CandidateRecord, found: Metrics, teacher: Metrics) -> None:
+        """Store the score; a candidate whose loss is no number is failed and will never be selected."""
+        key = f"{record.block}/{record.operation}"
+        if not math.isfinite(found.loss):
+            reason = f"loss of the network with it is {found.loss}"
+            context.store.put(key, record.model_copy(update={"state": "failed", "reason": reason}))
+            return
+        score = ScoreRecord(
+            block=record.block,
+            operation=record.operation,
+            delta=0.0 if record.operation == "teacher" else found.loss - teacher.loss,
+            accuracy=found.accuracy,
+            samples=found.samples,
+            recipe=self._recipe(context, record),
+        )
+        context.store.put(key, score)
+
+
+def score_block(
+    graph: Graph,
+    block: Block,
+    candidates: dict[str, nn.Module],
+    dataset: Dataset[Sample],
+    batch_size: int,
+    context: Context,
+) -> dict[str, Metrics]:
+    """Return the network's metrics with each candidate alone in the place of ``block``.
+
+    Runs what comes before the block once for all of them; where the graph does not allow that, the whole network.
+    """
+    graph.module.eval()
+    meters = {name: Meter() for name in candidates}
+    try:
+        for images, labels in batches(dataset, batch_size, device=context.device):
+            suffix = Suffix(graph, block, [images])
+            for name, candidate in candidates.items():
+                meters[name].add(suffix.run(candidate), labels)
+    except SuffixError:
+        return {
+            name: evaluate(graph.replace({block.name: candidate}).module, dataset, batch_size, context.device)
+            for name, candidate in candidates.items()
+        }
+    return {name: meter.metrics for name, meter in meters.items()}

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hant.passes.assemble import CandidateWeights
+from hant.passes.evaluate import evaluate
+from hant.passes.pretrain import PretrainPass
+from hant.passes.score import ScorePass
+from hant.passes.suffix import Suffix, SuffixError
+from hant.transformer.contracts.data import split
+from hant.transformer.contracts.records import CandidateRecord, ScoreRecord
+from hant.transformer.contracts.store import RunStore
+from torch import Tensor, fx, nn
+
+
+def in_place_of(graph, name: str, module: nn.Module) -> fx.GraphModule:
+    """The network with another module at ``name``, without the rewriter."""
+    copied = fx.GraphModule(dict(graph.module.named_modules()) | {name: module}, graph.module.graph)
+    return copied.eval()
+
+
+def test_scores_are_the_loss_changes_of_whole_networks(tmp_path, make_context, small_graph):
+    with RunStore(tmp_path) as store:
+        context = make_context(store)
+        PretrainPass(epochs=1, batch_size=64).run(context)
+        ScorePass(batch_size=50).run(context)
+        scores = store.all(ScoreRecord)
+        assert scores.keys() == store.all(CandidateRecord).keys()
+        held_out = split(context.data, 0).held_out
+        teacher = evaluate(small_graph.module, held_out, 50)
+        weights = CandidateWeights(store)
+        for key, score in scores.items():
+            block, operation = key.split("/")
+            if operation == "teacher":
+                assert score.delta == 0
+                continue
+            network = in_place_of(small_graph, block, weights.module(small_graph.block(block), operation))
+            whole = evaluate(network, held_out, 50)
+            assert score.delta == whole.loss - teacher.loss
+            assert (score.accuracy, score.samples) == (whole.accuracy, 216)
+
+
+def test_finished_scores_are_kept_and_new_candidates_scored(tmp_path, make_context):
+    with RunStore(tmp_path) as store:
+        context = make_context(store)
+        PretrainPass(epochs=1, batch_size=64).run(context)
+        ScorePass().run(context)
+        first = store.all(ScoreRecord)
+        assert ScorePass().run(context).notes == ("all candidates are scored",)
+        store.delete(ScoreRecord, "two/cb_res_3x3")
+        ScorePass().run(context)
+        assert store.all(ScoreRecord) == first
+        PretrainPass(epochs=2, batch_size=64).run(context)
+        ScorePass().run(context)
+        assert store.get(ScoreRecord, "two/cb_res_3x3") != first["two/cb_res_3x3"]
+
+
+def test_a_network_whose_loss_is_no_number_fails_the_candidate(tmp_path, make_context):
+    with RunStore(tmp_path) as store:
+        context = make_context(store, "teacher,cb_res_3x3")
+        PretrainPass(epochs=1, batch_size=64).run(context)
+        record = store.get(CandidateRecord, "two/cb_res_3x3")
+        tensors = store.load_tensors(record.file)
+        store.save_tensors(record.file, {name: t * float("nan") for name, t in tensors.items()})
+        ScorePass().run(context)
+        failed = store.get(CandidateRecord, "two/cb_res_3x3")
+        assert (failed.state, failed.reason) == ("failed", "loss of the network with it is nan")
+        assert store.get(ScoreRecord, "two/cb_res_3x3") is None
+
+
+def test_suffix_refuses_a_network_that_writes_into_earlier_values(small_graph):
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Conv2d(1, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            before = x * 2
+            after = self.block(before)
+            before += 1
+            return before + after
+
+    graph = replace(small_graph, module=fx.symbolic_trace(Writes()))
+    block = replace(small_graph.blocks[0], target="block")
+    with pytest.raises(SuffixError, match="changes earlier values in place"):
+        Suffix(graph, block, [torch.zeros(1, 1, 2, 2)]).run(nn.Identity())
+
+
+def test_suffix_refuses_what_is_no_graph(small_graph):
+    graph = replace(small_graph, module=nn.Sequential(nn.Identity()))
+    with pytest.raises(SuffixError, match="the network is a Sequential, not a graph module"):
+        Suffix(graph, small_graph.blocks[0], [torch.zeros(1)])
