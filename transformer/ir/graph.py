@@ -30,6 +30,16 @@ class Graph:
     macs: int = 0
     """Multiply-accumulates of the whole network for one sample."""
     parameters: int = 0
+    eager: nn.Module | None = None
+    """The network as ordinary module code, where every replaced block is a plain submodule of it."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to train, evaluate and export: the eager code where there is one, else ``module``.
+
+        Eager code keeps branches on ``training`` and on shapes that one graph cannot hold.
+        """
+        return self.module if self.eager is None else self.eager
 
     def block(self, name: str) -> Block:
         """Return the block called ``name``."""
@@ -54,9 +64,10 @@ class Graph:
 
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
-        """Call ``observer(block, input, output)`` each time a block runs inside the ``with``.
+        """Call ``observer(block, input, output)`` each time a block runs in ``module`` inside the ``with``.
 
-        The tensors are the network's own, not copies.
+        The tensors are the network's own, not copies. Layers do not work in place meanwhile, so that nothing
+        overwrites them; the graph's values are the same either way.
         """
         handles = []
         for block in self.blocks:
@@ -65,8 +76,13 @@ class Graph:
                 observer(block, args[0], output)
 
             handles.append(self.module.get_submodule(block.target).register_forward_hook(hook))
+        in_place = [m for m in self.module.modules() if getattr(m, "inplace", False) is True]
         try:
+            for layer in in_place:
+                vars(layer)["inplace"] = False
             yield
         finally:
+            for layer in in_place:
+                vars(layer)["inplace"] = True
             for handle in handles:
                 handle.remove()

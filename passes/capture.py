@@ -1,0 +1,38 @@
+"""Capture: the teacher becomes a graph with blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..transformer.capture.trace import Granularity, trace
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.pass_ import Pass, PassResult
+
+
+@dataclass(frozen=True)
+class CapturePass(Pass):
+    """Trace the teacher and find its blocks. Runs each time: a graph is only in memory."""
+
+    name: ClassVar[str] = "capture"
+    durable: ClassVar[bool] = False
+
+    granularity: Granularity = "block"
+    """``fine``, ``block`` or ``stage``."""
+    include: tuple[str, ...] = ()
+    """Patterns of the blocks that may be replaced; all if empty."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of blocks that stay as they are."""
+
+    def run(self, context: Context) -> PassResult:
+        """Return the captured teacher."""
+        graph = trace(
+            context.model,
+            context.example_inputs,
+            granularity=self.granularity,
+            include=self.include,
+            exclude=self.exclude,
+        )
+        covered = sum(block.macs for block in graph.replaceable) / max(1, graph.macs)
+        note = f"{len(graph.replaceable)} replaceable blocks of {len(graph.blocks)}, {covered:.0%} of all MACs"
+        return PassResult(graph=graph, notes=(note,))

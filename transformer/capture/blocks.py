@@ -1,0 +1,196 @@
+"""Making blocks of sites: contract, cost, kind, and the module that runs them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from ...op_library.tensor_spec import Layout, TensorSpec
+from ..ir.block import Block, BlockKind
+from .emit import emit_region
+from .flow import Flow
+from .hierarchy import Hierarchy
+from .layout import layout_of
+from .recording import Ref, Step, StepKind, map_leaves
+from .region import Region
+from .repetition import adds_shortcut
+from .site import Role, Site
+
+
+def spec_of(flow: Flow, value: int) -> TensorSpec | str:
+    """Return the contract of a value, or why it has none."""
+    step = flow.steps[value]
+    assert step.shape is not None
+    if len(step.batch_dims) != 1 or step.batch_dims[0][0] != 0:
+        return f"{step.name} does not hold the batch in dimension 0 alone"
+    dtype = str(step.dtype).removeprefix("torch.")
+    return TensorSpec(step.shape[1:], dtype, layout_of(flow, value), step.batch_dims[0][1])
+
+
+def swapped(tree: Hierarchy, site: Site) -> nn.Module | None:
+    """Return the original submodule, if the site is exactly one plain call of it that can be swapped in place."""
+    if site.call is None or not site.region.full:
+        return None
+    flow, call, region = tree.flow, tree.calls[site.call], site.region
+    if call.arguments != (Ref(region.entry),) or call.keywords or call.result != Ref(region.exit):
+        return None
+    if len(flow.recording.calls_of(call.path)) != 1 or list(region.steps) != tree.steps[site.call]:
+        return None
+    return None if _writes_entry(flow, region) else call.module
+
+
+def _writes_entry(flow: Flow, region: Region) -> bool:
+    """Return whether the original would overwrite its input where that shows.
+
+    An in-place layer is harmless if nothing else reads the input; other in-place code is never harmless to observers.
+    """
+    shared = {user for user in flow.users[region.entry]} - set(region.steps)
+    for index in region.steps:
+        step = flow.steps[index]
+        if step.writes_into is not None and (step.writes_into == region.entry or step.contested):
+            if step.kind is not StepKind.MODULE or shared or region.entry in flow.outputs:
+                return True
+    return False
+
+
+def make_block(tree: Hierarchy, site: Site, position: Position) -> Block | str:
+    """Return the block of a site, or why it has none."""
+    flow, region = tree.flow, site.region
+    entry, exit_ = spec_of(flow, region.entry), spec_of(flow, region.exit)
+    if isinstance(entry, str):
+        return entry
+    if isinstance(exit_, str):
+        return exit_
+    original = swapped(tree, site)
+    class_name = type(tree.calls[site.call].module).__name__ if site.call is not None else "Run"
+    target = site.name if original is not None else _region_target(site.name)
+    kind = _kind(tree, site, position, entry, exit_)
+    return Block(
+        name=site.name,
+        kind=kind,
+        class_name=class_name,
+        input=entry,
+        output=exit_,
+        macs=flow.macs(region.steps),
+        parameters=_parameters(flow, region.steps),
+        identity_allowed=entry == exit_,
+        module=original or emit_region(flow, region.steps, region.entry, region.exit, class_name),
+        target=target,
+        signature=signature(flow, region),
+        replaceable=kind not in (BlockKind.STEM, BlockKind.HEAD),
+    )
+
+
+def _region_target(name: str) -> str:
+    return "regions." + name.replace(".", "_").replace("@", "_call")
+
+
+class Position:
+    """Where a site lies among the sites of its network."""
+
+    def __init__(self, before_blocks: bool, after_blocks: bool) -> None:
+        self.before_blocks = before_blocks
+        self.after_blocks = after_blocks
+
+
+def positions(flow: Flow, sites: Sequence[Site]) -> list[Position]:
+    """Tell which sites lie before the first block and after the last; without blocks, which reads the input."""
+    blocks = [i for i, site in enumerate(sites) if site.role is Role.BLOCK]
+    if not blocks:
+        return [Position(site.region.entry in _light_from_inputs(flow), False) for site in sites]
+    return [Position(i < blocks[0], i > blocks[-1]) for i in range(len(sites))]
+
+
+def _light_from_inputs(flow: Flow) -> set[int]:
+    """Return the inputs and what is made of them without weights."""
+    light = set(flow.recording.inputs)
+    for index in flow.data:
+        if not flow.is_heavy[index] and all(s in light for s in flow.sources[index]):
+            light.add(index)
+    return light
+
+
+def _kind(tree: Hierarchy, site: Site, position: Position, entry: TensorSpec, exit_: TensorSpec) -> BlockKind:
+    flow, region = tree.flow, site.region
+    if site.role is not Role.BLOCK and position.before_blocks:
+        first = region.entry in _light_from_inputs(flow)
+        if first or site.role is Role.RUN or flow.heavy(region.steps) < 2:
+            return BlockKind.STEM
+    if len(exit_.shape) <= 1 or (site.role is not Role.BLOCK and position.after_blocks):
+        return BlockKind.HEAD
+    if _points(exit_) < _points(entry):
+        return BlockKind.DOWNSAMPLE
+    if _attends(flow, region.steps) or (exit_.layout is Layout.TOKENS and site.role is Role.BLOCK):
+        return BlockKind.TRANSFORMER
+    return BlockKind.RESIDUAL if adds_shortcut(tree, region) else BlockKind.PLAIN
+
+
+def _points(spec: TensorSpec) -> int:
+    points = spec.batch
+    for size in spec.spatial:
+        points *= size
+    return points
+
+
+def _attends(flow: Flow, steps: Iterable[int]) -> bool:
+    names = {flow.steps[i].name.lower() for i in steps}
+    products = {"matmul", "bmm", "einsum", "__matmul__"}
+    layers = any(
+        isinstance(flow.recording.model.get_submodule(flow.steps[i].target), nn.MultiheadAttention)
+        for i in steps
+        if flow.steps[i].kind is StepKind.MODULE
+    )
+    return layers or "scaled_dot_product_attention" in names or ("softmax" in names and bool(names & products))
+
+
+def _parameters(flow: Flow, steps: Sequence[int]) -> int:
+    found: dict[int, int] = {}
+    model = flow.recording.model
+    for index in [*steps, *flow.constants_of(steps)]:
+        step = flow.steps[index]
+        owned: list[Any] = []
+        if step.kind is StepKind.MODULE:
+            owned = list(model.get_submodule(step.target).parameters())
+        elif step.kind is StepKind.ATTRIBUTE:
+            owned = [p for p in [_parameter(model, step.target)] if p is not None]
+        found.update({id(p): p.numel() for p in owned})
+    return sum(found.values())
+
+
+def _parameter(model: nn.Module, path: str) -> nn.Parameter | None:
+    owner, _, name = path.rpartition(".")
+    try:
+        value = getattr(model.get_submodule(owner), name, None)
+    except AttributeError:
+        return None
+    return value if isinstance(value, nn.Parameter) else None
+
+
+def signature(flow: Flow, region: Region) -> str:
+    """Hash what a region costs: its operations, their settings and shapes; names and weights are left out."""
+    constants = flow.constants_of(region.steps)
+    number = {region.entry: 0} | {i: n for n, i in enumerate(sorted((*constants, *region.steps)), start=1)}
+    digest = hashlib.sha256(repr(_value_signature(flow.steps[region.entry])).encode())
+    for index in sorted((*constants, *region.steps)):
+        step = flow.steps[index]
+        args = map_leaves(
+            (step.args, step.kwargs), lambda leaf: f"%{number[leaf.index]}" if isinstance(leaf, Ref) else leaf
+        )
+        digest.update(repr((step.kind.value, _what(flow, step), args, _value_signature(step))).encode())
+    digest.update(f"%{number[region.exit]}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _what(flow: Flow, step: Step) -> str:
+    if step.kind is StepKind.MODULE:
+        module = flow.recording.model.get_submodule(step.target)
+        sizes = [tuple(p.shape) for p in module.parameters()]
+        return f"{type(module).__qualname__} {module!r} {sizes}"
+    return "" if step.kind is StepKind.ATTRIBUTE else step.name
+
+
+def _value_signature(step: Step) -> tuple[Any, ...]:
+    return step.shape, str(step.dtype), step.batch_dims

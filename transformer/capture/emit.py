@@ -1,0 +1,162 @@
+"""Writing recorded steps as an fx graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import CaptureError
+from .flow import Flow
+from .recording import InputDevice, PerSample, Ref, Step, StepKind, WhenTraining, map_leaves
+
+_METHODS = ("method_descriptor", "wrapper_descriptor")
+
+
+class Emitter:
+    """Fills one fx graph. Values that flow in are bound first; constants are emitted where they are first read."""
+
+    def __init__(self, flow: Flow, anchor: int) -> None:
+        """``anchor`` is the step whose tensor tells the batch size and the device."""
+        self.flow = flow
+        self.graph = fx.Graph()
+        self.attributes: dict[str, Any] = {}
+        """What the graph refers to, by path: the root of its GraphModule."""
+        self._nodes: dict[int, fx.Node] = {}
+        self._anchor = anchor
+        self._batches: dict[int, fx.Node] = {}
+        self._device: fx.Node | None = None
+        self._training: fx.Node | None = None
+
+    def placeholder(self, index: int, name: str) -> None:
+        """Make the value of a step an argument of the graph."""
+        self._nodes[index] = self.graph.placeholder(name)
+
+    def bind(self, index: int, node: fx.Node) -> None:
+        """Let ``node`` stand for the value of a step."""
+        self._nodes[index] = node
+
+    def call_submodule(self, target: str, module: nn.Module, argument: int) -> fx.Node:
+        """Call a module of the graph on the value of a step."""
+        self.attributes[target] = module
+        return self.graph.call_module(target, (self.node(argument),))
+
+    def node(self, index: int) -> fx.Node:
+        """Return the node of a step's value; a constant is emitted now."""
+        if index not in self._nodes:
+            self.emit(index)
+        return self._nodes[index]
+
+    def emit(self, index: int) -> None:
+        """Emit a step."""
+        step = self.flow.steps[index]
+        node = self._emit(step)
+        node.meta["source"] = step.source
+        node.meta["shape"] = step.shape
+        self._nodes[index] = node
+
+    def _emit(self, step: Step) -> fx.Node:
+        if step.kind is StepKind.ATTRIBUTE:
+            return self._attribute(step.target)
+        args, kwargs = self.value(step.args), self.value(step.kwargs)
+        if step.kind is StepKind.MODULE:
+            self.attributes[step.target] = self.flow.recording.model.get_submodule(step.target)
+            if step.writes_into is not None and (step.contested or len(self.flow.users[step.writes_into]) > 1):
+                args = (self.graph.call_method("clone", (args[0],)), *args[1:])
+            return self.graph.call_module(step.target, args, kwargs)
+        if step.kind is StepKind.ASSIGN:
+            copy = self.graph.call_method("clone", (args[0],))
+            changed = self._call(step.target, (copy, *args[1:]), kwargs)
+            return copy if step.target is operator.setitem else changed
+        return self._call(step.target, args, kwargs)
+
+    def _attribute(self, name: str) -> fx.Node:
+        recording = self.flow.recording
+        self.attributes[name] = (
+            recording.constants[name] if name in recording.constants else _get(recording.model, name)
+        )
+        return self.graph.get_attr(name)
+
+    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        name = str(getattr(target, "__name__", ""))
+        if type(target).__name__ in _METHODS or getattr(target, "__qualname__", "").startswith("Tensor."):
+            return self.graph.call_method(name, args, kwargs)
+        return self.graph.call_function(target, args, kwargs)
+
+    def value(self, value: Any) -> Any:
+        """Return an argument with nodes for what is symbolic in it."""
+        return map_leaves(value, self._leaf)
+
+    def _leaf(self, leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            return self.node(leaf.index)
+        if isinstance(leaf, PerSample):
+            return self._rows(leaf.factor)
+        if isinstance(leaf, WhenTraining):
+            return self._when_training(leaf.value)
+        if isinstance(leaf, InputDevice):
+            if self._device is None:
+                self._device = self.graph.call_function(getattr, (self._nodes[self._anchor], "device"))
+            return self._device
+        if isinstance(leaf, Tensor):
+            raise CaptureError(f"a tensor of shape {tuple(leaf.shape)} is hidden inside an argument")
+        return leaf
+
+    def _rows(self, factor: int) -> fx.Node:
+        """Return ``factor`` times the batch size, taken from the anchor's tensor."""
+        if 1 not in self._batches:
+            dims = self.flow.steps[self._anchor].batch_dims
+            if not dims:
+                raise CaptureError(
+                    f"{self.flow.steps[self._anchor].name} has no dimension that follows the batch, but steps behind it do"
+                )
+            dim, per_sample = dims[0]
+            size = self.graph.call_method("size", (self._nodes[self._anchor], dim))
+            self._batches[1] = (
+                size if per_sample == 1 else self.graph.call_function(operator.floordiv, (size, per_sample))
+            )
+        if factor not in self._batches:
+            self._batches[factor] = self.graph.call_function(operator.mul, (self._batches[1], factor))
+        return self._batches[factor]
+
+    def _when_training(self, value: Any) -> fx.Node:
+        if self._training is None:
+            self.attributes["training"] = self.flow.recording.model.training
+            self._training = self.graph.get_attr("training")
+        return self._training if value is True else self.graph.call_function(operator.mul, (self._training, value))
+
+    def module(self, name: str) -> fx.GraphModule:
+        """Return the graph as a module, which shares everything it refers to with the model."""
+        made = fx.GraphModule(self.attributes, self.graph, name)
+        _set_mode(made, self.flow.recording.model.training, self.attributes)
+        return made
+
+
+def _set_mode(module: fx.GraphModule, training: bool, shared: Mapping[str, Any]) -> None:
+    """Give the module and its own containers a mode, and leave that of shared modules alone."""
+    for path, inner in module.named_modules():
+        if not any(path == name or path.startswith(f"{name}.") for name in shared):
+            inner.training = training
+
+
+def _get(model: nn.Module, path: str) -> Any:
+    value: Any = model
+    for part in path.split("."):
+        value = value[int(part)] if isinstance(value, list | tuple) else getattr(value, part)
+    return value
+
+
+def emit_region(flow: Flow, steps: tuple[int, ...], entry: int, exit_: int, name: str) -> fx.GraphModule:
+    """Return the region between two values as a module of one argument."""
+    emitter = Emitter(flow, entry)
+    emitter.placeholder(entry, "x")
+    for index in steps:
+        emitter.emit(index)
+    emitter.graph.output(emitter.node(exit_))
+    return emitter.module(name)
+
+
+__all__ = ["Emitter", "emit_region", "torch"]

@@ -1,0 +1,148 @@
+"""How values flow through a recording: which steps feed which, and where the flow narrows to one value."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from .recording import Recording, Ref, Step, StepKind, leaves
+
+_NEVER = sys.maxsize
+
+
+class Flow:
+    """The data flow of a recording.
+
+    Data steps are those that depend on a network input and that the output depends on. Everything else (parameters,
+    buffers, what is computed from them alone) is constant and belongs to whichever region reads it.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.steps: list[Step] = recording.steps
+        count = len(self.steps)
+        self.reads = [step.refs() for step in self.steps]
+        self.outputs = frozenset(leaf.index for leaf in leaves(recording.output) if isinstance(leaf, Ref))
+        live = self._live()
+        from_input = [False] * count
+        for index in recording.inputs:
+            from_input[index] = True
+        for index, read in enumerate(self.reads):
+            from_input[index] = from_input[index] or any(from_input[r] for r in read)
+        self.is_data = [a and b for a, b in zip(from_input, live, strict=True)]
+        self.data = [i for i in range(count) if self.is_data[i] and self.steps[i].kind is not StepKind.INPUT]
+        self.sources = [sorted(r for r in read if from_input[r]) for read in self.reads]
+        self.users: list[list[int]] = [[] for _ in range(count)]
+        for index in self.data:
+            for source in self.sources[index]:
+                self.users[source].append(index)
+
+    def _live(self) -> list[bool]:
+        live = [False] * len(self.steps)
+        wanted = list(self.outputs)
+        while wanted:
+            index = wanted.pop()
+            if not live[index]:
+                live[index] = True
+                wanted.extend(self.reads[index])
+        return live
+
+    @cached_property
+    def ancestors(self) -> list[int]:
+        """For each step the set of data steps it depends on, as a bit mask."""
+        masks = [0] * len(self.steps)
+        for index in self.data:
+            for source in self.sources[index]:
+                masks[index] |= masks[source] | 1 << source
+        return masks
+
+    def follows(self, later: int, earlier: int) -> bool:
+        """Return whether ``later`` depends on ``earlier``."""
+        return bool(self.ancestors[later] >> earlier & 1)
+
+    def entries(self, region: Sequence[int]) -> list[int]:
+        """Return the values that a region reads from outside."""
+        inside = set(region)
+        return sorted({s for i in region for s in self.sources[i]} - inside)
+
+    def exits(self, region: Sequence[int]) -> list[int]:
+        """Return the values of a region that are used outside of it."""
+        inside = set(region)
+        return [i for i in region if i in self.outputs or any(user not in inside for user in self.users[i])]
+
+    def cuts(self, region: Sequence[int], entries: Iterable[int] | None = None) -> list[int]:
+        """Return the steps of a region, in order, after which its whole flow is in one tensor.
+
+        One sweep: a step is a cut where no value made before it is used after it.
+        """
+        inside = set(region)
+        entries = self.entries(region) if entries is None else entries
+        reach = max((max((u for u in self.users[e] if u in inside), default=-1) for e in entries), default=-1)
+        found = []
+        for index in region:
+            if reach <= index and self.steps[index].is_tensor:
+                found.append(index)
+            reach = max(reach, self._last_use(index, inside))
+        return found
+
+    def _last_use(self, index: int, inside: set[int]) -> int:
+        if index in self.outputs:
+            return _NEVER
+        users = self.users[index]
+        return _NEVER if any(user not in inside for user in users) else max(users, default=-1)
+
+    def segments(self, region: Sequence[int], entry: int) -> list[list[int]]:
+        """Split a region with one entry at its cuts; a segment ends with its cut."""
+        parts, start = [], 0
+        for cut in self.cuts(region, [entry]):
+            end = bisect_right(region, cut)
+            parts.append(list(region[start:end]))
+            start = end
+        return parts
+
+    @cached_property
+    def is_heavy(self) -> list[bool]:
+        """Whether a step is a weighted sum: it multiplies, and by trained values."""
+        return [s.macs > 0 and self.is_data[s.index] and self._has_weights(s) for s in self.steps]
+
+    def _has_weights(self, step: Step) -> bool:
+        if step.kind is StepKind.MODULE:
+            module = self.recording.model.get_submodule(step.target)
+            return next(module.parameters(), None) is not None
+        return any(not self.is_data[r] and self._trained(r) for r in self.reads[step.index])
+
+    def _trained(self, constant: int) -> bool:
+        """Return whether a constant comes from a tensor of the model."""
+        step = self.steps[constant]
+        if step.kind is StepKind.INPUT:
+            return False
+        return step.kind is StepKind.ATTRIBUTE or any(self._trained(r) for r in self.reads[constant])
+
+    def weight_macs(self, region: Iterable[int]) -> int:
+        """Return the multiply-accumulates of a region's heavy steps."""
+        return sum(self.steps[i].macs for i in region if self.is_heavy[i])
+
+    def macs(self, region: Iterable[int]) -> int:
+        """Return all multiply-accumulates of a region, attention's products included."""
+        return sum(self.steps[i].macs for i in region)
+
+    def heavy(self, region: Iterable[int]) -> int:
+        """Return the number of heavy steps in a region."""
+        return sum(self.is_heavy[i] for i in region)
+
+    def constants_of(self, region: Iterable[int]) -> list[int]:
+        """Return the constant steps a region needs, in order."""
+        found: set[int] = set()
+        wanted = [r for i in region for r in self.reads[i] if not self._is_value(r)]
+        while wanted:
+            index = wanted.pop()
+            if index not in found:
+                found.add(index)
+                wanted.extend(self.reads[index])
+        return sorted(found)
+
+    def _is_value(self, index: int) -> bool:
+        """Return whether a step's value flows: data, or an input."""
+        return self.is_data[index] or self.steps[index].kind is StepKind.INPUT

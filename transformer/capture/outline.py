@@ -1,0 +1,46 @@
+"""The whole network as an fx graph in which every block is one call of a submodule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx
+
+from ..errors import CaptureError
+from ..ir.block import Block
+from .emit import Emitter
+from .flow import Flow
+from .recording import PerSample, Ref, map_leaves
+from .site import Site
+
+
+def outline(flow: Flow, blocks: Mapping[Site, Block], name: str) -> fx.GraphModule:
+    """Return a module that runs the network with one call per block; it shares the model's parameters."""
+    recording = flow.recording
+    emitter = Emitter(flow, recording.inputs[0])
+    for position, index in enumerate(recording.inputs):
+        emitter.placeholder(index, "x" if len(recording.inputs) == 1 else f"x{position}")
+    inside = {index: site for site in blocks for index in site.region.steps}
+    for index in flow.data:
+        site = inside.get(index)
+        if site is None:
+            emitter.emit(index)
+        elif index == site.region.exit:
+            block = blocks[site]
+            node = emitter.call_submodule(block.target, block.module, site.region.entry)
+            node.meta["block"] = block.name
+            node.meta["shape"] = flow.steps[index].shape
+            emitter.bind(index, node)
+    emitter.graph.output(map_leaves(recording.output, lambda leaf: _returned(emitter, leaf)))
+    return emitter.module(name)
+
+
+def _returned(emitter: Emitter, leaf: Any) -> Any:
+    if isinstance(leaf, Ref | PerSample):
+        return emitter.value(leaf)
+    if leaf is None or isinstance(leaf, int | float | str | bool):
+        return leaf
+    raise CaptureError(
+        f"the network returns a {type(leaf).__name__}; return tensors, or tuples, lists and dicts of tensors, instead"
+    )

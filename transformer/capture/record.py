@@ -1,0 +1,182 @@
+"""Recording a network: the runs, at two batch sizes and in training where it matters."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..errors import CaptureError, HantError
+from .leaf import LeafPolicy, designers_leaf
+from .macs import MacCounter
+from .merge import merge_batches, merge_training
+from .preserve import evaluating, preserved
+from .recorder import Recorder, module_calls
+from .recording import Recording, StepKind
+from .source import source_line
+
+BATCHES = (2, 3)
+"""Batch sizes of the two runs. 1 would broadcast, and equal multiples must not meet."""
+
+
+def record(model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy = designers_leaf) -> Recording:
+    """Record how ``model`` computes its output from ``inputs``.
+
+    The model runs on fake tensors (shapes without data), once per batch size of ``BATCHES``; where an operation has no
+    fake form, on random data. Dimension 0 of the first input is the batch; other inputs with that size follow it.
+    The model is in eval mode while it runs and is left as it was.
+
+    Raises:
+        CaptureError: what the model does cannot be held by one graph, with the line that says so.
+    """
+    opaque: frozenset[nn.Module] = frozenset()
+    while True:
+        recording, culprits = _record_once(model, inputs, _keeping(is_leaf, opaque))
+        if not culprits:
+            return recording
+        more = frozenset(model.get_submodule(path) for path in culprits if path) - opaque
+        if not more or "" in culprits:
+            raise CaptureError(
+                "the network writes in place into a tensor that it reads again through another view, outside of any "
+                "module that could be kept whole; write x = x + y there instead of x += y"
+            )
+        opaque |= more
+
+
+def _keeping(is_leaf: LeafPolicy, opaque: frozenset[nn.Module]) -> LeafPolicy:
+    return lambda module, tensors: module in opaque or is_leaf(module, tensors)
+
+
+def _record_once(model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy) -> tuple[Recording, set[str]]:
+    with evaluating(model):
+        try:
+            first, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake=True)
+            fake = True
+        except HantError:
+            raise
+        except Exception:  # any error of the user's code; run on data tells whether it is the fake tensors' fault
+            first, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake=False)
+            fake = False
+        if culprits:
+            return first, culprits
+        second, _ = _run(model, inputs, BATCHES[1], is_leaf, fake=fake)
+        merge_batches(first, second)
+        if reads_mode(first):
+            model.train()
+            _merge_training(first, model, inputs, is_leaf, fake)
+    return first, set()
+
+
+def _merge_training(
+    first: Recording, model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy, fake: bool
+) -> None:
+    try:
+        training, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake)
+        reason = "writes in place in training only" if culprits else merge_training(first, training)
+    except Exception as error:  # the model does not train on this input; evaluation is not affected
+        reason = f"fails in training mode: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    if reason:
+        first.notes.append(("", f"the graph holds evaluation only; {reason}", ""))
+
+
+def _run(
+    model: nn.Module, inputs: Sequence[Tensor], batch: int, is_leaf: LeafPolicy, fake: bool
+) -> tuple[Recording, set[str]]:
+    """Run the model once and return what it did, with the modules whose in-place writes cannot be recorded."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else contextlib.nullcontext()
+    counter = MacCounter()
+    recorder = Recorder(model, is_leaf, counter, inputs[0].device)
+    with preserved(model), torch.no_grad(), mode, counter, module_calls(recorder):
+        given = _examples(inputs, batch)
+        entries = tuple(recorder.enter_input(i, tensor) for i, tensor in enumerate(given))
+        try:
+            with recorder:
+                output = model(*given)
+                with recorder.unrecorded():
+                    returned = recorder.referred(output)
+        except HantError:
+            raise
+        except Exception as error:
+            if fake:
+                raise
+            raise CaptureError(_failure(error, recorder, given)) from error
+    for step in recorder.steps:
+        step.macs //= batch
+    recording = Recording(
+        model, recorder.steps, recorder.calls, entries, returned, recorder.constants, batch, recorder.notes
+    )
+    _check(recording)
+    return recording, {_path(recording, scope) for scope in recorder.memory.culprits}
+
+
+def _examples(inputs: Sequence[Tensor], batch: int) -> list[Tensor]:
+    """Make inputs of ``batch`` samples like the given ones; data is random, to be like data in range."""
+    rows = inputs[0].shape[0]
+    shapes = [(batch, *t.shape[1:]) if t.dim() and t.shape[0] == rows else tuple(t.shape) for t in inputs]
+    return [
+        torch.rand(shape, dtype=t.dtype, device=t.device)
+        if t.is_floating_point()
+        else torch.zeros(shape, dtype=t.dtype, device=t.device)
+        for t, shape in zip(inputs, shapes, strict=True)
+    ]
+
+
+def _path(recording: Recording, scope: tuple[str, ...]) -> str:
+    return recording.calls[scope[-1]].path if scope else ""
+
+
+def _failure(error: Exception, recorder: Recorder, inputs: Sequence[Tensor]) -> str:
+    shapes = ", ".join("x".join(map(str, t.shape)) for t in inputs)
+    where = recorder._path() or "the network"
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{where} fails on an input of shape {shapes}: {type(error).__name__}: {first}; check --input-shape"
+
+
+def _check(recording: Recording) -> None:
+    """Refuse values that appear from nowhere: operations that bypass torch's functions."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    for name, tensor in recording.constants.items():
+        if isinstance(tensor, FakeTensor):
+            reader = next(
+                (s for s in recording.steps if any(recording.steps[r].target == name for r in s.refs())), None
+            )
+            where = f" read by {reader.name} at {reader.source}" if reader is not None else ""
+            raise CaptureError(
+                f"a tensor of shape {tuple(tensor.shape)}{where} was made by code that torch's functions do not see "
+                "(an extension or a custom operator); wrap it in a torch function or keep it out with --submodule"
+            )
+
+
+def reads_mode(recording: Recording) -> bool:
+    """Return whether any module that was recorded through (not kept whole) looks at its training flag."""
+    opened = {type(call.module): call.module for call in recording.calls.values() if not call.leaf}
+    by_flag = any(_mentions_training(kind) for kind in opened)
+    return by_flag or any(
+        "training" in s.kwargs or "dropout" in s.name for s in recording.steps if s.kind is StepKind.CALL
+    )
+
+
+def _mentions_training(kind: type[nn.Module]) -> bool:
+    if kind.__module__.startswith("torch.nn.modules.container"):
+        return False
+    return any("training" in code.co_names for code in _code(kind))
+
+
+def _code(kind: type) -> Iterator[Any]:
+    for owner in _own(kind.__mro__):
+        for value in vars(owner).values():
+            if inspect.isfunction(value):
+                yield value.__code__
+
+
+def _own(mro: Iterable[type]) -> Iterator[type]:
+    return (owner for owner in mro if owner not in (nn.Module, object))
+
+
+__all__ = ["BATCHES", "reads_mode", "record", "source_line"]

@@ -1,0 +1,296 @@
+"""Recording one execution of a network, operation by operation."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..errors import CaptureError
+from .functional import VALUE_READERS, as_function, assigning, out_of_place
+from .leaf import LeafPolicy
+from .macs import MacCounter
+from .memory import Memory
+from .recording import InputDevice, ModuleCall, Ref, Step, StepKind, leaves, map_leaves
+from .source import source_line
+
+_UNRECORDED = frozenset({"__set__", "_assert", "requires_grad_", "_has_torch_function", "register_hook"})
+
+
+class Recorder(TorchFunctionMode):
+    """Logs every torch function that returns tensors and every call of a leaf module.
+
+    Python integers stay integers, so ``len``, ``int`` and ``isinstance`` in the model's code work as always. A value is
+    known by the identity of its tensor, so recorded tensors are kept alive until the recording ends.
+    """
+
+    def __init__(self, model: nn.Module, is_leaf: LeafPolicy, counter: MacCounter, device: torch.device) -> None:
+        super().__init__()
+        self.model = model
+        self.is_leaf = is_leaf
+        self.counter = counter
+        self.device = device
+        self.steps: list[Step] = []
+        self.calls: dict[str, ModuleCall] = {}
+        self.constants: dict[str, Tensor] = {}
+        self.notes: list[tuple[str, str, str]] = []
+        self.memory = Memory()
+        self._paths = {module: name for name, module in reversed(list(model.named_modules(remove_duplicate=False)))}
+        self._attributes = _owned_tensors(model)
+        self._value_of: dict[int, int] = {}
+        self._alive: list[Tensor] = []
+        self._scope: list[str] = []
+        self._times: Counter[str] = Counter()
+        self._quiet = 0
+        self._from_input: set[int] = set()
+
+    # values
+
+    def enter_input(self, position: int, tensor: Tensor) -> int:
+        """Make ``tensor`` the network's input number ``position``."""
+        step = self._add(StepKind.INPUT, position, (), {}, tensor)
+        self._from_input.add(step.index)
+        self._bind(tensor, step)
+        return step.index
+
+    def referred(self, value: Any) -> Any:
+        """Return ``value`` with its tensors replaced by references to the steps that made them."""
+
+        def refer(leaf: Any) -> Any:
+            if isinstance(leaf, Tensor):
+                return self._ref(leaf)
+            if isinstance(leaf, torch.device) and leaf == self.device:
+                return InputDevice()
+            return leaf
+
+        return map_leaves(value, refer)
+
+    def _ref(self, tensor: Tensor) -> Ref:
+        index = self._value_of.get(id(tensor))
+        if index is None:
+            name = self._attributes.get(id(tensor))
+            if name is None:
+                name = f"_constant{len(self.constants)}"
+                self.constants[name] = tensor
+            scope, self._scope = self._scope, []
+            step = self._add(StepKind.ATTRIBUTE, name, (), {}, tensor)
+            self._scope = scope
+            self._bind(tensor, step)
+            return Ref(step.index)
+        self.memory.read(index, self._scope)
+        return Ref(index)
+
+    def _bind(self, tensor: Tensor, step: Step) -> None:
+        self._value_of[id(tensor)] = step.index
+        self._alive.append(tensor)
+        self.memory.made(step.index, tensor)
+
+    def _bind_result(self, result: Any, step: Step) -> None:
+        """Give every tensor of a result its step; items of tuples and dicts get one ``getitem`` each."""
+        if isinstance(result, Tensor):
+            self._bind(result, step)
+            return
+        items = result.items() if isinstance(result, dict) else enumerate(result)
+        for key, item in items:
+            if any(isinstance(leaf, Tensor) for leaf in leaves(item)):
+                part = self._add(StepKind.CALL, operator.getitem, (Ref(step.index), key), {}, item)
+                self._bind_result(item, part)
+
+    def _add(
+        self, kind: StepKind, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, macs: int = 0
+    ) -> Step:
+        tensor = isinstance(result, Tensor)
+        step = Step(
+            index=len(self.steps),
+            kind=kind,
+            target=target,
+            args=args,
+            kwargs=kwargs,
+            scope=tuple(self._scope),
+            shape=tuple(result.shape) if tensor else None,
+            dtype=result.dtype if tensor else None,
+            source=source_line() if kind in (StepKind.CALL, StepKind.MODULE, StepKind.ASSIGN) else "",
+            macs=macs,
+        )
+        self.steps.append(step)
+        if any(index in self._from_input for index in step.refs()):
+            self._from_input.add(step.index)
+        return step
+
+    # torch functions
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a torch function and log it."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if self._quiet or name in _UNRECORDED:
+            return func(*args, **kwargs)
+        if name in VALUE_READERS:
+            return self._read_value(func, name, args, kwargs)
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        result, macs, written = self._run(func, args, kwargs, tensors)
+        if not written and not any(isinstance(leaf, Tensor) for leaf in leaves(result)):
+            return result  # a shape, a flag: no value of the graph
+        given = self.referred(args), self.referred(kwargs)
+        if written:
+            return self._write(func, given, args, result, written, macs)
+        result = self._fresh(result, tensors)
+        target, own_args, own_kwargs = as_function(func, given, args, kwargs, result)
+        step = self._add(StepKind.CALL, target, own_args, own_kwargs, result, macs)
+        self._bind_result(result, step)
+        return result
+
+    def _run(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
+    ) -> tuple[Any, int, list[Tensor]]:
+        """Run quietly; return the result, the MACs of the batch and the tensors that were written into."""
+        versions = [tensor._version for tensor in tensors]
+        before = self.counter.total
+        with self.unrecorded():
+            result = call(*args, **kwargs)
+        written = [t for t, version in zip(tensors, versions, strict=True) if t._version != version]
+        return result, self.counter.total - before, list({id(t): t for t in written}.values())
+
+    def _fresh(self, result: Any, tensors: list[Tensor]) -> Any:
+        """Give a value that is one of the arguments or of the model's own tensors an identity of its own."""
+        old = {id(tensor) for tensor in tensors}
+
+        def alias(leaf: Any) -> Any:
+            if isinstance(leaf, Tensor) and (id(leaf) in old or id(leaf) in self._attributes):
+                with self.unrecorded():
+                    return torch.ops.aten.alias(leaf)
+            return leaf
+
+        return map_leaves(result, alias)
+
+    def _write(
+        self,
+        func: Any,
+        given: tuple[tuple[Any, ...], dict[str, Any]],
+        args: tuple[Any, ...],
+        result: Any,
+        written: list[Tensor],
+        macs: int,
+    ) -> Any:
+        """Log an in-place operation as the function that makes the new value."""
+        tensor = written[0]
+        index = self._value_of.get(id(tensor))
+        ref = given[0][0] if given[0] else None
+        if len(written) > 1 or tensor is not args[0] or not isinstance(ref, Ref) or index != ref.index:
+            self.memory.unclear(self._scope)
+            return result
+        pure, own_args, own_kwargs = out_of_place(func, given)
+        kind = StepKind.CALL if pure is not None else StepKind.ASSIGN
+        step = self._add(kind, pure or assigning(func), own_args, own_kwargs, tensor, macs)
+        self._wrote(tensor, step, ref.index)
+        return result
+
+    def _wrote(self, tensor: Tensor, step: Step, old: int) -> None:
+        step.writes_into = old
+        if self.steps[old].kind is StepKind.ATTRIBUTE:
+            self.notes.append(
+                (self._path(), f"writes into {self.steps[old].target!r}, which the graph does not", step.source)
+            )
+        step.contested = self.memory.overwritten(tensor, self._scope)
+        self._bind(tensor, step)
+
+    def _read_value(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Let code read a tensor's numbers where they do not depend on the input."""
+        ref = self._ref(args[0])
+        if ref.index in self._from_input:
+            raise CaptureError(
+                f"module {self._path() or 'the network'} reads the values of a tensor in Python "
+                f"({name}) at {source_line()}, so what it computes depends on the data and no one graph holds it; "
+                "use torch.where or masks there, or exclude the module with --submodule"
+            )
+        self.notes.append((self._path(), f"the number read by {name} is kept as a constant", source_line()))
+        return func(*args, **kwargs)
+
+    # modules
+
+    def call_module(self, call: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Run a module through ``call``, its original ``__call__``; log it whole or log what it does."""
+        path = self._paths.get(module)
+        if self._quiet or path is None:
+            return call(module, *args, **kwargs)
+        key = path if self._times[path] == 0 else f"{path}@{self._times[path]}"
+        self._times[path] += 1
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        leaf = path != "" and self.is_leaf(module, len(tensors))
+        record = ModuleCall(key, path, module, self._scope[-1] if self._scope else None, leaf)
+        self.calls[key] = record
+        record.arguments, record.keywords = self.referred(args), self.referred(kwargs)
+        self._scope.append(key)
+        try:
+            if leaf:
+                return self._call_leaf(call, record, args, kwargs, tensors)
+            result = call(module, *args, **kwargs)
+            with self.unrecorded():
+                record.result = self.referred(result)
+            return result
+        finally:
+            self._scope.pop()
+
+    def _call_leaf(
+        self, call: Callable[..., Any], record: ModuleCall, args: tuple[Any, ...], kwargs: Any, tensors: list[Tensor]
+    ) -> Any:
+        given = record.arguments, record.keywords
+        result, macs, written = self._run(call, (record.module, *args), kwargs, tensors)
+        if written and not (len(written) == 1 and result is written[0]):
+            self.memory.unclear(self._scope[:-1])
+        elif not written:
+            result = self._fresh(result, tensors)
+        step = self._add(StepKind.MODULE, record.path, *given, result, macs)
+        if written:
+            self._wrote(written[0], step, self._value_of[id(written[0])])
+        else:
+            self._bind_result(result, step)
+        return result
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Log nothing inside the ``with``."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+    def _path(self) -> str:
+        return self.calls[self._scope[-1]].path if self._scope else ""
+
+
+@contextmanager
+def module_calls(recorder: Recorder) -> Iterator[None]:
+    """Send every call of a module through the recorder inside the ``with``."""
+    original = nn.Module.__call__
+
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return recorder.call_module(original, module, args, kwargs)
+
+    nn.Module.__call__ = call  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+def _owned_tensors(model: nn.Module) -> dict[int, str]:
+    """Return the path of every tensor that a module holds, by identity."""
+    owned: dict[int, str] = {}
+    for source in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+        for name, tensor in source:
+            owned.setdefault(id(tensor), name)
+    for path, module in model.named_modules():
+        for name, value in module.__dict__.items():
+            if isinstance(value, Tensor):
+                owned.setdefault(id(value), f"{path}.{name}" if path else name)
+    return owned

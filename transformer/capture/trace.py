@@ -1,0 +1,110 @@
+"""From a model to a graph with blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ...op_library.tensor_spec import TensorSpec
+from ..errors import CaptureError, UsageError, nearest
+from ..ir.block import Block, Diagnostic
+from ..ir.graph import Graph
+from .blocks import make_block, positions, spec_of
+from .choose import Chooser
+from .flow import Flow
+from .hierarchy import Hierarchy
+from .outline import outline
+from .record import record
+from .repetition import find_repetition
+from .runs import find_runs
+from .site import Site
+
+Granularity = Literal["fine", "block", "stage"]
+
+
+def trace(
+    model: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor],
+    *,
+    granularity: Granularity = "block",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Graph:
+    """Capture ``model`` exactly and find its blocks.
+
+    Args:
+        model: the teacher; left as it was, its parameters are shared, not copied.
+        example_inputs: one tensor (B, ...) or several; only shapes and types matter, dimension 0 is the batch.
+        granularity: ``block`` for what a designer would name, ``fine`` for their parts, ``stage`` for whole stages.
+        include: patterns such as ``layer3.*``; other blocks are not replaceable.
+        exclude: patterns of blocks that are not replaceable.
+
+    Raises:
+        CaptureError: the network cannot be captured exactly; the message names the module, line and operation.
+    """
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    _check_inputs(inputs)
+    flow = Flow(record(model, inputs))
+    tree = Hierarchy(flow)
+    chooser = Chooser(tree, find_repetition(tree))
+    sites = chooser.choose()
+    sites = sorted([*sites, *find_runs(flow, sites)], key=lambda site: site.region.exit)
+    blocks: dict[Site, Block] = {}
+    diagnostics = [Diagnostic(where or "network", reason, source) for where, reason, source in flow.recording.notes]
+    diagnostics += [Diagnostic(where, reason) for where, reason in chooser.refused]
+    chosen = _Pattern(include, exclude)
+    for site, position in zip(sites, positions(flow, sites), strict=True):
+        block = make_block(tree, site, position)
+        if isinstance(block, Block):
+            blocks[site] = block if chosen(block.name) else replace(block, replaceable=False)
+        else:
+            diagnostics.append(Diagnostic(site.name, block))
+    chosen.check([block.name for block in blocks.values()])
+    return Graph(
+        module=outline(flow, blocks, type(model).__name__),
+        blocks=tuple(blocks.values()),
+        inputs=_input_specs(flow),
+        diagnostics=tuple(diagnostics),
+        macs=flow.macs(flow.data),
+        parameters=sum(p.numel() for p in model.parameters()),
+        eager=model,
+    )
+
+
+class _Pattern:
+    """Which blocks the user lets be replaced."""
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self.include, self.exclude = include, exclude
+
+    def __call__(self, name: str) -> bool:
+        wanted = not self.include or any(fnmatchcase(name, p) for p in self.include)
+        return wanted and not any(fnmatchcase(name, p) for p in self.exclude)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse a pattern that matches nothing: it is a typing error."""
+        for pattern in (*self.include, *self.exclude):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UsageError(f"pattern {pattern!r} matches no block{nearest(pattern, names)}")
+
+
+def _check_inputs(inputs: tuple[Tensor, ...]) -> None:
+    if not inputs or not all(isinstance(t, Tensor) for t in inputs):
+        raise UsageError("example_inputs must be a tensor or a sequence of tensors; give torch.randn(1, 3, 224, 224)")
+    if inputs[0].dim() == 0:
+        raise CaptureError("the first example input has no batch dimension; give a tensor of shape (B, ...)")
+
+
+def _input_specs(flow: Flow) -> tuple[TensorSpec, ...]:
+    specs = []
+    for index in flow.recording.inputs:
+        spec = spec_of(flow, index)
+        if isinstance(spec, str):
+            step = flow.steps[index]
+            spec = TensorSpec(step.shape or (), str(step.dtype).removeprefix("torch."), batch=0)
+        specs.append(spec)
+    return tuple(specs)
