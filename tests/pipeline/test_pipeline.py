@@ -46,7 +46,6 @@ class Rank(Pass):
     """Makes one record per unit; a unit that is there is not made again."""
 
     name: ClassVar[str] = "rank"
-    requires: ClassVar[tuple[str, ...]] = ("graph",)
     ensures: ClassVar[tuple[str, ...]] = ("rank",)
     units: int = 2
     fail_at: int = -1

@@ -85,7 +85,11 @@ class Pipeline:
         prints: dict[str, str] = {}
         for stage in self.passes:
             inputs = {kind: made.get(kind) or _given(context.store, kind) for kind in stage.requires}
+            if IN_MEMORY in made:
+                inputs[IN_MEMORY] = made[IN_MEMORY]
             prints[stage.name] = fingerprint(stage, inputs, ground)
+            if not stage.durable:  # it made the graph, on which everything after it builds
+                made[IN_MEMORY] = prints[stage.name]
             made.update(dict.fromkeys(stage.ensures, prints[stage.name]))
         return prints
 

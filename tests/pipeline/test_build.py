@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from hant.transformer.contracts.budget import Budget, Limit
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.pass_ import Pass, PassResult
+from hant.transformer.errors import UsageError
+from hant.transformer.pipeline.build import build_pass, build_pipeline, effective, shared_options
+from hant.transformer.pipeline.config import dump, make
+from hant.transformer.pipeline.default import DEFAULT_PASSES, VERBS, verb_of
+
+
+@dataclass(frozen=True)
+class Example(Pass):
+    name: ClassVar[str] = "example"
+    budget: Budget = field(default_factory=lambda: Budget(Limit(0.5, relative=True)))
+    epochs: int = 7
+    rate: float = 0.1
+    sizes: tuple[int, ...] = (1, 2)
+    include: tuple[str, ...] = ()
+    note: str | None = None
+    limit: Budget | None = None
+
+    def run(self, context: Context) -> PassResult:
+        return PassResult()
+
+
+def test_shared_options_reach_the_fields_that_bear_their_names() -> None:
+    shared = shared_options(make({"budget": "12ms", "include": "a*", "solutions": 3, "epochs": 1}))
+    built = build_pass(Example, {}, shared)
+    assert built == Example(budget=Budget(Limit(12.0)), include=("a*",))
+
+
+def test_epochs_of_the_whole_are_those_of_finetuning_only() -> None:
+    @dataclass(frozen=True)
+    class Finetune(Example):
+        name: ClassVar[str] = "finetune"
+
+    shared = shared_options(make({"epochs": 0}))
+    assert build_pass(Finetune, {}, shared).epochs == 0  # type: ignore[attr-defined]
+    assert build_pass(Example, {}, shared).epochs == 7  # type: ignore[attr-defined]
+
+
+def test_a_pass_table_wins_and_is_converted() -> None:
+    table = {"rate": 1, "sizes": [3, 4], "budget": "30%", "limit": "2ms", "epochs": 2}
+    built = build_pass(Example, table, shared_options(make({"budget": 0.9})))
+    assert built == Example(
+        rate=1.0, sizes=(3, 4), budget=Budget(Limit(0.3, relative=True)), limit=Budget(Limit(2.0)), epochs=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"raet": 1}, r"unknown option 'raet' of pass 'example'; did you mean 'rate'\?"),
+        ({"rate": "fast"}, r"option example.rate: input should be a valid number.* \(got 'fast'\)"),
+        ({"sizes": ["x"]}, r"option example.sizes: input should be a valid integer"),
+        ({"budget": "fast"}, r"cannot read budget 'fast'"),
+    ],
+)
+def test_wrong_options_are_told(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_pass(Example, table, {})
+
+
+def test_a_table_of_an_unknown_pass_is_told() -> None:
+    with pytest.raises(UsageError, match=r"unknown pass 'finetnue' in \[passes.finetnue\]; did you mean 'finetune'\?"):
+        build_pipeline(make({"passes": {"finetnue": {}}}))
+
+
+def test_the_default_pipeline_takes_the_configuration() -> None:
+    pipeline = build_pipeline(make({"budget": 0.3, "solutions": 5, "epochs": 2}))
+    assert pipeline.names == DEFAULT_PASSES
+    by_name = {stage.name: stage for stage in pipeline.passes}
+    assert by_name["select"].solutions == 5  # type: ignore[attr-defined]
+    assert by_name["finetune"].epochs == 2  # type: ignore[attr-defined]
+    for name in ("select", "rank", "report"):
+        assert by_name[name].budget == Budget(Limit(0.3, relative=True))  # type: ignore[attr-defined]
+
+
+def test_the_effective_configuration_makes_the_same_passes_again() -> None:
+    config = make({"budget": 0.3, "solutions": 5, "passes": {"finetune": {"epochs": 2}}})
+    pipeline = build_pipeline(config)
+    written = effective(config, pipeline)
+    again = make(tomllib.loads(dump(written)))
+    assert build_pipeline(again).passes == pipeline.passes
+    # A flag that is given later must still reach its passes.
+    later = build_pipeline(make(again.model_dump() | {"budget": "0.6", "solutions": 9}))
+    by_name = {stage.name: stage for stage in later.passes}
+    assert by_name["select"].solutions == 9  # type: ignore[attr-defined]
+    assert by_name["select"].budget == Budget(Limit(0.6, relative=True))  # type: ignore[attr-defined]
+
+
+def test_every_pass_has_a_verb() -> None:
+    assert [verb_of(name) for name in ("candidates", "profile", "rank")] == ["profile", "profile", "rank"]
+    assert set().union(*(set(names) for verb, names in VERBS.items() if verb != "optimize")) == set(DEFAULT_PASSES)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hant.transformer.contracts.budget import Budget, Limit
+from hant.transformer.errors import LoadError, UsageError
+from hant.transformer.pipeline.config import Config, dump, make, merge, read
+
+
+def test_a_dump_reads_back_the_same() -> None:
+    config = make(
+        {
+            "model": "a \"b\".pt",
+            "budget": 0.45,
+            "limits": ["params=50%"],
+            "arch_kwargs": {"width": 2, "names": ["x"]},
+            "trust_model": True,
+            "passes": {"finetune": {"rate": 0.1, "steps": [1, 2]}},
+        }
+    )  # fmt: skip
+    assert make(tomllib.loads(dump(config))) == config
+
+
+def test_defaults_read_back_too() -> None:
+    assert make(tomllib.loads(dump(Config()))) == Config()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bugdet": "0.4"}, r"^here: unknown option 'bugdet'; did you mean 'budget'\?"),
+        ({"batch_size": 0}, r"^here: batch_size: input should be greater than or equal to 1 \(got 0\)"),
+        ({"max_overlap": 1.5}, r"^here: max_overlap: input should be less than or equal to 1"),
+        ({"seed": "x"}, r"^here: seed: input should be a valid integer.*got 'x'"),
+        ({"passes": {"select": 3}}, r"^here: passes.select: input should be a valid dictionary"),
+    ],
+)
+def test_wrong_values_are_told(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make(values, "here")
+
+
+def test_later_layers_win_and_tables_are_merged() -> None:
+    merged = merge(
+        {"seed": 1, "passes": {"a": {"x": 1, "y": 1}, "b": {"z": 1}}},
+        {"seed": 2, "passes": {"a": {"x": 2}}},
+    )
+    assert merged == {"seed": 2, "passes": {"a": {"x": 2, "y": 1}, "b": {"z": 1}}}
+
+
+def test_one_value_stands_for_a_list_of_one() -> None:
+    assert make({"include": "layer1.*", "input_shape": "3x4x4"}).include == ("layer1.*",)
+
+
+def test_the_budget_holds_the_limits() -> None:
+    budget = make({"budget": 0.5, "limits": "params=50%"}).parsed_budget()
+    assert budget == Budget(Limit(0.5, relative=True), (("params", Limit(0.5, relative=True)),))
+    assert make({}).parsed_budget() is None
+    with pytest.raises(UsageError, match="--limit needs a --budget too"):
+        make({"limits": "params=50%"}).parsed_budget()
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"no configuration file .*x.toml; --save-config"):
+        read(tmp_path / "x.toml")
+    (tmp_path / "x.toml").write_text("budget = ")
+    with pytest.raises(LoadError, match=r"cannot read configuration .*x.toml: Invalid value .*; expected TOML"):
+        read(tmp_path / "x.toml")
+    (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(LoadError, match="expected TOML"):
+        read(tmp_path / "x.toml")
