@@ -24,7 +24,7 @@ def macs(module: nn.Module, input: TensorSpec) -> int:
         x = torch.empty(input.batch, *input.shape, dtype=input.torch_dtype, device=device)
         with FlopCounterMode(display=False) as counter:
             module(x)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def parameters(module: nn.Module) -> int:

@@ -38,10 +38,9 @@ class Branches(nn.Module):
         size = max(kernel.shape[-1] for kernel, _ in terms)
         like = next(self.parameters())
         conv = nn.Conv2d(self.in_channels, len(terms[0][1]), size, self.stride, size // 2)
-        with torch.no_grad():
-            conv.weight.copy_(sum(_centre(kernel, size) for kernel, _ in terms))
-            conv.bias.copy_(sum(bias for _, bias in terms))
-        return conv.to(device=like.device, dtype=like.dtype).train(self.training)
+        conv.weight = nn.Parameter(torch.stack([_centre(kernel, size) for kernel, _ in terms]).sum(0))
+        conv.bias = nn.Parameter(torch.stack([bias for _, bias in terms]).sum(0))
+        return conv.to(dtype=like.dtype).train(self.training)
 
 
 def fuse(module: nn.Module) -> nn.Module:

@@ -1,0 +1,40 @@
+import pytest
+import torch
+from hant.op_library.activations import ACTIVATIONS, activation, final, most_frequent
+from hant.transformer.errors import UsageError
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Basic(nn.Module):
+    """A residual block whose activations are functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.conv(functional.silu(self.conv(functional.silu(x)))))
+
+
+def test_every_name_makes_an_activation() -> None:
+    for name in ACTIVATIONS:
+        assert activation(name)(torch.zeros(1)).shape == (1,)
+
+
+def test_unknown_activation_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown activation 'rellu'; did you mean 'relu'\?"):
+        activation("rellu")
+
+
+def test_most_frequent_counts_modules_and_calls() -> None:
+    assert most_frequent(nn.Sequential(nn.ReLU(), nn.SiLU(), nn.SiLU(), nn.Sigmoid())) == "silu"
+    assert most_frequent(torch.fx.symbolic_trace(Basic())) == "silu"
+    assert most_frequent(nn.Conv2d(1, 1, 1)) is None
+
+
+def test_final_is_what_makes_the_output() -> None:
+    assert final(torch.fx.symbolic_trace(Basic())) == "relu"
+    assert final(torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Hardswish()))) == "hardswish"
+    assert final(torch.fx.symbolic_trace(nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 1)))) is None
+    assert final(Basic()) is None
