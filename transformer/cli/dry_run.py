@@ -5,24 +5,66 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from ..contracts.records import OperationRecord
 from ..contracts.store import RunStore
+from ..ir.graph import Graph
 from ..pipeline.build import build_pipeline, effective
-from ..pipeline.config import dump
+from ..pipeline.config import Config, dump
 from ..pipeline.default import VERBS
 from ..pipeline.identity import check_identity
 from ..pipeline.session import load_materials, make_context
 from .inspection import block_rows, write_blocks
 from .resolve import Job, is_run
+from .streams import result_only
 from .tables import write_line
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command would do."""
+
+    graph: Graph
+    candidates: int
+    """How many (block, operation) pairs fit."""
+    todo: list[str]
+    done: list[str]
+    config: Config
 
 
 def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
     """Load and capture everything, then say which passes would run on which blocks with how many candidates."""
+    with result_only():
+        plan = make_plan(verb, job)
+    if as_json:
+        plain = {
+            "run": str(job.root),
+            "run_passes": plan.todo,
+            "skip_passes": plan.done,
+            "candidates": plan.candidates,
+            "blocks": block_rows(plan.graph),
+            "config": plan.config.model_dump(mode="json"),
+        }
+        sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+        return 0
+    console = Console()
+    write_line(console, dump(plan.config))
+    write_blocks(plan.graph, console)
+    write_line(console, f"run: {job.root} ({'exists' if is_run(job.root) else 'new'})")
+    write_line(console, f"candidates: {plan.candidates} fit")
+    write_line(console, f"passes to run: {', '.join(plan.todo) or 'none'}")
+    if plan.done:
+        write_line(console, f"passes up to date: {', '.join(plan.done)}")
+    write_line(console, "dry run: nothing was written")
+    return 0
+
+
+def make_plan(verb: str, job: Job) -> Plan:
+    """Capture in a scratch directory, and look up in the run, where there is one, what is up to date."""
     pipeline = build_pipeline(job.config)
     materials = load_materials(job.config)
     with tempfile.TemporaryDirectory(prefix="hant-") as folder, RunStore(Path(folder)) as store:
@@ -35,19 +77,4 @@ def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
             check_identity(context, record=False)
             done = [stage.name for stage in pipeline.passes if pipeline.finished(stage, context)]
     todo = [name for name in VERBS[verb] if name not in done]
-    settings = effective(job.config, pipeline)
-    if as_json:
-        blocks = block_rows(scratch.teacher)
-        plan = {"run": str(job.root), "run_passes": todo, "skip_passes": done, "candidates": fitting, "blocks": blocks}
-        sys.stdout.write(json.dumps(plan | {"config": settings.model_dump(mode="json")}, indent=1) + "\n")
-        return 0
-    console = Console()
-    write_line(console, dump(settings))
-    write_blocks(scratch.teacher, console)
-    write_line(console, f"run: {job.root} ({'exists' if is_run(job.root) else 'new'})")
-    write_line(console, f"candidates: {fitting} fit")
-    write_line(console, f"passes to run: {', '.join(todo) or 'none'}")
-    if done:
-        write_line(console, f"passes up to date: {', '.join(done)}")
-    write_line(console, "dry run: nothing was written")
-    return 0
+    return Plan(scratch.teacher, fitting, todo, done, effective(job.config, pipeline))

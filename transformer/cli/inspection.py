@@ -16,13 +16,16 @@ from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config
 from ..pipeline.session import Materials, load_materials, make_context
 from .resolve import resolve
+from .streams import hush, result_only
 from .tables import number, write_line, write_table
 
 
 def run_inspect(flags: dict[str, Any]) -> int:
     """Capture the network and print its blocks."""
     job = resolve(flags)
-    graph = captured(job.config, load_materials(job.config))
+    hush(flags["verbose"])
+    with result_only():
+        graph = captured(job.config, load_materials(job.config))
     if flags["as_json"]:
         sys.stdout.write(json.dumps(as_plain(graph), indent=1) + "\n")
         return 0

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from ..contracts.context import Context
-from ..contracts.records import PassRecord
-from ..errors import UsageError
+from ..errors import UnverifiedError, UsageError
 from ..pipeline.default import VERBS
-from ..pipeline.pipeline import Listener
+from ..pipeline.outcome import check_outcome
+from ..pipeline.pipeline import Listener, Pipeline
 from ..pipeline.reach import reach
 from ..pipeline.session import load_materials, open_run, save_config
 from .crash import crash_log
 from .dry_run import dry_run
 from .progress import progress_for
 from .resolve import Job, resolve
-from .summary import show_summary
+from .streams import hush, result_only
+from .summary import show_passes, show_summary
 
 _NEED_BUDGET = ("optimize", "select")
 _NEED_DATA = ("optimize", "pretrain", "score", "rank", "finetune", "verify")
@@ -34,15 +32,33 @@ def run_stage(verb: str, flags: dict[str, Any]) -> int:
         save_config(job.config, Path(flags["save_config"]))
     if flags["dry_run"]:
         return dry_run(verb, job, as_json=flags["as_json"])
-    progress = progress_for(flags["quiet"])
-    materials = load_materials(job.config)
-    with crash_log(job.root), open_run(job.config, job.root, materials, progress) as (context, pipeline):
-        names = VERBS[verb]
-        context = pipeline.run(context, only=names, listener=_tell_reach(job))
-        if names[-1] == "report":
-            return show_summary(context.store, as_json=flags["as_json"])
-        _show_passes(context, names[1:], as_json=flags["as_json"])
+    hush(flags["verbose"])
+    with crash_log(job.root):
+        with result_only():
+            progress = progress_for(flags["quiet"])
+            materials = load_materials(job.config)
+        with open_run(job.config, job.root, materials, progress) as (context, pipeline):
+            _run(verb, context, pipeline, _tell_reach(job), as_json=flags["as_json"])
     return 0
+
+
+def _run(verb: str, context: Context, pipeline: Pipeline, listener: Listener, *, as_json: bool) -> None:
+    """Run the verb's passes and print what came out, also where it is not verified."""
+    names = VERBS[verb]
+    unverified: UnverifiedError | None = None
+    with result_only():
+        try:
+            context = pipeline.run(context, only=names, listener=listener)
+        except UnverifiedError as error:
+            unverified = error
+    if names[-1] == "report":
+        show_summary(context.store, as_json=as_json)
+    else:
+        show_passes(context.store, names[1:], as_json=as_json)
+    if unverified is not None:
+        raise unverified
+    if names[-1] in ("verify", "report"):
+        check_outcome(context)
 
 
 def run_demo(output: str | None, budget: str | None, *, as_json: bool, verbose: int, quiet: bool) -> int:
@@ -78,14 +94,3 @@ def _tell_reach(job: Job) -> Listener:
                 context.progress.log(found.check(budget))
 
     return listen
-
-
-def _show_passes(context: Context, names: Sequence[str], *, as_json: bool) -> None:
-    records = {name: context.store.get(PassRecord, name) for name in names}
-    if as_json:
-        plain = {name: record.model_dump(mode="json") for name, record in records.items() if record is not None}
-        sys.stdout.write(json.dumps({"run": str(context.store.root), "passes": plain}, indent=1) + "\n")
-        return
-    for name, record in records.items():
-        if record is not None:
-            sys.stdout.write(f"{name}: done in {record.seconds:.1f} s" + "".join(f"; {n}" for n in record.notes) + "\n")

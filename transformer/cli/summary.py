@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from ..contracts.records import PassRecord
 from ..contracts.report import Report
 from ..contracts.store import RunStore
-from ..errors import UnverifiedError, UsageError
+from ..errors import UsageError
 from .tables import write_line, write_table
 
 
-def show_summary(store: RunStore, *, as_json: bool) -> int:
-    """Print the report on standard output; return 0.
-
-    Raises:
-        UnverifiedError: the student is not verified: over budget when measured, or its outputs differ.
-    """
+def show_summary(store: RunStore, *, as_json: bool) -> None:
+    """Print the report on standard output."""
     path = store.path("report.json")
     if not path.is_file():
         raise UsageError(f"run {store.root} has no report; run: hant-opt report {store.root}")
     text = path.read_text(encoding="utf-8")
-    report = Report.model_validate_json(text)
     if as_json:
         sys.stdout.write(text + "\n")
     else:
-        write_summary(report, store.root, Console())
-    _check(report)
-    return 0
+        write_summary(Report.model_validate_json(text), store.root, Console())
+
+
+def show_passes(store: RunStore, names: Sequence[str], *, as_json: bool) -> None:
+    """Print what the named passes recorded."""
+    records = {name: record for name, record in store.all(PassRecord).items() if name in names}
+    if as_json:
+        plain = {name: record.model_dump(mode="json") for name, record in records.items()}
+        sys.stdout.write(json.dumps({"run": str(store.root), "passes": plain}, indent=1) + "\n")
+        return
+    for name in names:
+        if name in records:
+            facts = "; ".join([f"{name}: done in {records[name].seconds:.1f} s", *records[name].notes])
+            sys.stdout.write(facts + "\n")
 
 
 def write_summary(report: Report, root: Path, console: Console) -> None:
@@ -75,14 +84,3 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
 
 
 _HEADS = ("block", "shape", "operation", "teacher ms", "student ms", "loss change")
-
-
-def _check(report: Report) -> None:
-    """Say so where the student is not what was promised."""
-    if report.latency.estimated:
-        raise UnverifiedError(f"the latency is an estimate: {report.target['name']} cannot be measured on this machine")
-    if not report.within_budget:
-        raise UnverifiedError(
-            f"the student measures {report.latency.ratio:.3f} of the teacher, budget {report.budget}; "
-            "the machine may be busy: give hant-opt verify RUN again, or a smaller --budget"
-        )

@@ -17,6 +17,7 @@ from ..contracts.data import Data
 from ..contracts.progress import Progress
 from ..contracts.target import Target
 from .config import make
+from .outcome import check_outcome
 from .session import load_materials, open_run
 
 Listener = Any
@@ -79,7 +80,9 @@ def optimize(
         pool=pool if isinstance(pool, tuple) else None,
     )
     with open_run(config, Path(run), materials, progress) as (context, pipeline):
-        return read_result(pipeline.run(context))
+        context = pipeline.run(context)
+        check_outcome(context)
+        return read_result(context)
 
 
 def read_result(context: Context) -> Result:

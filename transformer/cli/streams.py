@@ -1,0 +1,32 @@
+"""Standard output is for the result alone: what libraries print meanwhile goes to standard error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+
+@contextmanager
+def result_only() -> Iterator[None]:
+    """Send everything that is printed inside, also by compiled code, to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def hush(verbose: int) -> None:
+    """Hide the warnings of libraries unless the user asked for more."""
+    if verbose == 0:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
