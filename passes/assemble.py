@@ -69,9 +69,9 @@ def build_student(graph: Graph, choice: Mapping[str, str], weights: CandidateWei
 
 def independent(graph: Graph) -> Graph:
     """Return a copy of the graph that shares no parameter with anything else."""
-    module = copy.deepcopy(graph.module)
+    module, eager = copy.deepcopy((graph.module, graph.eager))
     blocks = tuple(replace(block, module=module.get_submodule(block.target)) for block in graph.blocks)
-    return replace(graph, module=module, blocks=blocks)
+    return replace(graph, module=module, eager=eager, blocks=blocks)
 
 
 def load_student(context: Context) -> Graph:
@@ -84,6 +84,6 @@ def load_student(context: Context) -> Graph:
     if record is None:
         raise UsageError("the run has no student yet; run the finetune stage first")
     student = independent(build_student(context.teacher, record.choice, CandidateWeights(context.store)))
-    student.module.load_state_dict(context.store.load_tensors(record.file))
-    student.module.eval()
+    student.network.load_state_dict(context.store.load_tensors(record.file))
+    student.network.eval()
     return student

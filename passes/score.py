@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..transformer.contracts.context import Context
@@ -110,13 +110,18 @@ def score_block(
     graph.module.eval()
     meters = {name: Meter() for name in candidates}
     try:
-        for images, labels in batches(dataset, batch_size, device=context.device):
-            suffix = Suffix(graph, block, [images])
-            for name, candidate in candidates.items():
-                meters[name].add(suffix.run(candidate), labels)
+        with graph.observe(_nothing):  # keeps layers from working in place on values that are used again
+            for images, labels in batches(dataset, batch_size, device=context.device):
+                suffix = Suffix(graph, block, [images])
+                for name, candidate in candidates.items():
+                    meters[name].add(suffix.run(candidate), labels)
     except SuffixError:
         return {
-            name: evaluate(graph.replace({block.name: candidate}).module, dataset, batch_size, context.device)
+            name: evaluate(graph.replace({block.name: candidate}).network, dataset, batch_size, context.device)
             for name, candidate in candidates.items()
         }
     return {name: meter.metrics for name, meter in meters.items()}
+
+
+def _nothing(block: Block, x: Tensor, y: Tensor) -> None:
+    """Observe nothing."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
@@ -112,3 +117,28 @@ def make_context(small_graph: Graph):
         return context
 
     return make
+
+
+_spec = importlib.util.spec_from_file_location("search_runs", Path(__file__).with_name("search_runs.py"))
+assert _spec is not None
+assert _spec.loader is not None
+_runs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_runs)
+
+
+@pytest.fixture(scope="session")
+def _scored_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A teacher of six blocks and its run, brought up to scores once."""
+    model, root = _runs.teacher(), tmp_path_factory.mktemp("scored") / "run"
+    with RunStore(root) as store:
+        _runs.prepare(store, model)
+    return model, root
+
+
+@pytest.fixture
+def scored(_scored_run: tuple[nn.Module, Path], tmp_path: Path) -> Iterator[Context]:
+    """A run of its own, ready for selection; latencies are made from MACs (``search_runs``)."""
+    model, root = _scored_run
+    shutil.copytree(root, tmp_path / "run")
+    with RunStore(tmp_path / "run") as store:
+        yield _runs.open_context(store, model)

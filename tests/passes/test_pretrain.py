@@ -57,7 +57,7 @@ def test_every_fitting_candidate_is_ready_and_better_than_nothing(tmp_path, make
         assert records.keys() == fitting
         assert "two/identity" not in records
         assert {record.state for record in records.values()} == {"ready"}
-        assert records["one/teacher"].nmse == 0 and not records["one/teacher"].file
+        assert (records["one/teacher"].nmse, records["one/teacher"].file) == (0, "")
         assert not records["one/identity"].file
         for block in ("one", "three"):
             assert records[f"{block}/cb_stack_3x3_ex0.5"].nmse < records[f"{block}/identity"].nmse
@@ -69,7 +69,8 @@ def test_weights_do_not_depend_on_grouping(tmp_path, make_context):
         with RunStore(tmp_path / str(in_flight)) as store:
             PretrainPass(epochs=1, batch_size=64, in_flight=in_flight).run(make_context(store))
             found.append(weights(store))
-    assert equal(found[0], found[1]) and equal(found[0], found[2])
+    assert equal(found[0], found[1])
+    assert equal(found[0], found[2])
 
 
 def test_a_part_of_the_pool_gives_the_same_weights_as_the_whole(tmp_path, make_context):
@@ -79,7 +80,8 @@ def test_a_part_of_the_pool_gives_the_same_weights_as_the_whole(tmp_path, make_c
     with RunStore(tmp_path / "part") as store:
         QUICK.run(make_context(store, "efn_3x3_e3_se1.00,cb_res_3x3"))
         part = weights(store)
-    assert part and equal(part, {name: whole[name] for name in part})
+    assert part
+    assert equal(part, {name: whole[name] for name in part})
 
 
 def test_seed_changes_the_weights(tmp_path, make_context):
@@ -130,8 +132,8 @@ def test_a_candidate_that_is_no_number_is_failed_with_its_reason(tmp_path, make_
 
         QUICK.run(replace(context, pool=(*context.pool, Explosive())))
         record = store.get(CandidateRecord, "one/explosive")
-        assert record.state == "failed" and re.match(r"loss is (nan|inf) at step 1 of", record.reason)
-        assert record.nmse is None and not record.file
+        assert (record.state, record.nmse, record.file) == ("failed", None, "")
+        assert re.match(r"loss is (nan|inf) at step 1 of", record.reason)
         assert store.get(CandidateRecord, "one/cb_res_3x3").state == "ready"
 
 

@@ -79,7 +79,7 @@ def test_suffix_refuses_a_network_that_writes_into_earlier_values(small_graph):
         def forward(self, x: Tensor) -> Tensor:
             before = x * 2
             after = self.block(before)
-            before += 1
+            before.add_(1)
             return before + after
 
     graph = replace(small_graph, module=fx.symbolic_trace(Writes()))

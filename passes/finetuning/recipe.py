@@ -1,0 +1,91 @@
+"""How the student is fine-tuned: the options of the pass, resolved for a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from ...transformer.errors import UsageError, nearest
+
+OPTIMIZERS = ("sgd", "adamw")
+_IMAGES = 500_000
+"""Images that the automatic number of epochs aims at."""
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe:
+    """Everything that decides the student's weights besides its start, the teacher and the data."""
+
+    epochs: int
+    steps: int
+    """Steps in an epoch."""
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    warmup: float
+    """Share of all steps in which the rate rises."""
+    label_smoothing: float
+    cross_entropy: float
+    """Factor of the cross-entropy, gamma_CE in the paper."""
+    distillation: float
+    """Factor of the KL divergence to the teacher, gamma_KL in the paper."""
+    ema: float
+    """Decay of the moving average of the weights a step; 0 for none."""
+    augment: bool
+    seed: int
+    start: str
+    """What the student starts from: the choice and the candidates' recipes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash; a checkpoint of another recipe is not continued."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0 over all epochs: linear warm-up, then cosine to 0."""
+        total = max(1, self.steps * self.epochs)
+        warm = max(1, round(self.warmup * total))
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer; vectors (norms, biases) have no weight decay."""
+        trained = [p for p in parameters if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=self.learning_rate)
+        return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0)
+
+
+def automatic_epochs(samples: int) -> int:
+    """Return the epochs for a data set: about half a million images in all, at least 10 and at most 30 times each.
+
+    The paper's 100 epochs of ImageNet are worth their time on a cluster; ask for them with ``epochs=100``.
+    """
+    return min(30, max(10, round(_IMAGES / max(1, samples))))
+
+
+def check(optimizer: str, epochs: int | None, samples: int, batch_size: int) -> None:
+    """Refuse options that cannot work.
+
+    Raises:
+        UsageError: says which and what was expected.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise UsageError(f"unknown optimizer {optimizer!r}{nearest(optimizer, OPTIMIZERS)}")
+    if epochs is not None and epochs < 0:
+        raise UsageError(f"fine-tuning epochs are {epochs}, expected 0 or more; 0 skips fine-tuning")
+    if min(samples, batch_size) < 2:
+        raise UsageError(f"fine-tuning on batches of {min(samples, batch_size)} images, expected at least 2")

@@ -1,0 +1,72 @@
+"""The state of a fine-tuning between epochs, as one durable file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...transformer.contracts.store import RunStore
+
+_EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "learning_rate", "seconds")
+"""What is kept of an epoch, in this order."""
+
+
+@dataclass
+class FinetuneState:
+    """Weights, optimizer, moving average, the best weights so far, and what each epoch gave."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """Moving average of the network's state; empty where there is none."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_accuracy: float = -1.0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return len(self.history)
+
+    def offer(self, state: dict[str, Tensor], accuracy: float, loss: float) -> None:
+        """Keep ``state`` as the best if it has the highest held-out accuracy, among equals the lowest loss."""
+        if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
+            self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
+            self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, self.epoch
+
+    def save(self, store: RunStore, file: str) -> None:
+        """Write everything to ``file`` of the run, atomically."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for index, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in entry.items() if isinstance(v, Tensor)}
+        rows = [[row[name] for name in _EPOCH] for row in self.history]
+        tensors["history"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_EPOCH))
+        tensors["found"] = torch.tensor([self.best_accuracy, self.best_loss, self.best_epoch], dtype=torch.float64)
+        store.save_tensors(file, tensors)
+
+    def restore(self, store: RunStore, file: str) -> None:
+        """Continue from ``file``: every later epoch is the same to the bit as without the stop."""
+        tensors = store.load_tensors(file)
+        self.network.load_state_dict(_under(tensors, "network"))
+        device = next(self.network.parameters()).device
+        self.average = {name: tensor.to(device) for name, tensor in _under(tensors, "average").items()}
+        self.best = _under(tensors, "best")
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in _under(tensors, "optimizer").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.history = [dict(zip(_EPOCH, row, strict=True)) for row in tensors["history"].tolist()]
+        accuracy, loss, epoch = tensors["found"].tolist()
+        self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, int(epoch)
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from hant.passes.assemble import load_student
+from hant.passes.evaluate import evaluate
+from hant.passes.finetune import FinetunePass
+from hant.passes.finetuning.loop import loss_of
+from hant.passes.finetuning.recipe import automatic_epochs
+from hant.passes.pretrain import PretrainPass
+from hant.transformer.contracts.data import Data, split
+from hant.transformer.contracts.records import EpochRecord, StudentRecord, WinnerRecord
+from hant.transformer.contracts.store import RunStore
+from hant.transformer.errors import UsageError
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+CHOICE = {"one": "identity", "two": "cb_res_3x3", "three": "teacher"}
+QUICK = FinetunePass(epochs=3, batch_size=64)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture
+def prepared(tmp_path, make_context):
+    """Open a run with a winner, once or again."""
+
+    def open_run(name: str = "run"):
+        store = RunStore(tmp_path / name)
+        context = make_context(store, "teacher,identity,cb_res_3x3")
+        if not store.count("winner"):
+            PretrainPass(epochs=1, batch_size=64).run(context)
+            winner = WinnerRecord(
+                index=0, choice=CHOICE, objective=0, bound=0, predicted_ms=1, measured_ms=1, teacher_ms=2
+            )
+            store.put("winner", winner)
+        return context
+
+    return open_run
+
+
+def student_of(context) -> dict[str, Tensor]:
+    return load_student(context).network.state_dict()
+
+
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_no_epochs_keep_the_weights(prepared, small_graph):
+    context = prepared()
+    FinetunePass(epochs=0).run(context)
+    student = student_of(context)
+    teacher = small_graph.module.state_dict()
+    assert all(torch.equal(student[name], teacher[name]) for name in teacher if name.startswith(("three", "head")))
+    record = context.store.get(StudentRecord, "student")
+    assert (record.epochs, record.choice) == (0, CHOICE)
+
+
+def test_training_improves_the_student_and_leaves_the_teacher(prepared, small_graph):
+    context = prepared()
+    before = {name: tensor.clone() for name, tensor in small_graph.module.state_dict().items()}
+    FinetunePass(epochs=0).run(context)
+    start = context.store.get(StudentRecord, "student").held_out_accuracy
+    QUICK.run(context)
+    record = context.store.get(StudentRecord, "student")
+    assert record.held_out_accuracy > start
+    assert equal(before, small_graph.module.state_dict())
+    metrics = evaluate(load_student(context).network, split(context.data, 0).held_out)
+    assert metrics.accuracy == pytest.approx(record.held_out_accuracy)
+    assert [row.epoch for row in context.store.all(EpochRecord).values()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adamw", "learning_rate": 0.002, "ema": 0.9}])
+def test_a_stopped_run_ends_with_the_same_bits(prepared, options):
+    whole, stopped = prepared("whole"), prepared("stopped")
+    tuned = replace(QUICK, **options)
+    tuned.run(whole)
+    steps = 0
+
+    def stop(images: Tensor, _: torch.Generator) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 30:
+            raise Killed
+        return whole.data.augment(images, _)
+
+    with pytest.raises(Killed):
+        tuned.run(replace(stopped, data=replace(stopped.data, augment=stop)))
+    assert stopped.store.get(StudentRecord, "student") is None
+    assert stopped.store.count("epoch") == 1
+    tuned.run(stopped)
+    assert equal(student_of(whole), student_of(stopped))
+    first, second = whole.store.all(EpochRecord), stopped.store.all(EpochRecord)
+    assert [row.train_loss for row in first.values()] == [row.train_loss for row in second.values()]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(prepared):
+    context = prepared()
+    steps = 0
+
+    def spoil(images: Tensor, _: torch.Generator) -> Tensor:
+        nonlocal steps
+        steps += 1
+        return images * (math.nan if steps > 25 else 1)
+
+    result = QUICK.run(replace(context, data=replace(context.data, augment=spoil)))
+    assert result.notes[1] == "stopped in epoch 2: the loss is nan; the best weights before it are kept"
+    assert all(torch.isfinite(tensor).all() for tensor in student_of(context).values())
+    assert context.store.get(StudentRecord, "student").epochs == 1
+
+
+def test_the_test_data_is_never_read(prepared):
+    class Forbidden(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 10
+
+        def __getitem__(self, index: int):
+            raise AssertionError("test data was read")
+
+    context = prepared()
+    FinetunePass(epochs=1).run(replace(context, data=Data(context.data.train, Forbidden())))
+
+
+def test_without_distillation_the_loss_is_cross_entropy(prepared):
+    recipe = FinetunePass(distillation=0)._recipe(
+        prepared(),
+        WinnerRecord(index=0, choice=CHOICE, objective=0, bound=0, predicted_ms=1, measured_ms=1, teacher_ms=2),
+        100,
+    )
+    logits, labels = torch.randn(4, 10), torch.arange(4)
+    assert loss_of(logits, labels, logits, recipe) == cross_entropy(logits, labels)
+    both = replace(recipe, distillation=1.0)
+    assert loss_of(logits, labels, logits, both) == pytest.approx(cross_entropy(logits, labels).item())
+    assert loss_of(logits, labels, logits.flip(1), both) > cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(("samples", "epochs"), [(1000, 30), (42_500, 12), (1_281_167, 10)])
+def test_automatic_epochs(samples, epochs):
+    assert automatic_epochs(samples) == epochs
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adam"}, "unknown optimizer 'adam'; did you mean 'adamw'?"),
+        ({"epochs": -1}, "fine-tuning epochs are -1, expected 0 or more; 0 skips fine-tuning"),
+        ({"batch_size": 1}, "fine-tuning on batches of 1 images, expected at least 2"),
+    ],
+)
+def test_wrong_options_say_what_is_expected(prepared, options, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        FinetunePass(**options).run(prepared())
+
+
+def test_without_a_winner_the_message_says_what_to_run(tmp_path, make_context):
+    with RunStore(tmp_path) as store, pytest.raises(UsageError, match="no winner yet; run the rank stage first"):
+        QUICK.run(make_context(store))
