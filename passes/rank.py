@@ -2,23 +2,35 @@
 
 HANT section 2.2, "Candidate architecture evaluation": the linear proxy scores operations in isolation; the K networks
 with their pretrained weights are evaluated on held-out training images (6,000 in the paper), the lowest loss wins.
+Selections that can no longer win are not run to the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.data import split, take
 from ..transformer.contracts.pass_ import Pass, PassResult
-from ..transformer.contracts.records import NetworkLatencyRecord, RankRecord, SelectionRecord, WinnerRecord
-from ..transformer.errors import InfeasibleError
-from .assemble import CandidateWeights, build_student
-from .evaluate import evaluate
+from ..transformer.contracts.records import (
+    FinalistRecord,
+    NetworkLatencyRecord,
+    RankRecord,
+    SelectionRecord,
+    WinnerRecord,
+)
+from ..transformer.errors import InfeasibleError, UsageError, nearest
 from .latency_model import measure_network
+from .ranking.finalists import short_finetune
+from .ranking.judge import Entry, Judge, Protocol
+from .ranking.measures import measure_of
+from .ranking.race import finishing_order
 from .select import used_share
+
+RACES: dict[str, float | None] = {"certain": None, "confident": 5.0, "off": None}
+"""How losers are told -> standard errors that a loser's outcome may still improve by (``Totals.least``)."""
 
 
 @dataclass(frozen=True)
@@ -33,38 +45,108 @@ class RankPass(Pass):
     samples: int = 6000
     """Held-out training images to evaluate on, at most."""
     batch_size: int = 256
+    metric: str = "cross-entropy"
+    """What decides: ``cross-entropy``, ``accuracy``, ``kl`` (to the teacher) or ``feature-mse``."""
+    recalibrate: bool = False
+    """Whether batch-norm statistics are estimated again on training images, for every selection."""
+    race: str = "certain"
+    """When to stop a loser: ``certain`` has the same winner by proof, ``confident`` with 5 standard errors to spare,
+    ``off`` runs all selections on all images."""
+    finalists: int = 1
+    """How many of the best to fine-tune shortly before choosing among them; 1 takes the best as it is."""
+    finalist_epochs: int = 2
 
     def run(self, context: Context) -> PassResult:
         """Evaluate what is not yet evaluated, then choose."""
-        selections = context.store.all(SelectionRecord)
-        self._evaluate(context, selections)
-        ranked = sorted(context.store.all(RankRecord).values(), key=lambda rank: (rank.loss, rank.index))
-        for rank in ranked:
-            selection = selections[f"{rank.index:03d}"]
-            measured = measure_network(context, selection.choice)
-            if used_share(measured, self.budget) <= 1:
-                context.store.put("winner", _winner(selection, measured))
-                note = f"selection {rank.index} of {len(ranked)} wins: loss {rank.loss:.4f}, {rank.accuracy:.2f} % held out"
-                return PassResult(notes=(note,))
-        raise InfeasibleError(
-            f"none of the {len(ranked)} selections is inside budget {self.budget} when measured; "
-            "the machine may be busy: give the same command again, or a larger --budget"
-        )
+        judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate))
+        selections = {record.index: record for record in context.store.all(SelectionRecord).values()}
+        doubt = doubt_of(self.race)
+        measure = measure_of(self.metric)
+        entries = [judge.entry(index, record.choice, measure, doubt) for index, record in selections.items()]
+        with context.progress.task("rank", len(entries) * -(-judge.total // self.batch_size)) as task:
+            for entry in entries:
+                entry.watch(task)
+            if self.race == "off":
+                run_all(entries)
+            inside = self._inside(context, finishing_order(entries), len(entries))
+        tuned = self._finetune(context, judge, inside)
+        best = inside[0][0] if not tuned else min(tuned, key=lambda entry: (tuned[entry].loss, entry.index))
+        measured = next(found for entry, found in inside if entry is best)
+        with context.store.transaction():
+            for entry in entries:
+                context.store.put(f"{entry.index:03d}", rank_record(entry, tuned.get(entry)))
+            context.store.put("winner", _winner(selections[best.index], measured))
+        return PassResult(notes=(_note(entries, best),))
 
-    def _evaluate(self, context: Context, selections: dict[str, SelectionRecord]) -> None:
-        done = context.store.all(RankRecord)
-        held_out = take(split(context.dataset, context.seed).held_out, self.samples)
-        weights = CandidateWeights(context.store)
-        with context.progress.task("rank", len(selections)) as task:
-            for key, selection in selections.items():
-                if key not in done:
-                    student = build_student(context.teacher, selection.choice, weights)
-                    metrics = evaluate(student.network, held_out, self.batch_size, context.device)
-                    record = RankRecord(
-                        index=selection.index, loss=metrics.loss, accuracy=metrics.accuracy, samples=metrics.samples
-                    )
-                    context.store.put(key, record)
-                task.advance()
+    def _inside(self, context: Context, order: Iterator[Entry], count: int) -> list[tuple[Entry, NetworkLatencyRecord]]:
+        """Return the finalists: the first of ``order`` that are inside the budget when measured."""
+        found: list[tuple[Entry, NetworkLatencyRecord]] = []
+        for entry in order:
+            measured = measure_network(context, entry.choice)
+            if used_share(measured, self.budget) <= 1:
+                found.append((entry, measured))
+            if len(found) >= max(1, self.finalists):
+                break
+        if not found:
+            raise InfeasibleError(
+                f"none of the {count} selections is inside budget {self.budget} when measured; "
+                "the machine may be busy: give the same command again, or a larger --budget"
+            )
+        return found
+
+    def _finetune(
+        self, context: Context, judge: Judge, inside: list[tuple[Entry, NetworkLatencyRecord]]
+    ) -> dict[Entry, FinalistRecord]:
+        """Fine-tune the finalists shortly, where there is more than one."""
+        if len(inside) < 2:
+            return {}
+        with context.progress.task("finalists", len(inside)) as task:
+            tuned = {}
+            for entry, _ in inside:
+                start = judge.key(entry.choice)
+                tuned[entry] = short_finetune(context, entry.choice, start, self.finalist_epochs)
+                task.advance(1, f"selection {entry.index}: {tuned[entry].accuracy:.2f} % held out")
+        return tuned
+
+
+def doubt_of(race: str) -> float | None:
+    """Return the standard errors that ``Totals.least`` leaves a loser in a race of this kind.
+
+    Raises:
+        UsageError: no such race.
+    """
+    if race not in RACES:
+        raise UsageError(f"unknown race {race!r}{nearest(race, RACES)}")
+    return RACES[race]
+
+
+def run_all(entries: Sequence[Entry]) -> None:
+    """Evaluate every network on all images."""
+    for entry in entries:
+        while not entry.complete:
+            entry.advance()
+
+
+def rank_record(entry: Entry, tuned: FinalistRecord | None = None) -> RankRecord:
+    """Return what is known of a selection, fine-tuned shortly if it was a finalist."""
+    totals = entry.totals
+    return RankRecord(
+        index=entry.index,
+        loss=totals.mean("loss"),
+        accuracy=totals.accuracy,
+        samples=totals.samples,
+        complete=entry.complete,
+        kl=totals.mean("kl"),
+        feature_mse=totals.mean("feature_mse"),
+        finetuned_accuracy=None if tuned is None else tuned.accuracy,
+    )
+
+
+def _note(entries: Sequence[Entry], best: Entry) -> str:
+    stopped = sum(not entry.complete for entry in entries)
+    note = f"selection {best.index} of {len(entries)} wins: loss {best.totals.mean('loss'):.4f}, "
+    note += f"{best.totals.accuracy:.2f} % held out"
+    return note + (f"; {stopped} stopped early" if stopped else "")
 
 
 def _winner(selection: SelectionRecord, measured: NetworkLatencyRecord) -> WinnerRecord:

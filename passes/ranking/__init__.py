@@ -1,0 +1,1 @@
+"""Whole networks of candidates, evaluated on held-out training images."""

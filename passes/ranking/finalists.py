@@ -1,0 +1,71 @@
+"""Fine-tune a few of the best shortly before choosing: rankings can flip (HANT section 3.2, figure 2c)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from ...transformer.contracts.context import Context
+from ...transformer.contracts.data import split
+from ...transformer.contracts.data_images import size
+from ...transformer.contracts.records import FinalistRecord
+from ..assemble import CandidateWeights, build_student, independent
+from ..evaluate import evaluate
+from ..finetuning.loop import run_epoch
+from ..finetuning.recipe import FinetuneRecipe
+from ..finetuning.state import FinetuneState
+
+
+def short_finetune(
+    context: Context, choice: dict[str, str], start: str, epochs: int, batch_size: int = 64, learning_rate: float = 0.05
+) -> FinalistRecord:
+    """Return what the network of ``choice`` reaches in a few epochs; a finished one is not trained again.
+
+    Args:
+        context: of the run.
+        choice: block -> operation.
+        start: hash of the choice and of how its candidates were trained.
+        epochs: passes over the training data, with a whole schedule of learning rates.
+        batch_size: of training, as in ``FinetunePass``.
+        learning_rate: as in ``FinetunePass``.
+    """
+    parts = split(context.dataset, context.seed)
+    recipe = _recipe(size(parts.fit), context.seed, start, epochs, batch_size, learning_rate)
+    key = hashlib.sha256(f"{start}/{recipe.fingerprint}".encode()).hexdigest()[:24]
+    known = context.store.get(FinalistRecord, key)
+    if known is not None:
+        return known
+    network = independent(build_student(context.teacher, choice, CandidateWeights(context.store))).network
+    state = FinetuneState(network.to(context.device), recipe.make_optimizer(network.parameters()))
+    for epoch in range(epochs):
+        loss = run_epoch(state, context.teacher.network, recipe, parts.fit, context.dataset.augment, context.device)
+        state.history.append({"train_loss": loss})
+        if not math.isfinite(loss):
+            break
+        context.progress.log(f"finalist: epoch {epoch + 1} of {epochs}, loss {loss:.3f}")
+    found = evaluate(network, parts.held_out, 256, context.device)
+    loss = found.loss if math.isfinite(found.loss) else 1e30
+    record = FinalistRecord(choice=choice, epochs=epochs, loss=loss, accuracy=found.accuracy)
+    context.store.put(key, record)
+    return record
+
+
+def _recipe(samples: int, seed: int, start: str, epochs: int, batch_size: int, learning_rate: float) -> FinetuneRecipe:
+    batch_size = min(batch_size, samples)
+    return FinetuneRecipe(
+        epochs=epochs,
+        steps=samples // batch_size,
+        batch_size=batch_size,
+        optimizer="sgd",
+        learning_rate=learning_rate,
+        momentum=0.9,
+        weight_decay=5e-4,
+        warmup=0.05,
+        label_smoothing=0.0,
+        cross_entropy=1.0,
+        distillation=1.0,
+        ema=0.0,
+        augment=True,
+        seed=seed,
+        start=start,
+    )

@@ -1,0 +1,177 @@
+"""Evaluate networks of candidates batch by batch, each batch durable, candidates and teacher read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ...transformer.contracts.context import Context
+from ...transformer.contracts.data import split, take
+from ...transformer.contracts.data_images import batches, size
+from ...transformer.contracts.progress import Task
+from ...transformer.contracts.records import CandidateRecord, EvaluationRecord
+from ...transformer.ir.graph import Graph
+from ..assemble import CandidateWeights, build_student
+from .measures import Totals, measure
+from .recalibrate import batch_norm_statistics
+
+_KEPT_BYTES = 1 << 30
+"""Images and teacher's outputs that are kept in memory at most; what is beyond is made again when needed."""
+_RECALIBRATION_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How networks are evaluated; together with the candidates it decides every bit of the result."""
+
+    samples: int = 6000
+    """Held-out training images, at most (HANT section 2.2)."""
+    batch_size: int = 256
+    recalibrate: bool = False
+    """Whether batch-norm statistics are estimated again on training images, for every network."""
+
+
+class Batch(NamedTuple):
+    """Held-out images with what the teacher makes of them."""
+
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    features: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self)
+
+
+class Judge:
+    """Evaluates networks on the same images in the same order."""
+
+    def __init__(self, context: Context, protocol: Protocol) -> None:
+        self.context = context
+        self.protocol = protocol
+        self._parts = split(context.dataset, context.seed)
+        self._held_out = take(self._parts.held_out, protocol.samples)
+        self.total = size(self._held_out)
+        self._weights = CandidateWeights(context.store)
+        self._recipes = {key: record.recipe for key, record in context.store.all(CandidateRecord).items()}
+        self._last = context.teacher.replaceable[-1].target
+        self._kept: dict[int, Batch] = {}
+        self._room = _KEPT_BYTES
+
+    def entry(self, index: int, choice: Mapping[str, str], measure: str, doubt: float | None = None) -> Entry:
+        """Return the network of ``choice`` (block -> operation), as far as the run has evaluated it."""
+        return Entry(self, index, dict(choice), measure, doubt)
+
+    def totals(self, choice: Mapping[str, str]) -> Totals:
+        """Return the network's totals over all images."""
+        entry = self.entry(0, choice, "loss")
+        while not entry.complete:
+            entry.advance()
+        return entry.totals
+
+    def key(self, choice: Mapping[str, str]) -> str:
+        """Return the record key: changes with the protocol, the seed, and how the candidates were trained."""
+        parts = [f"{b}/{op}@{self._recipes.get(f'{b}/{op}', '')}" for b, op in sorted(choice.items())]
+        p = self.protocol
+        text = json.dumps([self.context.seed, self.total, p.batch_size, p.recalibrate, parts])
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def student(self, choice: Mapping[str, str]) -> Graph:
+        """Return the network on the evaluation device, in eval mode; parameters are shared."""
+        student = build_student(self.context.teacher, choice, self._weights)
+        student.module.to(self.context.device).eval()
+        return student
+
+    def statistics(self, student: Graph) -> dict[str, Tensor]:
+        """Return the buffers to run the network with in place of its own; empty without recalibration."""
+        if not self.protocol.recalibrate:
+            return {}
+        return batch_norm_statistics(student.module, self._training_images())
+
+    def run(self, student: Graph, buffers: dict[str, Tensor], start: int) -> dict[str, Tensor]:
+        """Return the measures of the batch that begins at image ``start``."""
+        batch = self._batch(start)
+        logits, features = self._forward(student.module, buffers, batch.images)
+        return measure(logits, batch.labels, features, (batch.logits, batch.features))
+
+    def _training_images(self) -> Iterator[Tensor]:
+        size = self.protocol.batch_size
+        part = take(self._parts.fit, size * _RECALIBRATION_BATCHES)
+        return (images for images, _ in batches(part, size, device=self.context.device))
+
+    def _batch(self, start: int) -> Batch:
+        if start in self._kept:
+            return self._kept[start]
+        order = torch.arange(start, min(start + self.protocol.batch_size, self.total))
+        images, labels = next(batches(self._held_out, len(order), order, self.context.device))
+        teacher = self.context.teacher.module.to(self.context.device).eval()
+        batch = Batch(images, labels, *self._forward(teacher, {}, images))
+        if batch.bytes <= self._room:
+            self._room -= batch.bytes
+            self._kept[start] = batch
+        return batch
+
+    def _forward(self, network: nn.Module, buffers: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits and what leaves the last replaceable block."""
+        seen: list[Tensor] = []
+        hook = network.get_submodule(self._last).register_forward_hook(lambda *call: seen.append(call[2]))
+        try:
+            with torch.no_grad():
+                logits = functional_call(network, buffers, (images,)) if buffers else network(images)
+        finally:
+            hook.remove()
+        return logits, seen[-1]
+
+
+class Entry:
+    """A network under evaluation: goes on from where the run has it, one durable batch a step."""
+
+    def __init__(self, judge: Judge, index: int, choice: dict[str, str], measure: str, doubt: float | None) -> None:
+        self._judge, self._measure, self._doubt = judge, measure, doubt
+        self.index, self.choice = index, choice
+        self._key = judge.key(choice)
+        record = judge.context.store.get(EvaluationRecord, self._key)
+        self.totals = Totals() if record is None else Totals(record.samples, record.sums, record.squares)
+        self._network: tuple[Graph, dict[str, Tensor]] | None = None
+        self._task = Task()
+
+    def watch(self, task: Task) -> None:
+        """Report every batch to ``task``."""
+        self._task = task
+
+    @property
+    def complete(self) -> bool:
+        """Whether all images are through."""
+        return self.totals.samples >= self._judge.total
+
+    @property
+    def bound(self) -> float:
+        """What the measure's sum over all images will be at least."""
+        return self.totals.least(self._measure, self._judge.total, self._doubt)
+
+    def advance(self) -> None:
+        """Evaluate the next batch."""
+        if self._network is None:
+            student = self._judge.student(self.choice)
+            self._network = student, self._judge.statistics(student)
+        self.totals.add(self._judge.run(*self._network, self.totals.samples))
+        if self.complete:
+            self._network = None
+        record = EvaluationRecord(
+            choice=self.choice,
+            samples=self.totals.samples,
+            complete=self.complete,
+            sums=self.totals.sums,
+            squares=self.totals.squares,
+        )
+        self._judge.context.store.put(self._key, record)
+        self._task.advance(1)

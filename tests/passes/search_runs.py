@@ -1,0 +1,123 @@
+"""A run of a small teacher on real digits that is ready for selection: candidates trained and scored.
+
+The lookup table is made from MACs, so that what is selected does not depend on how busy the machine is.
+"""
+
+from __future__ import annotations
+
+import torch
+from hant import trace
+from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
+from hant.op_library.cost import macs, parameters
+from hant.op_library.pools import pool
+from hant.passes.pretrain import PretrainPass
+from hant.passes.score import ScorePass
+from hant.transformer.contracts.candidate import build_candidate
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data_images import batches, shuffled, size
+from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.contracts.records import LatencyRecord, OperationRecord
+from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.target import Target
+from hant.transformer.contracts.timing import Protocol, Timing
+from torch import Tensor, nn
+
+POOL = "teacher,identity,cb_stack_3x3_ex0.25,cb_res_3x3,cb_bottle_3x3_ex0.25"
+SHAPE = (1, 12, 12)
+QUICK = Protocol(warmup_seconds=0.01, rounds=5, max_rounds=5, min_sample_ms=0.2)
+
+
+class Residual(nn.Module):
+    """A residual block of constant or doubled width."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        stride = 1 if inputs == outputs else 2
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.skip = nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.skip(x))
+
+
+class Net(nn.Module):
+    """Six blocks in two stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 12, 3, padding=1)
+        self.layer1 = nn.Sequential(Residual(12, 12), Residual(12, 12), Residual(12, 12))
+        self.layer2 = nn.Sequential(Residual(12, 24), Residual(24, 24), Residual(24, 24))
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer2(self.layer1(torch.relu(self.stem(x))))
+        return self.head(x.mean((2, 3)))
+
+
+def teacher() -> nn.Module:
+    """The network, trained for a few seconds."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    data, network = load_data("digits", SHAPE), Net()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    for epoch in range(6):
+        for images, labels in batches(data.train, 64, shuffled(size(data.train), 0, epoch), drop_last=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+    return network.eval()
+
+
+def open_context(store: RunStore, model: nn.Module, names: str = POOL) -> Context:
+    """Return the context of a run of ``model``."""
+    return Context(
+        model=model,
+        example_inputs=(torch.zeros(2, *SHAPE),),
+        store=store,
+        target=Target(name="test", backend="onnxruntime", protocol=QUICK, options={"threads": 1}),
+        backend=OnnxRuntimeBackend(),
+        pool=pool(names),
+        data=load_data("digits", SHAPE),
+        graph=trace(model, torch.zeros(2, *SHAPE)),
+    )
+
+
+def list_operations(context: Context) -> None:
+    """Record what fits where, with latencies made from MACs."""
+    target = context.target.fingerprint
+    for block in context.teacher.replaceable:
+        for spec in context.pool:
+            reason = spec.unfit(block.input, block.output) or ""
+            key = f"{target}/{spec.name}/{block.input}->{block.output}"
+            numbers: dict[str, int] = {}
+            if not reason:
+                module = build_candidate(block, spec, 0)
+                numbers = {"parameters": parameters(module), "macs": macs(module, block.input)}
+                ms = 0.001 + numbers["macs"] / 1e7
+                timing = Timing(ms=ms, low=ms, high=ms, trimmed_mean=ms, estimated=True)
+                latency = LatencyRecord(
+                    operation=spec.name,
+                    input=str(block.input),
+                    output=str(block.output),
+                    target=target,
+                    timing=timing,
+                    provenance={},
+                )
+                context.store.put(key, latency)
+            record = OperationRecord(
+                block=block.name, operation=spec.name, fits=not reason, reason=reason, latency_key=key, **numbers
+            )
+            context.store.put(f"{block.name}/{spec.name}", record)
+
+
+def prepare(store: RunStore, model: nn.Module) -> None:
+    """Bring a run up to scores."""
+    context = open_context(store, model)
+    list_operations(context)
+    PretrainPass(epochs=2).run(context)
+    ScorePass().run(context)
