@@ -74,17 +74,19 @@ def most_frequent(block: nn.Module) -> str | None:
 def final(block: nn.Module) -> str | None:
     """Return the activation that makes the output of a block, such as the ReLU after a residual sum.
 
-    Only a block that is an ``fx.GraphModule`` shows this; None for any other, and where the block ends otherwise.
+    None where the block ends otherwise, or where ``torch.fx`` cannot trace it.
     """
+    if _of_module(block) is not None:
+        return _of_module(block)
     if not isinstance(block, fx.GraphModule):
-        return None
+        try:
+            block = fx.symbolic_trace(block)
+        except Exception:  # whatever the user's code raises when it meets a proxy
+            return None
     node = next(node for node in block.graph.nodes if node.op == "output").args[0]
     if not isinstance(node, fx.Node):
         return None
-    if node.op == "call_module":
-        inner = block.get_submodule(str(node.target))
-        return _of_module(inner) or final(inner)
-    return _of_call(node)
+    return final(block.get_submodule(str(node.target))) if node.op == "call_module" else _of_call(node)
 
 
 def _of_module(module: nn.Module) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Self
 
+import torch
 from torch import nn
 
 from ..transformer.errors import UsageError, nearest
@@ -14,6 +16,9 @@ from .geometry import Geometry, misfit
 from .layers import Crop, OnChannelsLast, OnTokens, Residual
 from .op_spec import OpSpec
 from .tensor_spec import Layout, TensorSpec
+
+MOST_BYTES = 2**30
+"""An operation with larger weights is refused: no runtime's file holds a few of them (ONNX: 2 GiB in all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,7 @@ class MapOperation(OpSpec):
         reason = misfit(input, output)
         if reason is None and input.layout is Layout.TOKENS and not self.takes_tokens:
             reason = "tokens have no rows and columns for its kernel; operations of kernel 1x1 and vit fit"
-        return reason or self._unfit_map(Geometry.between(input, output))
+        return reason or self._unfit_map(Geometry.between(input, output)) or _too_large(self, input, output)
 
     def _unfit_map(self, geometry: Geometry) -> str | None:
         """Return a reason of this operation's own."""
@@ -82,7 +87,7 @@ class MapOperation(OpSpec):
     def _build(self, input: TensorSpec, output: TensorSpec) -> nn.Module:
         geometry = Geometry.between(input, output)
         tokens = input.layout is Layout.TOKENS
-        module = self._build_tokens(geometry) if tokens else self._build_map(geometry)
+        module: nn.Module = self._build_tokens(geometry) if tokens else self._build_map(geometry)
         if geometry.residual and self.adds_input:
             module = Residual(module)
         if geometry.crops:
@@ -95,3 +100,15 @@ class MapOperation(OpSpec):
     def _activation(self) -> str:
         """Name of the activation in force."""
         return self.activation or self.default_activation
+
+
+@lru_cache(maxsize=65536)
+def _too_large(operation: MapOperation, input: TensorSpec, output: TensorSpec) -> str | None:
+    """Return a reason where the weights take too much memory; counted on a module that has none."""
+    with torch.device("meta"):
+        module = operation._build(input, output)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    size = count * input.torch_dtype.itemsize
+    if size <= MOST_BYTES:
+        return None
+    return f"its {count / 1e6:.0f} million parameters take {size / 2**20:.0f} MiB; at most {MOST_BYTES // 2**20} MiB"

@@ -34,7 +34,16 @@ def test_most_frequent_counts_modules_and_calls() -> None:
 
 
 def test_final_is_what_makes_the_output() -> None:
-    assert final(torch.fx.symbolic_trace(Basic())) == "relu"
+    assert final(torch.fx.symbolic_trace(Basic())) == final(Basic()) == "relu"
     assert final(torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Hardswish()))) == "hardswish"
     assert final(torch.fx.symbolic_trace(nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 1)))) is None
-    assert final(Basic()) is None
+    assert final(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())) == "relu"
+
+
+class Untraceable(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x) if x.sum() > 0 else x
+
+
+def test_final_of_a_block_that_cannot_be_traced_is_unknown() -> None:
+    assert final(Untraceable()) is None
