@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if loud:
             traceback.print_exc()
-        return _fail(_bug(error, Path()), BUG)
+        return _fail(_bug(error, None), BUG)
 
 
 def _fail(message: str, code: int) -> int:
@@ -62,8 +63,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _bug(error: BaseException, folder: Path) -> str:
+def _bug(error: BaseException, folder: Path | None) -> str:
     """Write the traceback to a log and return the line that points to it."""
+    if folder is None or not folder.is_dir():  # the run was not made yet
+        folder = Path(tempfile.mkdtemp(prefix="hant-"))
     path = folder / "hant-crash.log"
     head = f"this is a bug of hant or of a plugin: {type(error).__name__}: {error}"
     try:

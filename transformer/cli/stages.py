@@ -8,6 +8,7 @@ from typing import Any
 
 from ..contracts.context import Context
 from ..errors import UnverifiedError, UsageError
+from ..pipeline.build import build_pipeline
 from ..pipeline.default import VERBS
 from ..pipeline.outcome import check_outcome
 from ..pipeline.pipeline import Listener, Pipeline
@@ -36,8 +37,9 @@ def run_stage(verb: str, flags: dict[str, Any]) -> int:
     with crash_log(job.root):
         with result_only():
             progress = progress_for(flags["quiet"])
+            pipeline = build_pipeline(job.config)
             materials = load_materials(job.config)
-        with open_run(job.config, job.root, materials, progress) as (context, pipeline):
+        with open_run(job.config, job.root, materials, pipeline, progress) as context:
             _run(verb, context, pipeline, _tell_reach(job), as_json=flags["as_json"])
     return 0
 

@@ -102,6 +102,11 @@ class RunStore:
         with _storage(f"count {kind}"):
             return int(self._db.execute("SELECT count(*) FROM record WHERE kind=?", (kind,)).fetchone()[0])
 
+    def kinds(self) -> set[str]:
+        """Return the kinds of the records that there are."""
+        with _storage("read records"):
+            return {row[0] for row in self._db.execute("SELECT DISTINCT kind FROM record")}
+
     def payloads(self, kind: str) -> dict[str, str]:
         """Return the stored JSON of every record of the named kind by key, sorted by key."""
         with _storage(f"read {kind}"):

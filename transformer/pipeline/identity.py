@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..contracts.context import Context
-from ..contracts.records import RunRecord
+from ..contracts.records import PassRecord, RunRecord
 from ..errors import UsageError
 from .fingerprint import weights_digest
 from .shapes import text
@@ -30,19 +30,17 @@ def identity(context: Context) -> RunRecord:
 def check_identity(context: Context, *, record: bool = True) -> None:
     """Compare with what the run was made for, and record it (unless told not to) where the run is new.
 
-    A run that was made without data takes the first data it is given.
+    A run that was made without data takes the first data it is given, and one in which nothing was finished takes all.
 
     Raises:
         UsageError: names what differs and the ways out.
     """
     new, old = identity(context), context.store.get(RunRecord, KEY)
-    if old is not None:
+    if old is not None and not context.store.kinds() <= {RunRecord.kind, PassRecord.kind}:
         known = old if old.data is not None and new.data is not None else old.model_copy(update={"data": new.data})
         differing = [name for name in _WORDS if getattr(known, name) != getattr(new, name)]
         if differing:
-            facts = "; ".join(
-                f"{_WORDS[name]}: {getattr(old, name)} then, {getattr(new, name)} now" for name in differing
-            )
+            facts = "; ".join(f"{_WORDS[name]}: {_show(old, name)} then, {_show(new, name)} now" for name in differing)
             what = " and ".join(_WORDS[name] for name in differing)
             raise UsageError(
                 f"run {context.store.root} was made with another {what} ({facts}); "
@@ -51,3 +49,8 @@ def check_identity(context: Context, *, record: bool = True) -> None:
         new = new.model_copy(update={"data": new.data or old.data})
     if record and new != old:
         context.store.put(KEY, new)
+
+
+def _show(record: RunRecord, name: str) -> str:
+    value = getattr(record, name)
+    return " and ".join(value) if isinstance(value, tuple) else str(value)

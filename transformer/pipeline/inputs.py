@@ -19,13 +19,13 @@ def load_model(config: Config) -> nn.Module:
     Raises:
         UsageError: no file and no architecture given, or unreadable.
     """
-    from ..capture.load import load
-
     if not config.model and not config.arch:
         raise UsageError("no model given; give a model file, or --arch timm:resnet18")
     if config.model and not Path(config.model).is_file():
         what = "is a directory without a run in it" if Path(config.model).is_dir() else "does not exist"
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")
+    from ..capture.load import load
+
     model: nn.Module = load(config.model or None, arch=config.arch, trust=config.trust_model, **_kwargs(config))
     return model.eval()
 

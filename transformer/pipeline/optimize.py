@@ -16,6 +16,7 @@ from ..contracts.context import Context
 from ..contracts.data import Data
 from ..contracts.progress import Progress
 from ..contracts.target import Target
+from .build import build_pipeline
 from .config import make
 from .outcome import check_outcome
 from .session import load_materials, open_run
@@ -72,6 +73,7 @@ def optimize(
         **options,
     }
     config = make(values, "hant.optimize")
+    pipeline = build_pipeline(config)
     materials = load_materials(
         config,
         model=model.eval() if isinstance(model, nn.Module) else None,
@@ -79,7 +81,7 @@ def optimize(
         target=target if isinstance(target, Target) else None,
         pool=pool if isinstance(pool, tuple) else None,
     )
-    with open_run(config, Path(run), materials, progress) as (context, pipeline):
+    with open_run(config, Path(run), materials, pipeline, progress) as context:
         context = pipeline.run(context)
         check_outcome(context)
         return read_result(context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,9 +19,8 @@ from ..contracts.store import RunStore, write_atomically
 from ..contracts.target import Target
 from ..errors import StorageError, UsageError
 from ..plugins import load_plugin
-from .build import build_pipeline, effective
+from .build import effective
 from .config import FILE, Config, dump
-from .default import DEFAULT_PASSES
 from .identity import check_identity
 from .inputs import example_inputs, load_data, load_model
 from .pipeline import Pipeline
@@ -72,22 +71,21 @@ def load_materials(
 
 @contextmanager
 def open_run(
-    config: Config, root: Path, materials: Materials, progress: Progress | None = None
-) -> Iterator[tuple[Context, Pipeline]]:
-    """Open or create the run at ``root``, save the effective configuration in it, and yield context and pipeline.
+    config: Config, root: Path, materials: Materials, pipeline: Pipeline, progress: Progress | None = None
+) -> Iterator[Context]:
+    """Open or create the run at ``root``, save the effective configuration in it, and yield the context.
 
     Raises:
         UsageError: the run was made with another teacher, other data or another seed.
         StorageError: the directory cannot be used.
     """
-    pipeline = build_pipeline(config, DEFAULT_PASSES)
     if root.is_dir() and any(root.iterdir()) and not (root / "run.sqlite").exists():
         raise StorageError(f"{root} is not empty and not a run of hant; give another --output")
     with RunStore(root) as store:
         context = make_context(config, materials, store, progress)
         check_identity(context)
         store.write(FILE, dump(effective(config, pipeline).model_copy(update={"output": str(root)})))
-        yield context, pipeline
+        yield context
 
 
 def make_context(config: Config, materials: Materials, store: RunStore, progress: Progress | None = None) -> Context:
@@ -136,8 +134,3 @@ def save_config(config: Config, path: Path) -> None:
         write_atomically(path, dump(config))
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def quiet(context: Context) -> Context:
-    """Return the context without progress."""
-    return replace(context, progress=Progress())

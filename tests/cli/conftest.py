@@ -1,0 +1,121 @@
+"""A small network, its weights and its data as files, as a user has them; the command in this process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hant.transformer.cli.main import main
+
+NETWORK = """
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 8, depth: int = 2) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def net(width: int = 8, depth: int = 2) -> Net:
+    torch.manual_seed(0)
+    return Net(width, depth)
+
+
+def bare() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+
+
+def data():
+    import hant
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(240, 1, 12, 12, generator=generator)
+    labels = torch.arange(240) % 3
+    images += (labels - 1).view(-1, 1, 1, 1)
+    train, test = (Part(images[:180], labels[:180]), Part(images[180:], labels[180:]))
+    return hant.Data(train=train, test=test, name="shades")
+
+
+class Part(torch.utils.data.Dataset):
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def error(self) -> str:
+        """Return the one error line; fail if there is a traceback or another line of error."""
+        assert "Traceback" not in self.err
+        found = re.findall(r"^hant-opt: error: (.*)$", self.err, re.MULTILINE)
+        assert len(found) == 1, self.err
+        assert self.err.rstrip().endswith(found[0])
+        return str(found[0])
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with ``net.py`` and ``net.safetensors``, the weights of ``net()``."""
+    import importlib.util
+
+    from safetensors.torch import save_file
+
+    (tmp_path / "net.py").write_text(NETWORK)
+    spec = importlib.util.spec_from_file_location("net_of_tests", tmp_path / "net.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    save_file(module.net().state_dict(), tmp_path / "net.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run ``hant-opt`` with the words in this process."""
+
+    def run(*words: str) -> Done:
+        capfd.readouterr()
+        code = main(words)
+        captured = capfd.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
