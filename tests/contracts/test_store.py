@@ -65,6 +65,12 @@ def test_events_keep_their_order(store: RunStore) -> None:
     assert store.events("b") == [("b", {"number": 1})]
 
 
+def test_every_record_is_an_event_once(store: RunStore) -> None:
+    store.put("0", rank(0))
+    store.put("0", rank(1))
+    assert store.events("put") == [("put", {"kind": "rank", "key": "0"})] * 2
+
+
 def test_tensors_come_back_to_the_bit(store: RunStore) -> None:
     tensors = {"a": torch.randn(3, 4).T, "b": torch.arange(5), "c": torch.randn(2).half()}
     tensors["shared"] = tensors["a"]

@@ -36,6 +36,10 @@ CREATE TABLE IF NOT EXISTS record (
 CREATE TABLE IF NOT EXISTS event (
   id INTEGER PRIMARY KEY, created REAL NOT NULL, what TEXT NOT NULL, payload TEXT NOT NULL
 );
+CREATE TRIGGER IF NOT EXISTS history AFTER INSERT ON record BEGIN
+  INSERT INTO event (created, what, payload)
+  VALUES (NEW.created, 'put', json_object('kind', NEW.kind, 'key', NEW.key));
+END;
 """
 
 
@@ -76,7 +80,7 @@ class RunStore:
     # records
 
     def put(self, key: str, record: Record) -> None:
-        """Store a record under ``key``, replacing one of its kind; durable on return."""
+        """Store a record under ``key``, replacing one of its kind; durable on return. Its event ``put`` comes with it."""
         with _storage(f"record {record.kind} {key}"):
             self._db.execute(
                 "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
