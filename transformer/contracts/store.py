@@ -80,7 +80,7 @@ class RunStore:
     # records
 
     def put(self, key: str, record: Record) -> None:
-        """Store a record under ``key``, replacing one of its kind; durable on return. Its event ``put`` comes with it."""
+        """Store a record under ``key``, replacing one of its kind; durable on return, its event ``put`` with it."""
         with _storage(f"record {record.kind} {key}"):
             self._db.execute(
                 "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
