@@ -81,8 +81,8 @@ def is_run(path: Path) -> bool:
 
 def default_output(config: Config) -> str:
     """Return where a run goes if ``--output`` is left out."""
-    name = Path(config.model).stem if config.model else slug(config.arch or "run")
-    return str(Path("runs") / f"{name}-{slug(Path(config.target).stem)}")
+    name = Path(config.model).stem or config.arch or "run"
+    return str(Path("runs") / f"{slug(name)}-{slug(Path(config.target).stem)}")
 
 
 def values(flags: dict[str, Any]) -> dict[str, Any]:

@@ -21,13 +21,13 @@ def load_model(config: Config) -> nn.Module:
     """
     if not config.model and not config.arch:
         raise UsageError("no model given; give a model file, or --arch timm:resnet18")
-    if config.model and not Path(config.model).is_file():
+    named = config.model.startswith(("timm:", "torchvision:"))
+    if config.model and not named and not Path(config.model).is_file():
         what = "is a directory without a run in it" if Path(config.model).is_dir() else "does not exist"
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")
     from ..capture.load import load
 
-    model: nn.Module = load(config.model or None, arch=config.arch, trust=config.trust_model, **_kwargs(config))
-    return model.eval()
+    return load(config.model or None, config.arch, config.trust_model, config.arch_kwargs).eval()
 
 
 def load_data(config: Config, model: nn.Module) -> Data:
@@ -85,7 +85,3 @@ def _try(model: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[tuple[int, 
         raise UsageError(
             f"the model does not take inputs of {wanted}: {reason}; give the right --input-shape"
         ) from error
-
-
-def _kwargs(config: Config) -> dict[str, object]:
-    return {"arch_kwargs": config.arch_kwargs} if config.arch_kwargs else {}
