@@ -6,7 +6,6 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from ..errors import CaptureError
@@ -19,9 +18,10 @@ _METHODS = ("method_descriptor", "wrapper_descriptor")
 class Emitter:
     """Fills one fx graph. Values that flow in are bound first; constants are emitted where they are first read."""
 
-    def __init__(self, flow: Flow, anchor: int) -> None:
-        """``anchor`` is the step whose tensor tells the batch size and the device."""
+    def __init__(self, flow: Flow, anchor: int | None, path: str = "") -> None:
+        """``anchor`` is the step whose tensor tells the batch size and the device; targets are relative to ``path``."""
         self.flow = flow
+        self.path = path
         self.graph = fx.Graph()
         self.attributes: dict[str, Any] = {}
         """What the graph refers to, by path: the root of its GraphModule."""
@@ -44,6 +44,14 @@ class Emitter:
         self.attributes[target] = module
         return self.graph.call_module(target, (self.node(argument),))
 
+    def item(self, node: fx.Node, position: int) -> fx.Node:
+        """Take one value of a tuple."""
+        return self.graph.call_function(operator.getitem, (node, position))
+
+    def relative(self, path: str) -> str:
+        """Return ``path`` as seen from the module that the graph belongs to."""
+        return path.removeprefix(f"{self.path}.") if self.path else path
+
     def node(self, index: int) -> fx.Node:
         """Return the node of a step's value; a constant is emitted now."""
         if index not in self._nodes:
@@ -63,10 +71,11 @@ class Emitter:
             return self._attribute(step.target)
         args, kwargs = self.value(step.args), self.value(step.kwargs)
         if step.kind is StepKind.MODULE:
-            self.attributes[step.target] = self.flow.recording.model.get_submodule(step.target)
+            target = self.relative(step.target)
+            self.attributes[target] = self.flow.recording.model.get_submodule(step.target)
             if step.writes_into is not None and (step.contested or len(self.flow.users[step.writes_into]) > 1):
                 args = (self.graph.call_method("clone", (args[0],)), *args[1:])
-            return self.graph.call_module(step.target, args, kwargs)
+            return self.graph.call_module(target, args, kwargs)
         if step.kind is StepKind.ASSIGN:
             copy = self.graph.call_method("clone", (args[0],))
             changed = self._call(step.target, (copy, *args[1:]), kwargs)
@@ -75,10 +84,9 @@ class Emitter:
 
     def _attribute(self, name: str) -> fx.Node:
         recording = self.flow.recording
-        self.attributes[name] = (
-            recording.constants[name] if name in recording.constants else _get(recording.model, name)
-        )
-        return self.graph.get_attr(name)
+        own = self.relative(name)
+        self.attributes[own] = recording.constants[name] if name in recording.constants else _get(recording.model, name)
+        return self.graph.get_attr(own)
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         name = str(getattr(target, "__name__", ""))
@@ -99,7 +107,7 @@ class Emitter:
             return self._when_training(leaf.value)
         if isinstance(leaf, InputDevice):
             if self._device is None:
-                self._device = self.graph.call_function(getattr, (self._nodes[self._anchor], "device"))
+                self._device = self.graph.call_function(getattr, (self._anchored(), "device"))
             return self._device
         if isinstance(leaf, Tensor):
             raise CaptureError(f"a tensor of shape {tuple(leaf.shape)} is hidden inside an argument")
@@ -108,19 +116,22 @@ class Emitter:
     def _rows(self, factor: int) -> fx.Node:
         """Return ``factor`` times the batch size, taken from the anchor's tensor."""
         if 1 not in self._batches:
-            dims = self.flow.steps[self._anchor].batch_dims
-            if not dims:
-                raise CaptureError(
-                    f"{self.flow.steps[self._anchor].name} has no dimension that follows the batch, but steps behind it do"
-                )
-            dim, per_sample = dims[0]
-            size = self.graph.call_method("size", (self._nodes[self._anchor], dim))
+            anchored, (dim, per_sample) = self._anchored(), self.flow.steps[self._anchor or 0].batch_dims[0]
+            size = self.graph.call_method("size", (anchored, dim))
             self._batches[1] = (
                 size if per_sample == 1 else self.graph.call_function(operator.floordiv, (size, per_sample))
             )
         if factor not in self._batches:
             self._batches[factor] = self.graph.call_function(operator.mul, (self._batches[1], factor))
         return self._batches[factor]
+
+    def _anchored(self) -> fx.Node:
+        if self._anchor is None or not self.flow.steps[self._anchor].batch_dims:
+            raise CaptureError(
+                f"{self.path or 'the network'} makes tensors that follow the batch, but no value that it gets tells the "
+                "batch size in a dimension of its own"
+            )
+        return self._nodes[self._anchor]
 
     def _when_training(self, value: Any) -> fx.Node:
         if self._training is None:
@@ -157,6 +168,3 @@ def emit_region(flow: Flow, steps: tuple[int, ...], entry: int, exit_: int, name
         emitter.emit(index)
     emitter.graph.output(emitter.node(exit_))
     return emitter.module(name)
-
-
-__all__ = ["Emitter", "emit_region", "torch"]

@@ -25,13 +25,13 @@ class Flow:
         count = len(self.steps)
         self.reads = [step.refs() for step in self.steps]
         self.outputs = frozenset(leaf.index for leaf in leaves(recording.output) if isinstance(leaf, Ref))
-        live = self._live()
+        self.is_live = self._live()
         from_input = [False] * count
         for index in recording.inputs:
             from_input[index] = True
         for index, read in enumerate(self.reads):
             from_input[index] = from_input[index] or any(from_input[r] for r in read)
-        self.is_data = [a and b for a, b in zip(from_input, live, strict=True)]
+        self.is_data = [a and b for a, b in zip(from_input, self.is_live, strict=True)]
         self.data = [i for i in range(count) if self.is_data[i] and self.steps[i].kind is not StepKind.INPUT]
         self.sources = [sorted(r for r in read if from_input[r]) for read in self.reads]
         self.users: list[list[int]] = [[] for _ in range(count)]

@@ -1,0 +1,98 @@
+"""Making a network by name: timm, torchvision, or a factory in the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import LoadError, MissingExtraError, nearest
+
+_FORMS = "timm:NAME, torchvision:NAME, package.module:factory or file.py:factory"
+
+
+def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+    """Return the network that ``arch`` names; timm and torchvision fetch its weights if ``pretrained``.
+
+    Raises:
+        LoadError: unknown name, or the factory fails, with its words.
+    """
+    source, _, name = arch.rpartition(":")
+    if not source or not name:
+        raise LoadError(f"cannot read the architecture {arch!r}; expected {_FORMS}")
+    make = {"timm": _timm, "torchvision": _torchvision}.get(source)
+    try:
+        made = make(name, {"pretrained": pretrained, **kwargs}) if make else _factory(source, name)(**kwargs)
+    except (LoadError, MissingExtraError):
+        raise
+    except Exception as error:  # foreign code that the user named
+        reason = str(error).strip().splitlines()
+        raise LoadError(
+            f"{arch} cannot make its network: {type(error).__name__}: {(reason or [''])[0][:200]}"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise LoadError(f"{arch} returned a {type(made).__name__}; expected a torch.nn.Module")
+    return made
+
+
+def _timm(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise MissingExtraError("timm", "timm", f"architecture timm:{name}") from error
+    if not timm.is_model(name.split(".")[0]):
+        raise LoadError(f"timm has no model {name!r}{nearest(name.split('.')[0], timm.list_models())}")
+    made: nn.Module = timm.create_model(name, **kwargs)
+    return made
+
+
+def _torchvision(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        models = importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError) as error:
+        raise MissingExtraError("torchvision", "timm", f"architecture torchvision:{name}") from error
+    if name not in models.list_models():
+        raise LoadError(f"torchvision has no model {name!r}{nearest(name, models.list_models())}")
+    if kwargs.pop("pretrained", False):
+        kwargs.setdefault("weights", "DEFAULT")
+    elif any(part in name for part in ("rcnn", "retinanet", "fcos", "ssd", "deeplab", "fcn", "lraspp")):
+        kwargs.setdefault("weights_backbone", None)
+    made: nn.Module = models.get_model(name, **kwargs)
+    return made
+
+
+def _factory(source: str, name: str) -> Callable[..., Any]:
+    module = _from_file(Path(source)) if source.endswith(".py") else _from_package(source)
+    try:
+        factory = getattr(module, name)
+    except AttributeError as error:
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise LoadError(f"{source} has no {name!r}{nearest(name, known)}") from error
+    if not callable(factory):
+        raise LoadError(f"{source}:{name} is a {type(factory).__name__}; expected a class or function")
+    made: Callable[..., Any] = factory
+    return made
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise LoadError(f"architecture file {path} does not exist")
+    name = f"_hant_arch_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling in the user's file look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _from_package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise LoadError(f"cannot import {name!r}: {error}; expected {_FORMS}") from error

@@ -1,0 +1,125 @@
+"""Reading a model. Nothing in a model's file is executed unless the caller trusts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import LoadError, UsageError
+from ..ir.serialize import network_from_json
+from .arch import make_network
+from .assign import assign, fits_but_for_classes, stripped
+from .checkpoint import Architecture
+from .trusted import load_trusted
+from .weights import Weights, read_weights
+
+_SHAPES = "_hant_input_shapes"
+
+
+def load(
+    path: str | Path | None,
+    arch: str | None = None,
+    trust: bool = False,
+    arch_kwargs: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Return the network of a model file, in eval mode.
+
+    1. A self-describing checkpoint (``hant.save``), or the weights ``.safetensors`` with their ``.json`` beside them.
+    2. A state dict (``.safetensors``, or ``.pt`` and the like), with ``arch`` to make the network; prefixes of wrappers
+       are taken off, averaged weights are preferred, the number of classes follows the weights.
+    3. A timm training checkpoint: it tells its ``arch``.
+    4. No file but a name: ``timm:resnet50``, as ``path`` or as ``arch``, with the library's own weights.
+    5. With ``trust`` only: a pickled module or a torch.export archive. Reading one runs code that it names.
+
+    Args:
+        path: the file or name; None to make ``arch`` alone.
+        arch: ``timm:NAME``, ``torchvision:NAME``, ``package.module:factory`` or ``file.py:factory``.
+        trust: read files that can run code.
+        arch_kwargs: keyword arguments of the factory.
+
+    Raises:
+        LoadError: what is wrong with the file, and what can be done.
+    """
+    kwargs = dict(arch_kwargs or {})
+    if path is None or (not Path(path).exists() and _is_name(str(path))):
+        if path is not None and arch is not None:
+            raise UsageError(f"both {path} and --arch {arch} name a network; give one of them")
+        name = arch if path is None else str(path)
+        if name is None:
+            raise UsageError("no model given; give a model file, or --arch timm:resnet18")
+        return make_network(name, kwargs, pretrained=True).eval()
+    file = Path(path)
+    if trust:
+        trusted = load_trusted(file)
+        if trusted is not None:
+            return trusted.eval()
+    weights = read_weights(file)
+    if arch is None and weights.architecture is not None:
+        return _described(file, weights, weights.architecture).eval()
+    return _made(file, weights, arch or weights.arch, kwargs).eval()
+
+
+def _is_name(path: str) -> bool:
+    return path.startswith(("timm:", "torchvision:"))
+
+
+def _described(file: Path, weights: Weights, architecture: Architecture) -> nn.Module:
+    """Make the network that a checkpoint describes."""
+    tensors = dict(weights.tensors)
+    for key, original in architecture.tied.items():
+        if original not in tensors:
+            raise LoadError(f"{file} ties {key!r} to {original!r}, which it does not hold; save it again")
+        tensors[key] = tensors[original]
+    if architecture.network is None:
+        network = make_network(architecture.arch, architecture.arch_kwargs)
+        assign(network, tensors, file)
+    else:
+        network = _from_data(architecture.network, file)
+        assign(network, tensors, file, exact=True)
+    if architecture.input_shape:
+        setattr(network, _SHAPES, architecture.input_shape)
+    return network
+
+
+def _from_data(data: dict[str, Any], file: Path) -> nn.Module:
+    try:
+        return network_from_json(data)
+    except LoadError as error:
+        raise LoadError(f"{file}: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError, RuntimeError) as error:
+        raise LoadError(f"{file} holds a damaged description of its network: {str(error)[:120]}") from error
+
+
+def _made(file: Path, weights: Weights, arch: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Make the network by name and give it the weights; their number of classes decides."""
+    if not arch:
+        raise LoadError(
+            f"{file} holds weights but does not say of which network; give --arch timm:NAME, torchvision:NAME, "
+            "package.module:factory or file.py:factory"
+        )
+    network = make_network(arch, kwargs)
+    tensors = stripped(weights.tensors, network)
+    classes = fits_but_for_classes(network, tensors)
+    if classes is not None and "num_classes" not in kwargs:
+        try:
+            network = make_network(arch, {**kwargs, "num_classes": classes})
+        except LoadError:
+            pass  # a factory without that argument; the table of shapes says what differs
+    assign(network, tensors, file)
+    return network
+
+
+def input_shapes(model: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the network's inputs for one sample where its file or its library tells; else ()."""
+    shapes = getattr(model, _SHAPES, None)
+    if isinstance(shapes, tuple):
+        return shapes
+    told = getattr(model, "pretrained_cfg", None)
+    size = told.get("input_size") if isinstance(told, Mapping) else None
+    return (tuple(size),) if isinstance(size, tuple | list) and len(size) == 3 else ()
+
+
+__all__ = ["Tensor", "input_shapes", "load"]

@@ -1,0 +1,87 @@
+"""What a pickle would run, read from its opcodes. Nothing is executed here."""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ..errors import LoadError
+
+_DATA = re.compile(
+    r"(collections\.OrderedDict|argparse\.Namespace|torch\.(Size|device|Tensor|dtype)|torch\.serialization\._get_layout"
+    r"|torch\.\w+Storage|torch\.storage\.(Typed|Untyped)Storage|torch\.nn\.parameter\.(Parameter|Buffer)"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)"
+    r"|torch\.(float|double|half|bfloat|int|long|short|uint|bool|complex|cfloat|cdouble)\w*"
+    r"|_codecs\.encode|(__builtin__|builtins)\.(set|list|dict|tuple|int|float|bool|str))\Z"
+)
+_LARGEST_PICKLE = 64 * 2**20
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING", "BINSTRING"}
+
+
+def code_named_by(path: Path) -> tuple[str, ...]:
+    """Return the functions and classes that a torch file names beyond those of plain tensors, each once, in order.
+
+    Raises:
+        LoadError: the file is not a torch file, or is damaged.
+    """
+    names: dict[str, None] = {}
+    with path.open("rb") as file:
+        for stream in _pickles(path, file):
+            names.update(dict.fromkeys(_globals(path, stream)))
+    return tuple(name for name in names if not _DATA.match(name))
+
+
+def _pickles(path: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Yield the pickles of a torch file: one in a zip archive, several behind each other in the older format."""
+    if zipfile.is_zipfile(path):
+        with checked_archive(path) as archive:
+            found = [name for name in archive.namelist() if name.endswith((".pkl", ".pickle"))]
+            for name in found:
+                if archive.getinfo(name).file_size > _LARGEST_PICKLE:
+                    raise LoadError(f"{path} holds a pickle of more than {_LARGEST_PICKLE} bytes; it is no model file")
+                with archive.open(name) as stream:
+                    yield stream
+        return
+    while file.peek(1)[:1] == b"\x80":  # type: ignore[attr-defined]
+        yield file
+
+
+def checked_archive(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive whose entries are stored as they are, as torch writes them.
+
+    Raises:
+        LoadError: compressed entries, which could be a hundred thousand times larger than the file, or damage.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+        raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error
+    size = path.stat().st_size
+    if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > size:
+        archive.close()
+        raise LoadError(
+            f"{path} is a compressed archive that would unpack to {sum(e.file_size for e in entries)} bytes; "
+            "torch files are stored uncompressed, so it is not read"
+        )
+    return archive
+
+
+def _globals(path: Path, stream: IO[bytes]) -> Iterator[str]:
+    recent: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name in _STRINGS and isinstance(argument, str):
+                recent.append(argument)
+            elif opcode.name == "GLOBAL" or opcode.name == "INST":
+                yield str(argument).replace(" ", ".")
+            elif opcode.name == "STACK_GLOBAL":
+                yield ".".join(recent[-2:]) if len(recent) > 1 else "a computed name"
+            elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+                yield f"the extension {argument}"
+    except (ValueError, EOFError, OverflowError, MemoryError, UnicodeError, zipfile.BadZipFile) as error:
+        raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error

@@ -1,0 +1,110 @@
+"""Writing a network so that it can be read again without running code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CaptureError, UsageError
+from ..ir.serialize import network_to_json
+from .checkpoint import Architecture, write_checkpoint
+from .levels import as_levels
+from .preserve import evaluating
+
+
+def save(
+    model: nn.Module,
+    path: str | Path,
+    example_inputs: Tensor | Sequence[Tensor] | None = None,
+    *,
+    arch: str | None = None,
+    arch_kwargs: Mapping[str, Any] | None = None,
+    selection: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a self-describing checkpoint: weights, and the network as plain data.
+
+    ``NAME.safetensors`` gets ``NAME.json`` beside it; any other name becomes one file that
+    ``torch.load(path, weights_only=True)`` reads. ``hant.load`` makes the network again from either.
+
+    Args:
+        model: the network; left as it was.
+        path: where to; written whole or not at all.
+        example_inputs: tensors (B, ...) to record the network with. Needed unless the network consists of torch.nn
+            layers in containers and fx graphs, or ``arch`` is given.
+        arch: who can make the network, such as ``timm:resnet18``; saved instead of the network.
+        arch_kwargs: arguments for that.
+        selection: block -> operation, for a student.
+        metadata: further JSON data to keep.
+
+    Raises:
+        CaptureError: the network cannot be written as data, with the module and operation that stands in the way.
+        StorageError: the file cannot be written.
+    """
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs or ())
+    network = model if arch is not None else _as_data(model, inputs)
+    tensors, tied = _untied(network)
+    architecture = Architecture(
+        network=None if arch is not None else network_to_json(network),
+        arch=arch or "",
+        arch_kwargs=dict(arch_kwargs or {}),
+        input_shape=tuple(tuple(t.shape[1:]) for t in inputs),
+        input_dtype=tuple(str(t.dtype).removeprefix("torch.") for t in inputs),
+        selection=dict(selection or {}),
+        tied=tied,
+        metadata=dict(metadata or {}),
+    )
+    write_checkpoint(Path(path), architecture, tensors)
+
+
+def _as_data(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
+    if not inputs:
+        try:
+            network_to_json(model)
+        except CaptureError as error:
+            raise UsageError(f"saving this network needs example_inputs, to record it with: {error}") from error
+        return model
+    network = as_levels(model, inputs)
+    _compare(model, network, inputs)
+    return network
+
+
+def _compare(model: nn.Module, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Make sure that what is written computes what the model computes."""
+    with evaluating(model), evaluating(network), torch.no_grad():
+        expected, found = _flat(model(*inputs)), _flat(network(*inputs))
+    if len(expected) != len(found) or not all(map(_same, expected, found)):
+        raise CaptureError(
+            "the recorded network does not compute what the model computes, so it is not saved; "
+            "the model may be random in eval mode or keep state between calls; save it with arch=..."
+        )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+
+
+def _flat(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [tensor for item in items for tensor in _flat(item)]
+
+
+def _untied(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return each tensor once, and under which key the others of the same memory are found."""
+    tensors: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for key, tensor in network.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and place in first:
+            tied[key] = first[place]
+        else:
+            first[place] = key
+            tensors[key] = tensor
+    return tensors, tied
