@@ -67,7 +67,8 @@ class RankPass(Pass):
             for entry in entries:
                 entry.watch(task)
             if self.race == "off":
-                run_all(entries)
+                for entry in entries:
+                    entry.finish()
             inside = self._inside(context, finishing_order(entries), len(entries))
         tuned = self._finetune(context, judge, inside)
         best = inside[0][0] if not tuned else min(tuned, key=lambda entry: (tuned[entry].loss, entry.index))
@@ -118,13 +119,6 @@ def doubt_of(race: str) -> float | None:
     if race not in RACES:
         raise UsageError(f"unknown race {race!r}{nearest(race, RACES)}")
     return RACES[race]
-
-
-def run_all(entries: Sequence[Entry]) -> None:
-    """Evaluate every network on all images."""
-    for entry in entries:
-        while not entry.complete:
-            entry.advance()
 
 
 def rank_record(entry: Entry, tuned: FinalistRecord | None = None) -> RankRecord:

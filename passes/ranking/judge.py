@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,10 +18,9 @@ from ...transformer.contracts.data import split, take
 from ...transformer.contracts.data_images import batches, size
 from ...transformer.contracts.progress import Task
 from ...transformer.contracts.records import CandidateRecord, EvaluationRecord
-from ...transformer.ir.graph import Graph
-from ..assemble import CandidateWeights, build_student
 from .measures import Totals, measure
 from .recalibrate import batch_norm_statistics
+from .supernet import Supernet
 
 _KEPT_BYTES = 1 << 30
 """Images and teacher's outputs that are kept in memory at most; what is beyond is made again when needed."""
@@ -61,9 +61,8 @@ class Judge:
         self._parts = split(context.dataset, context.seed)
         self._held_out = take(self._parts.held_out, protocol.samples)
         self.total = size(self._held_out)
-        self._weights = CandidateWeights(context.store)
+        self.supernet = Supernet(context)
         self._recipes = {key: record.recipe for key, record in context.store.all(CandidateRecord).items()}
-        self._last = context.teacher.replaceable[-1].target
         self._kept: dict[int, Batch] = {}
         self._room = _KEPT_BYTES
 
@@ -74,8 +73,7 @@ class Judge:
     def totals(self, choice: Mapping[str, str]) -> Totals:
         """Return the network's totals over all images."""
         entry = self.entry(0, choice, "loss")
-        while not entry.complete:
-            entry.advance()
+        entry.finish()
         return entry.totals
 
     def key(self, choice: Mapping[str, str]) -> str:
@@ -85,45 +83,43 @@ class Judge:
         text = json.dumps([self.context.seed, self.total, p.batch_size, p.recalibrate, parts])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def student(self, choice: Mapping[str, str]) -> Graph:
-        """Return the network on the evaluation device, in eval mode; parameters are shared."""
-        student = build_student(self.context.teacher, choice, self._weights)
-        student.module.to(self.context.device).eval()
-        return student
-
-    def statistics(self, student: Graph) -> dict[str, Tensor]:
+    def statistics(self, choice: Mapping[str, str]) -> dict[str, Tensor]:
         """Return the buffers to run the network with in place of its own; empty without recalibration."""
         if not self.protocol.recalibrate:
             return {}
-        return batch_norm_statistics(student.module, self._training_images())
+        return batch_norm_statistics(self.supernet.choose(choice), self._training_images())
 
-    def run(self, student: Graph, buffers: dict[str, Tensor], start: int) -> dict[str, Tensor]:
+    def run(self, choice: Mapping[str, str], buffers: dict[str, Tensor], start: int) -> dict[str, Tensor]:
         """Return the measures of the batch that begins at image ``start``."""
-        batch = self._batch(start)
-        logits, features = self._forward(student.module, buffers, batch.images)
+        batch = self.batch(start)
+        logits, features = self._forward(self.supernet.choose(choice), buffers, batch.images)
         return measure(logits, batch.labels, features, (batch.logits, batch.features))
+
+    def sample(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return held-out images (N, C, H, W) and labels (N,) at ``indices``."""
+        return next(batches(self._held_out, len(indices), indices, self.context.device))
+
+    def batch(self, start: int) -> Batch:
+        """Return the held-out images from ``start`` on, with the teacher's outputs."""
+        if start in self._kept:
+            return self._kept[start]
+        order = torch.arange(start, min(start + self.protocol.batch_size, self.total))
+        images, labels = next(batches(self._held_out, len(order), order, self.context.device))
+        batch = Batch(images, labels, *self._forward(self.supernet.choose({}), {}, images))
+        if batch.bytes <= self._room:
+            self._room -= batch.bytes
+            self._kept[start] = batch
+        return batch
 
     def _training_images(self) -> Iterator[Tensor]:
         size = self.protocol.batch_size
         part = take(self._parts.fit, size * _RECALIBRATION_BATCHES)
         return (images for images, _ in batches(part, size, device=self.context.device))
 
-    def _batch(self, start: int) -> Batch:
-        if start in self._kept:
-            return self._kept[start]
-        order = torch.arange(start, min(start + self.protocol.batch_size, self.total))
-        images, labels = next(batches(self._held_out, len(order), order, self.context.device))
-        teacher = self.context.teacher.module.to(self.context.device).eval()
-        batch = Batch(images, labels, *self._forward(teacher, {}, images))
-        if batch.bytes <= self._room:
-            self._room -= batch.bytes
-            self._kept[start] = batch
-        return batch
-
     def _forward(self, network: nn.Module, buffers: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits and what leaves the last replaceable block."""
         seen: list[Tensor] = []
-        hook = network.get_submodule(self._last).register_forward_hook(lambda *call: seen.append(call[2]))
+        hook = network.get_submodule(self.supernet.last).register_forward_hook(lambda *call: seen.append(call[2]))
         try:
             with torch.no_grad():
                 logits = functional_call(network, buffers, (images,)) if buffers else network(images)
@@ -141,7 +137,9 @@ class Entry:
         self._key = judge.key(choice)
         record = judge.context.store.get(EvaluationRecord, self._key)
         self.totals = Totals() if record is None else Totals(record.samples, record.sums, record.squares)
-        self._network: tuple[Graph, dict[str, Tensor]] | None = None
+        self.seconds = 0.0 if record is None else record.seconds
+        """CPU time spent on it, in this process and before."""
+        self._buffers: dict[str, Tensor] | None = None
         self._task = Task()
 
     def watch(self, task: Task) -> None:
@@ -158,20 +156,25 @@ class Entry:
         """What the measure's sum over all images will be at least."""
         return self.totals.least(self._measure, self._judge.total, self._doubt)
 
+    def finish(self) -> None:
+        """Evaluate all batches that are left."""
+        while not self.complete:
+            self.advance()
+
     def advance(self) -> None:
         """Evaluate the next batch."""
-        if self._network is None:
-            student = self._judge.student(self.choice)
-            self._network = student, self._judge.statistics(student)
-        self.totals.add(self._judge.run(*self._network, self.totals.samples))
-        if self.complete:
-            self._network = None
+        started = time.process_time()
+        if self._buffers is None:
+            self._buffers = self._judge.statistics(self.choice)
+        self.totals.add(self._judge.run(self.choice, self._buffers, self.totals.samples))
+        self.seconds += time.process_time() - started
         record = EvaluationRecord(
             choice=self.choice,
             samples=self.totals.samples,
             complete=self.complete,
             sums=self.totals.sums,
             squares=self.totals.squares,
+            seconds=self.seconds,
         )
         self._judge.context.store.put(self._key, record)
         self._task.advance(1)

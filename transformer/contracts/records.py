@@ -156,6 +156,8 @@ class EvaluationRecord(Record):
     """Of each measure over the images so far."""
     squares: dict[str, float]
     """Of each measure's square."""
+    seconds: float = 0.0
+    """CPU time that it took."""
 
 
 class RankRecord(Record):
@@ -201,6 +203,30 @@ class WinnerRecord(Record):
     predicted_ms: float
     measured_ms: float
     teacher_ms: float
+
+
+class BaselineRecord(Record):
+    """What another search found within the same budget. Key: ``method/budget``."""
+
+    kind: ClassVar[str] = "baseline"
+    method: str
+    budget: str
+    choice: dict[str, str]
+    objective: float
+    cost: dict[str, float]
+    """Summed over the blocks, by name."""
+    limits: dict[str, float]
+    """Of the sums."""
+    loss: float
+    """Cross-entropy on held-out training images, before fine-tuning."""
+    accuracy: float
+    samples: int
+    networks: int
+    """How many whole networks the search ran."""
+    losses: tuple[float, ...] = ()
+    """Of networks that were run on all images."""
+    seconds: float
+    """CPU time of the search."""
 
 
 class EpochRecord(Record):

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hant.passes.assemble import CandidateWeights, build_student
 from hant.passes.evaluate import evaluate
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.ranking.race import finishing_order
 from hant.passes.search_table import search_table
+from hant.transformer.contracts.data import split
 from hant.transformer.contracts.records import CandidateRecord, EvaluationRecord
 from hant.transformer.contracts.store import RunStore
 
@@ -27,7 +29,8 @@ def test_totals_are_those_of_the_plain_evaluation(scored):
     judge = Judge(scored, SMALL)
     for choice in some_choices(scored, 3):
         totals = judge.totals(choice)
-        plain = evaluate(judge.student(choice).module, judge._held_out)
+        student = build_student(scored.teacher, choice, CandidateWeights(scored.store))
+        plain = evaluate(student.module, split(scored.dataset, scored.seed).held_out)
         assert totals.mean("loss") == pytest.approx(plain.loss, rel=1e-5)
         assert totals.accuracy == pytest.approx(plain.accuracy)
 

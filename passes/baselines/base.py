@@ -1,0 +1,103 @@
+"""What the baselines have in common: budget, candidates and evaluation are those of integer programming."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.context import Context
+from ...transformer.contracts.pass_ import Pass, PassResult
+from ...transformer.contracts.records import BaselineRecord
+from ..ranking.judge import Entry, Judge, Protocol
+from ..ranking.race import finishing_order
+from ..search_table import search_table
+from ..select import SelectPass, further_limits, settle
+from .contest import Contest, Ints
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to."""
+
+    choice: Ints
+    """Index of each block's operation, shape (N,)."""
+    networks: int
+    """Whole networks that were run on images, as often as they were."""
+    seconds: float
+    """CPU time of evaluations that the run already had; the caller's clock has the rest."""
+    losses: tuple[float, ...] = ()
+    """Cross-entropy of networks that were run on all images."""
+
+
+@dataclass(frozen=True)
+class BaselinePass(Pass):
+    """Search within the budget that ``select`` settled on, and write what was found and what it cost."""
+
+    requires: ClassVar[tuple[str, ...]] = ("score", "latency", "network_latency")
+    ensures: ClassVar[tuple[str, ...]] = ("baseline",)
+
+    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    samples: int = 6000
+    """Held-out training images to evaluate on, at most."""
+    batch_size: int = 256
+
+    @abstractmethod
+    def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
+        """Return a choice within the contest's limits."""
+
+    def run(self, context: Context) -> PassResult:
+        """Search, evaluate what was found, and record it."""
+        contest = contest_for(context, self.budget)
+        judge = Judge(context, Protocol(self.samples, self.batch_size))
+        started = time.process_time()
+        found = self.search(context, contest, judge)
+        seconds = time.process_time() - started + found.seconds
+        record = baseline_record(self.name, self.budget, contest, judge, found, seconds)
+        context.store.put(f"{self.name}/{self.budget}", record)
+        note = f"loss {record.loss:.4f}, {record.accuracy:.2f} % held out, {seconds:.1f} CPU-seconds of search"
+        return PassResult(notes=(note,))
+
+
+def contest_for(context: Context, budget: Budget) -> Contest:
+    """Return the contest under ``budget``, its limits corrected by measured networks exactly as ``select`` does it."""
+    table = search_table(context.store, context.teacher)
+    limit, _ = settle(context, table, SelectPass(budget=budget))
+    return Contest(table, {"ms": limit, **further_limits(budget, table, context.teacher)})
+
+
+def baseline_record(
+    method: str, budget: Budget, contest: Contest, judge: Judge, found: Found, seconds: float
+) -> BaselineRecord:
+    """Return the record of what ``method`` found, evaluated like any selection."""
+    choice = contest.table.choice(found.choice)
+    totals = judge.totals(choice)
+    return BaselineRecord(
+        method=method,
+        budget=str(budget),
+        choice=choice,
+        objective=contest.objective(found.choice),
+        cost={name: contest.total(name, found.choice) for name in contest.table.cost},
+        limits=dict(contest.limits),
+        loss=totals.mean("loss"),
+        accuracy=totals.accuracy,
+        samples=totals.samples,
+        networks=found.networks,
+        losses=found.losses,
+        seconds=seconds,
+    )
+
+
+def best_of(contest: Contest, judge: Judge, choices: Sequence[Ints], all_images: bool) -> Found:
+    """Return the choice of least cross-entropy; without ``all_images`` losers are stopped early."""
+    entries = [judge.entry(i, contest.table.choice(choice), "loss") for i, choice in enumerate(choices)]
+    before = sum(entry.seconds for entry in entries)
+    if all_images:
+        for entry in entries:
+            entry.finish()
+    winner: Entry = next(finishing_order(entries))
+    complete = tuple(entry.totals.mean("loss") for entry in entries if entry.complete)
+    return Found(choices[winner.index], len(entries), before, complete)

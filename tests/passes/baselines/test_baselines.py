@@ -1,0 +1,97 @@
+"""Every search on the same small run: within the limits, resumable to the bit, better than nothing."""
+
+import numpy as np
+import pytest
+import torch
+from hant.passes.baselines.base import baseline_record, best_of
+from hant.passes.baselines.contest import Contest
+from hant.passes.baselines.greedy import GreedyPass
+from hant.passes.baselines.random_search import RandomPass
+from hant.passes.baselines.reinforce import ReinforcePass
+from hant.passes.baselines.snas import SnasPass, expected_excess
+from hant.passes.baselines.uniform import UniformSampler
+from hant.passes.ranking.judge import Judge, Protocol
+from hant.passes.search_table import search_table
+from hant.transformer.contracts.budget import Budget, Limit
+from hant.transformer.contracts.records import EvaluationRecord
+from hant.transformer.errors import InfeasibleError
+
+SEARCHES = [
+    RandomPass(networks=12),
+    GreedyPass(),
+    SnasPass(steps=4, search_batch_size=16),
+    ReinforcePass(steps=8, finalists=4),
+]
+SMALL = Protocol(samples=80, batch_size=40)
+
+
+def contest_of(context, share=0.6):
+    table = search_table(context.store, context.teacher)
+    return Contest(table, {"ms": share * table.total("ms", table.teacher())})
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.name)
+def test_what_is_found_is_within_the_limits_and_the_same_again(scored, search):
+    contest = contest_of(scored)
+    found = search.search(scored, contest, Judge(scored, SMALL))
+    again = search.search(scored, contest, Judge(scored, SMALL))
+    assert contest.within(found.choice)
+    assert (found.choice == again.choice).all()
+    record = baseline_record(search.name, Budget(Limit(0.6, True)), contest, Judge(scored, SMALL), found, 1.0)
+    assert record.cost["ms"] <= record.limits["ms"]
+    assert record.samples == 80
+
+
+@pytest.mark.parametrize(("kind", "options"), [(SnasPass, {"search_batch_size": 8}), (ReinforcePass, {"finalists": 3})])
+def test_a_search_that_is_stopped_goes_on_to_the_same_bits(scored, monkeypatch, kind, options):
+    contest = contest_of(scored)
+    monkeypatch.setattr(f"{kind.__module__}._SAVE_EVERY", 2)
+    search = kind(steps=6, **options)
+    step, calls = kind._step, []
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        step(self, *args)
+
+    monkeypatch.setattr(kind, "_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        search.search(scored, contest, Judge(scored, SMALL))
+    search.search(scored, contest, Judge(scored, SMALL))
+    assert len(calls) == 4 + 4  # begins again behind step 2, the last that was kept
+    file = next(scored.store.path("checkpoints").iterdir())
+    resumed = scored.store.load_tensors(f"checkpoints/{file.name}")
+    file.unlink()
+    monkeypatch.setattr(kind, "_step", step)
+    search.search(scored, contest, Judge(scored, SMALL))
+    whole = scored.store.load_tensors(f"checkpoints/{file.name}")
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items() if name != "clock")
+
+
+def test_random_search_finds_the_best_of_its_samples(scored):
+    contest, judge = contest_of(scored), Judge(scored, SMALL)
+    choices = UniformSampler(contest, 3).distinct(8)
+    raced = best_of(contest, judge, choices, all_images=False)
+    stopped = [record for record in scored.store.all(EvaluationRecord).values() if not record.complete]
+    whole = best_of(contest, judge, choices, all_images=True)
+    assert (raced.choice == whole.choice).all()
+    assert stopped
+    assert len(whole.losses) == 8
+    assert min(whole.losses) == judge.totals(contest.table.choice(whole.choice)).mean("loss")
+
+
+def test_expected_excess_follows_the_probabilities(scored):
+    contest = contest_of(scored, 0.5)
+    teacher = [torch.eye(len(row))[0] for row in contest.table.loss]
+    fastest = [torch.eye(len(row))[int(np.argmin(row))] for row in contest.table.cost["ms"]]
+    assert expected_excess(contest, teacher).item() == pytest.approx(1.0, rel=1e-5)
+    assert expected_excess(contest, fastest).item() == 0
+
+
+def test_a_controller_that_never_keeps_the_budget_is_told(scored):
+    table = search_table(scored.store, scored.teacher)
+    contest = Contest(table, {"ms": 1e-9})
+    search = ReinforcePass(steps=1, finalists=1)
+    with pytest.raises(InfeasibleError, match=r"has not learned to keep budget 0\.45 in 1 steps"):
+        search.search(scored, contest, Judge(scored, SMALL))
