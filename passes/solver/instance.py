@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,27 @@ class Instance:
             bound=objective if optimal else min(float(bound), objective),
             cost=cost if self.named else next(iter(cost.values())),
         )
+
+    def scaled(self) -> Instance:
+        """Return the instance with losses and each cost below 1 in magnitude, by powers of two: nothing is lost."""
+        unit = np.array([_power(row) for row in self.cost], dtype=np.float64)
+        return replace(
+            self,
+            loss=self.loss / _power(self.loss),
+            cost=self.cost / unit[:, None],
+            low=self.low / unit,
+            high=self.high / unit,
+        )
+
+    @property
+    def unit(self) -> float:
+        """What the losses are divided by in ``scaled``."""
+        return _power(self.loss)
+
+
+def _power(values: Floats) -> float:
+    """Return the least power of two above every magnitude of ``values``."""
+    return math.ldexp(1.0, math.frexp(float(np.abs(values).max(initial=0.0)))[1]) if np.any(values) else 1.0
 
 
 def build(problem: SelectionProblem) -> Instance:

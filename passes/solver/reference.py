@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,7 +61,7 @@ def least_with_others(instance: Instance, which: int, solver: Solver = "highs") 
 
 def _model(instance: Instance, objective: Floats, limited: range | list[int]) -> _Model:
     program = pulp.LpProblem("selection", pulp.LpMinimize)
-    pick = [pulp.LpVariable(f"x{e}", cat="Binary") for e in range(len(instance.block))]
+    pick = [program.add_variable(f"x{e}", cat=pulp.LpBinary) for e in range(len(instance.block))]
     scale = float(np.abs(objective).max()) or 1.0
     program += pulp.lpSum(float(v) * x for v, x in zip(objective / scale, pick, strict=True))
     for begin, end in zip(instance.start[:-1], instance.start[1:], strict=True):
@@ -100,7 +101,9 @@ def _optimum(model: _Model, instance: Instance, solver: Solver) -> Ints:
             small_matrix_value=1e-12,
         )
     else:
-        engine = pulp.PULP_CBC_CMD(msg=False, gapRel=0.0, gapAbs=0.0, threads=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the name goes with PuLP 4, which is not admitted
+            engine = pulp.PULP_CBC_CMD(msg=False, gapRel=0.0, gapAbs=0.0, threads=1)
     model.program.solve(engine)
     if model.program.status == pulp.LpStatusInfeasible:
         raise InfeasibleError("the integer program has no solution")

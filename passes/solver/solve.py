@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ...transformer.errors import UsageError, nearest
 from .check import violations
 from .instance import Instance, build
+from .pool import pool_selections
 from .problem import Selection, SelectionProblem
 from .reference import reference_selections
 
@@ -16,7 +17,7 @@ Engine = Callable[[Instance], Iterator[Selection]]
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
-        "default": partial(reference_selections, solver="highs"),
+        "default": pool_selections,
         "pulp": partial(reference_selections, solver="highs"),
         "pulp-cbc": partial(reference_selections, solver="cbc"),
     }
