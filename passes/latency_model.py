@@ -1,0 +1,183 @@
+"""Predict the latency of a whole network from the lookup table.
+
+HANT appendix A.1: the table's sum leaves out input and output stems and differs from the real latency. Here
+``fixed_ms + slope * sum`` is fitted through the teacher, which is measured, and further whole networks as they are
+measured. The slope takes up what operations do to each other beyond their neighbours (caches, fusion).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..op_library.pools import operation
+from ..transformer.contracts.backend import Runner
+from ..transformer.contracts.candidate import build_candidate
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.records import (
+    LatencyModelRecord,
+    LatencyRecord,
+    NetworkLatencyRecord,
+    OperationRecord,
+)
+from ..transformer.contracts.statistics import ratio_interval
+from ..transformer.contracts.store import RunStore
+from ..transformer.contracts.target import Target
+from ..transformer.errors import CaptureError, UsageError
+from ..transformer.ir.graph import Graph
+from .candidates import latency_key
+from .profile import here
+from .workbench import Workbench
+
+Floats = NDArray[np.float64]
+_RIDGE = 0.05
+"""How strongly few measurements are pulled to slope 1: weight of one network at the teacher's distance, squared."""
+
+
+def predict(store: RunStore, choice: Mapping[str, str]) -> float:
+    """Return the predicted latency (ms) of the network with these operations (block -> operation)."""
+    model = _model(store)
+    return model.fixed_ms + model.slope * table_sum(store, choice)
+
+
+def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
+    """Return the sum of the table's rows of a choice (ms); blocks that it leaves out stay the teacher's."""
+    listed, rows = store.all(OperationRecord), store.all(LatencyRecord)
+    blocks = list(dict.fromkeys(record.block for record in listed.values()))
+    return sum(_row(listed, rows, block, choice.get(block, "teacher")) for block in blocks)
+
+
+def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
+    """Return (blocks, operations, ms): the table as a matrix (N, M), NaN where an operation does not fit."""
+    listed, rows = store.all(OperationRecord), store.all(LatencyRecord)
+    blocks = tuple(block.name for block in graph.replaceable)
+    names = tuple(dict.fromkeys(record.operation for record in listed.values()))
+    matrix = np.full((len(blocks), len(names)), np.nan)
+    for i, block in enumerate(graph.replaceable):
+        for j, name in enumerate(names):
+            record = listed.get(f"{block.name}/{name}")
+            row = rows.get(latency_key(block, name, target))
+            if record is not None and record.fits and row is not None:
+                matrix[i, j] = row.timing.ms
+    return blocks, names, matrix
+
+
+def limit_for(store: RunStore, budget_ms: float) -> float:
+    """Return the limit on the table's raw sum (ms) at which the whole network is predicted to take ``budget_ms``."""
+    model = _model(store)
+    return (budget_ms - model.fixed_ms) / model.slope
+
+
+def network_key(choice: Mapping[str, str]) -> str:
+    """Return the key of a network's latency: the same for the same operations, ``teacher`` for none replaced."""
+    replaced = {block: name for block, name in sorted(choice.items()) if name != "teacher"}
+    return hashlib.sha256(json.dumps(replaced).encode()).hexdigest()[:16] if replaced else "teacher"
+
+
+def measure_network(context: Context, choice: Mapping[str, str]) -> NetworkLatencyRecord:
+    """Return the latency of the network with these operations, measured next to the teacher; measured only once.
+
+    The candidates have random weights: latency does not depend on them.
+
+    Raises:
+        CaptureError: the network cannot be lowered.
+        UsageError: the run has no lookup table, or the target cannot be run here.
+    """
+    key = network_key(choice)
+    known = context.store.get(NetworkLatencyRecord, key)
+    if known is not None:
+        return known
+    record = measure_networks(context, [choice])[0]
+    context.store.put(key, record)
+    return record
+
+
+def measure_networks(context: Context, choices: Sequence[Mapping[str, str]]) -> list[NetworkLatencyRecord]:
+    """Measure whole networks next to the teacher and each other, without keeping them."""
+    bench = Workbench(context)
+    modules = [_assemble(context, choice) for choice in choices]
+    inputs = bench.network_inputs
+    found = bench.lower(modules, [inputs] * len(modules))
+    for runner in found:
+        if isinstance(runner, str):
+            raise CaptureError(f"the selected network cannot be lowered: {runner}")
+    runners = [runner for runner in found if isinstance(runner, Runner)]
+    whole, *timings = bench.time(runners, [inputs] * len(runners))
+    model = context.store.get(LatencyModelRecord, "model")
+    return [
+        NetworkLatencyRecord(
+            selection=dict(choice),
+            timing=timing,
+            teacher=whole,
+            predicted_ms=predict(context.store, choice) if model is not None else None,
+            provenance=here(context),
+        )
+        for choice, timing in zip(choices, timings, strict=True)
+    ]
+
+
+def refit(store: RunStore) -> LatencyModelRecord:
+    """Fit the model on the teacher and all measured networks, keep it and return it.
+
+    The line goes through the teacher; its slope is the least-squares slope of relative errors over the measured
+    networks, pulled towards 1 where they are few or close to the teacher.
+
+    Raises:
+        UsageError: the run has no measured teacher yet.
+    """
+    networks = store.all(NetworkLatencyRecord)
+    teacher = networks.pop("teacher", None)
+    if teacher is None:
+        raise UsageError("the run has no lookup table yet; run the profile stage first")
+    full = table_sum(store, {})
+    slope = 1.0
+    if networks and full > 0:
+        records = list(networks.values())
+        sums = np.array([table_sum(store, record.selection) for record in records])
+        ratios = np.array([_ratio(record) for record in records])
+        slope = _slope((full - sums) / teacher.timing.ms, 1 - ratios, 1 / ratios)
+    model = LatencyModelRecord(
+        fixed_ms=teacher.timing.ms - slope * full, slope=slope, teacher_ms=teacher.timing.ms, networks=len(networks) + 1
+    )
+    store.put("model", model)
+    return model
+
+
+def _slope(predicted: Floats, measured: Floats, weight: Floats) -> float:
+    """Return the slope of measured on predicted savings, both as shares of the teacher."""
+    top = float((weight**2 * predicted * measured).sum()) + _RIDGE
+    return top / (float((weight**2 * predicted**2).sum()) + _RIDGE)
+
+
+def _ratio(record: NetworkLatencyRecord) -> float:
+    """Return network over teacher, round by round where both were timed together."""
+    return ratio_interval(record.timing, record.teacher).value
+
+
+def _model(store: RunStore) -> LatencyModelRecord:
+    return store.get(LatencyModelRecord, "model") or refit(store)
+
+
+def _row(
+    listed: Mapping[str, OperationRecord], rows: Mapping[str, LatencyRecord], block: str, operation_name: str
+) -> float:
+    record = listed.get(f"{block}/{operation_name}")
+    if record is None or record.latency_key not in rows:
+        raise UsageError(f"no latency of {operation_name} in block {block}; run the profile stage with it in the pool")
+    return rows[record.latency_key].timing.ms
+
+
+def _assemble(context: Context, choice: Mapping[str, str]) -> nn.Module:
+    graph = context.teacher
+    specs = {spec.name: spec for spec in context.pool}
+    modules = {
+        name: build_candidate(graph.block(name), specs.get(chosen) or operation(chosen), context.seed)
+        for name, chosen in choice.items()
+        if chosen != "teacher"
+    }
+    return graph.replace(modules).module

@@ -1,0 +1,98 @@
+"""Where passes lower modules and open them to be timed: files of a run that may be thrown away."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..transformer.contracts.backend import Runner
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.statistics import summarise
+from ..transformer.contracts.timing import Timing
+from ..transformer.errors import UsageError
+
+Arrays = tuple[NDArray[np.generic], ...]
+
+
+class Workbench:
+    """Lowers for the context's target into a scratch folder of the run and times next to the whole teacher."""
+
+    def __init__(self, context: Context) -> None:
+        """Prepare the folder.
+
+        Raises:
+            UsageError: the target cannot be run on this machine.
+        """
+        reason = context.backend.unavailable(context.target)
+        if reason is not None:
+            raise UsageError(f"target {context.target.name} cannot be run here: {reason}")
+        self._context = context
+        self._folder = context.store.path("scratch")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._count = 0
+        self._teacher: Runner | None = None
+
+    def clean(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def network_inputs(self) -> tuple[Tensor, ...]:
+        """Return example inputs of the whole network at the target's batch size."""
+        size = self._context.target.batch_size
+        return tuple(_resize(tensor, size) for tensor in self._context.example_inputs)
+
+    def teacher(self) -> Runner:
+        """Return the whole teacher, lowered once a run."""
+        if self._teacher is None:
+            context = self._context
+            path = self._folder / f"teacher-{context.target.fingerprint}.lowered"
+            if not path.exists():
+                context.backend.lower(context.model, self.network_inputs, context.target, path)
+            self._teacher = context.backend.load(path, context.target)
+        return self._teacher
+
+    def lower(self, modules: Sequence[nn.Module], inputs: Sequence[Sequence[Tensor]]) -> list[Runner | str]:
+        """Lower modules and open them; where that cannot be done, the reason stands in place of the runner."""
+        context = self._context
+        paths = [self._next_path() for _ in modules]
+        reasons = context.backend.lower_many(modules, inputs, context.target, paths)
+        pairs = zip(reasons, paths, strict=True)
+        found = [context.backend.load(path, context.target) if reason is None else reason for reason, path in pairs]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return found
+
+    def time(self, runners: Sequence[Runner], inputs: Sequence[Sequence[Tensor]]) -> tuple[Timing, ...]:
+        """Time the whole teacher and ``runners`` interleaved; the teacher's timing comes first."""
+        arrays = [_arrays(self.network_inputs), *(_arrays(tensors) for tensors in inputs)]
+        return self._context.backend.time([self.teacher(), *runners], arrays, self._context.target)
+
+    def _next_path(self) -> Path:
+        self._count += 1
+        return self._folder / f"{self._count:05d}.lowered"
+
+
+def combined(timings: Sequence[Timing], weights: Sequence[float], scale: Timing, scale_ms: float) -> Timing:
+    """Return the weighted sum of interleaved ``timings``, round by round, in units where ``scale`` takes ``scale_ms``.
+
+    So a machine that runs slower for a while, or from one day to the next, does not change the result.
+    """
+    rows = np.array([timing.samples for timing in timings])
+    samples = np.asarray(weights) @ rows / np.array(scale.samples) * scale_ms
+    return summarise([float(sample) for sample in samples], all(timing.converged for timing in timings))
+
+
+def _resize(tensor: Tensor, size: int) -> Tensor:
+    """Repeat or cut the batch of ``tensor`` to ``size`` samples."""
+    times = -(-size // len(tensor))
+    return tensor.repeat(times, *[1] * (tensor.dim() - 1))[:size]
+
+
+def _arrays(tensors: Sequence[Tensor]) -> Arrays:
+    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
