@@ -31,6 +31,7 @@ HELD_OUT = 1000
 """Images that a candidate's error is measured on, at most."""
 _SCALE_SAMPLES = 512
 """Images that the variance of a block's output is taken from, at most."""
+_MEASURE_BATCH = 64
 
 Pair = tuple[Block, OpSpec]
 
@@ -39,8 +40,8 @@ Pair = tuple[Block, OpSpec]
 class PretrainPass(Pass):
     """Write a ready or failed candidate for every (block, operation) that fits and may be selected.
 
-    Weights depend on the options, the seed, the teacher and the data only: neither ``in_flight`` nor the order of
-    work changes them. Candidates that are finished with the same recipe are kept.
+    Weights depend on the options, the seed, the teacher and the data only: neither ``in_flight``, ``workers`` nor the
+    order of work changes them. Candidates that are finished with the same recipe are kept.
     """
 
     name: ClassVar[str] = "pretrain"
@@ -56,6 +57,8 @@ class PretrainPass(Pass):
     momentum: float = 0.9
     in_flight: int = 8
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
+    workers: int = 0
+    """Threads that train candidates at the same time on a CPU; 0 for as many as torch uses."""
 
     def run(self, context: Context) -> PassResult:
         """Train what is not yet in the store."""
@@ -75,11 +78,32 @@ class PretrainPass(Pass):
             scale = variances(context.teacher, take(parts.fit, _SCALE_SAMPLES), recipe.batch_size, context.device)
         with context.progress.task("pretrain", sum(map(len, groups))) as task:
             for group in groups:
-                _train_group(context, recipe, group, scale, task)
+                self._train(context, recipe, group, scale, task)
         records = context.store.all(CandidateRecord).values()
         failed = sum(record.state == "failed" for record in records)
         note = f"{len(pairs)} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
         return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
+
+    def _train(self, context: Context, recipe: Recipe, group: list[Pair], scale: dict[str, float], task: Task) -> None:
+        """Train a group and keep each of its candidates."""
+        parts = split(context.dataset, context.seed)
+        trainers = [
+            Trainer(block.name, spec.name, build_candidate(block, spec, context.seed).to(context.device), recipe)
+            for block, spec in group
+            if spec.name != "teacher"
+        ]
+        trainable = [trainer for trainer in trainers if trainer.trainable]
+        if trainable:
+            train(context.teacher, trainable, recipe, parts.fit, scale, context.device, workers=self.workers)
+        errors = measure(context.teacher, trainers, take(parts.held_out, HELD_OUT), _MEASURE_BATCH, context.device)
+        for block, spec in group:
+            if spec.name == "teacher":
+                _keep_teacher(context, block, recipe.fingerprint)
+                task.advance(1)
+        for trainer in trainers:
+            error = errors[trainer.block, trainer.operation]
+            _keep(context, trainer, error, recipe.fingerprint)
+            task.advance(1, f"{trainer.operation} nmse {error:.3g}")
 
 
 def missing(context: Context, recipe: str) -> list[Pair]:
@@ -105,30 +129,9 @@ def _groups(pairs: Sequence[Pair], in_flight: int) -> Iterator[list[Pair]]:
         yield [(block, spec) for block, spec in pairs if spec.name in chosen]
 
 
-def _train_group(context: Context, recipe: Recipe, group: list[Pair], scale: dict[str, float], task: Task) -> None:
-    trainers = [
-        Trainer(block.name, spec.name, build_candidate(block, spec, context.seed).to(context.device), recipe)
-        for block, spec in group
-        if spec.name != "teacher"
-    ]
-    parts = split(context.dataset, context.seed)
-    trainable = [trainer for trainer in trainers if trainer.trainable]
-    if trainable:
-        train(context.teacher, trainable, recipe, parts.fit, scale, context.device)
-    errors = measure(context.teacher, trainers, take(parts.held_out, HELD_OUT), 64, context.device)
-    for block, spec in group:
-        if spec.name == "teacher":
-            context.store.put(
-                f"{block.name}/teacher",
-                CandidateRecord(
-                    block=block.name, operation="teacher", state="ready", nmse=0.0, recipe=recipe.fingerprint
-                ),
-            )
-            task.advance(1)
-    for trainer in trainers:
-        error = errors[trainer.block, trainer.operation]
-        _keep(context, trainer, error, recipe.fingerprint)
-        task.advance(1, f"{trainer.operation} nmse {error:.3g}")
+def _keep_teacher(context: Context, block: Block, recipe: str) -> None:
+    record = CandidateRecord(block=block.name, operation="teacher", state="ready", nmse=0.0, recipe=recipe)
+    context.store.put(f"{block.name}/teacher", record)
 
 
 def _keep(context: Context, trainer: Trainer, error: float, recipe: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ...transformer.contracts.data import Sample
 from ...transformer.contracts.data_images import batches, shuffled, size
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
+from .crew import crew
 from .recipe import Recipe
 from .trainer import Trainer
 
@@ -61,25 +63,30 @@ def train(
     scale: dict[str, float],
     device: torch.device,
     done: Callable[[], None] = lambda: None,
+    workers: int = 0,
 ) -> None:
     """Train the candidates together; ``scale`` holds the variance of every block's output.
 
     A candidate's weights do not depend on which others are in flight: it starts from its own seed, and the order
     of the images comes from the recipe alone. Trains inside the teacher's forward pass, so features are neither
-    copied nor kept. ``done`` is called after each step.
+    copied nor kept. ``done`` is called after each step. ``workers`` threads train at the same time; 0 for as many
+    as torch uses.
     """
     waiting = _by_block(trainers)
     tensors = {name: torch.tensor(value, device=device) for name, value in scale.items()}
     for trainer in trainers:
         trainer.module.train()
-    for index, images in enumerate(_stream(dataset, recipe, device)):
+    with crew(workers, device) as hands:
+        for index, images in enumerate(_stream(dataset, recipe, device)):
 
-        def observe(block: Block, x: Tensor, y: Tensor, index: int = index) -> None:
-            for trainer in waiting.get(block.name, ()):
-                trainer.step(x, y, tensors[block.name], index)
+            def observe(block: Block, x: Tensor, y: Tensor, index: int = index) -> None:
+                variance = tensors[block.name]
+                hands.run(partial(t.step, x, y, variance, index) for t in waiting.get(block.name, ()))
 
-        _run(graph, observe, [images])
-        done()
+            _run(graph, observe, [images])
+            for group in waiting.values():
+                group.sort(key=lambda trainer: -trainer.seconds)  # the longest first, so that nobody waits for it
+            done()
 
 
 def measure(

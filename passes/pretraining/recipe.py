@@ -27,8 +27,8 @@ class Recipe:
     """``cosine`` with a short warm-up, or ``constant``."""
     loss: str
     """``nmse``: MSE over the variance of the teacher's output; ``mse``: the paper's, times ``PAPER_GAMMA``."""
-    clip: float
-    """Largest norm of a candidate's gradient; 0 for no limit."""
+    normalize: bool
+    """Scale each gradient to length 1, so that the rate is the length of a step whatever the block's scale."""
     seed: int
     samples: int
     """Images of the part of the data that it is trained on."""
@@ -54,15 +54,15 @@ class Preset:
     learning_rate: float
     loss: str
     schedule: str
-    clip: float
+    normalize: bool
     least_steps: int
 
 
 PRESETS = {
-    "auto": Preset(32, 0.1, "nmse", "cosine", 1.0, AUTOMATIC_STEPS),
-    "paper-b2": Preset(128, 0.008, "mse", "constant", 0.0, 0),
-    "paper-b4": Preset(40, 0.0005, "mse", "constant", 0.0, 0),
-    "paper-b6": Preset(12, 0.0012, "mse", "constant", 0.0, 0),
+    "auto": Preset(16, 0.2, "nmse", "cosine", True, AUTOMATIC_STEPS),
+    "paper-b2": Preset(128, 0.008, "mse", "constant", False, 0),
+    "paper-b4": Preset(40, 0.0005, "mse", "constant", False, 0),
+    "paper-b6": Preset(12, 0.0012, "mse", "constant", False, 0),
 }
 """Automatic, and those of HANT A.1 (EfficientNet-B2, -B4, -B6)."""
 
@@ -102,7 +102,7 @@ def resolve(
         momentum=momentum,
         schedule=base.schedule,
         loss=base.loss,
-        clip=base.clip,
+        normalize=base.normalize,
         seed=seed,
         samples=samples,
     )

@@ -27,7 +27,13 @@ class Trainer:
         self.steps = 0
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._optimizer = (
-            torch.optim.SGD(self._parameters, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
+            torch.optim.SGD(
+                self._parameters,
+                lr=recipe.learning_rate,
+                momentum=recipe.momentum,
+                nesterov=recipe.momentum > 0,
+                fused=True,
+            )
             if self._parameters
             else None
         )
@@ -47,8 +53,8 @@ class Trainer:
             loss = loss / variance if self.recipe.loss == "nmse" else loss * PAPER_GAMMA
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip)
+        if self.recipe.normalize:
+            _to_unit_length(self._parameters)
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.rate(index)
         self._optimizer.step()
@@ -64,3 +70,10 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Return parameters and buffers."""
         return dict(self.module.state_dict())
+
+
+def _to_unit_length(parameters: list[nn.Parameter]) -> None:
+    """Scale the whole gradient to length 1; a gradient of zeros stays."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_div_(gradients, length.clamp_min(torch.finfo(length.dtype).tiny))

@@ -63,11 +63,11 @@ def test_every_fitting_candidate_is_ready_and_better_than_nothing(tmp_path, make
             assert records[f"{block}/cb_stack_3x3_ex0.5"].nmse < records[f"{block}/identity"].nmse
 
 
-def test_weights_do_not_depend_on_grouping(tmp_path, make_context):
+def test_weights_do_not_depend_on_grouping_or_workers(tmp_path, make_context):
     found = []
-    for in_flight in (1, 2, 99):
+    for in_flight, workers in ((1, 1), (2, 3), (99, 2)):
         with RunStore(tmp_path / str(in_flight)) as store:
-            PretrainPass(epochs=1, batch_size=64, in_flight=in_flight).run(make_context(store))
+            PretrainPass(epochs=1, batch_size=64, in_flight=in_flight, workers=workers).run(make_context(store))
             found.append(weights(store))
     assert equal(found[0], found[1])
     assert equal(found[0], found[2])
