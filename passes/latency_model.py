@@ -180,4 +180,4 @@ def _assemble(context: Context, choice: Mapping[str, str]) -> nn.Module:
         for name, chosen in choice.items()
         if chosen != "teacher"
     }
-    return graph.replace(modules).module
+    return graph.replace(modules).network

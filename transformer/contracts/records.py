@@ -275,6 +275,8 @@ class VerificationRecord(Record):
     within_budget: bool
     max_abs_difference: float
     """Largest difference between the runtime's and PyTorch's outputs of the student."""
+    top1_agreement: float = 1.0
+    """Share of those samples with the same top-1 class in both."""
     parity_samples: int
     teacher_accuracy: float
     """Top-1 on the test data, percent, through the runtime."""

@@ -36,7 +36,7 @@ def measure(
     reason = backend.unavailable(chosen)
     if reason is not None:
         raise UsageError(f"target {chosen.name} cannot be run here: {reason}")
-    module = network.module if isinstance(network, Graph) else network
+    module = network.network if isinstance(network, Graph) else network
     inputs = _inputs(network, example_inputs, chosen.batch_size)
     with tempfile.TemporaryDirectory(prefix="hant-") as folder:
         path = Path(folder) / "network.lowered"

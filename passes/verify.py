@@ -1,0 +1,184 @@
+"""Check on the target what was promised: the student's latency, its outputs and its accuracy.
+
+The exported files are what is checked, since they are what users deploy. Teacher and student are timed interleaved.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ..transformer.contracts.backend import Runner
+from ..transformer.contracts.budget import Budget, Limit
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.data import Sample, take
+from ..transformer.contracts.data_images import batches, size
+from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.records import (
+    ExportRecord,
+    LatencyModelRecord,
+    VerificationRecord,
+    WinnerRecord,
+)
+from ..transformer.contracts.statistics import Interval, ratio_interval
+from ..transformer.contracts.store import RunStore
+from ..transformer.contracts.target import Tolerances
+from ..transformer.contracts.timing import Timing
+from ..transformer.errors import UnverifiedError
+from .assemble import load_student
+from .parity import Parity, compare
+from .profile import here
+
+Arrays = NDArray[np.generic]
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class VerifyPass(Pass):
+    """Time, compare and evaluate the exported teacher and student in the target's runtime."""
+
+    name: ClassVar[str] = "verify"
+    requires: ClassVar[tuple[str, ...]] = ("export",)
+    ensures: ClassVar[tuple[str, ...]] = ("verification",)
+
+    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    samples: int = 64
+    """Test images whose outputs are compared with PyTorch's."""
+
+    def run(self, context: Context) -> PassResult:
+        """Write the verification record, whatever it says.
+
+        Raises:
+            UnverifiedError: the target cannot be run here, the student is over budget or too far from PyTorch.
+        """
+        reason = context.backend.unavailable(context.target)
+        if reason is not None:
+            raise UnverifiedError(
+                f"target {context.target.name} cannot be run here: {reason}; run hant-opt verify "
+                f"{context.store.root} on the device"
+            )
+        record = verify(context, self.budget, self.samples)
+        context.store.put("verification", record)
+        failure = broken_promise(record, self.budget, context.target.tolerances, str(context.store.root))
+        if failure is not None:
+            raise UnverifiedError(failure)
+        return PassResult(notes=_notes(record))
+
+
+def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord:
+    """Return what teacher and student do on the target."""
+    teacher, student = (_open(context, name) for name in ("teacher.onnx", "student.onnx"))
+    test = context.dataset.test
+    parity = _parity(context, student, test, samples)
+    teacher_time, student_time = _time(context, teacher, student, test)
+    ratio = ratio_interval(student_time, teacher_time, context.target.protocol.confidence)
+    with context.progress.task("verify", 2 * size(test)) as task:
+        accuracies = []
+        for runner in (teacher, student):
+            right = 0
+            for outputs, labels in _outputs(runner, test):
+                right += int((outputs.reshape(len(labels), -1).argmax(1) == labels).sum())
+                task.advance(len(labels))
+            accuracies.append(100 * right / max(1, size(test)))
+    return VerificationRecord(
+        teacher=teacher_time,
+        student=student_time,
+        ratio=ratio.value,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        predicted_ratio=_predicted_ratio(context.store),
+        within_budget=_within(budget, ratio, student_time),
+        max_abs_difference=parity.max_abs_difference,
+        top1_agreement=parity.top1_agreement,
+        parity_samples=parity.samples,
+        teacher_accuracy=accuracies[0],
+        student_accuracy=accuracies[1],
+        test_samples=size(test),
+        provenance=environment(context),
+    )
+
+
+def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Tolerances, run: str) -> str | None:
+    """Return what of the record is not as promised, in one line; None if all is."""
+    if not record.within_budget:
+        return (
+            f"the student measures {record.student.ms:.4g} ms, {record.ratio:.3f} of the teacher, outside the budget "
+            f"of {budget}; the machine may be busy: run hant-opt verify {run} again, or give a smaller --budget"
+        )
+    if not record.max_abs_difference <= tolerances.max_abs:
+        return (
+            f"the student's outputs in the runtime differ from PyTorch's by up to {record.max_abs_difference:.3g}, "
+            f"more than the {tolerances.max_abs:g} that the target allows; do not deploy it"
+        )
+    if record.top1_agreement < tolerances.top1_agreement:
+        return (
+            f"the runtime and PyTorch agree on {100 * record.top1_agreement:.1f} % of the images, less than the "
+            f"{100 * tolerances.top1_agreement:g} % that the target asks for; do not deploy it"
+        )
+    return None
+
+
+def environment(context: Context) -> dict[str, str]:
+    """Return what the figures depend on and what else the machine was doing."""
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return {**here(context), "torch": torch.__version__, "load_average": load}
+
+
+def _open(context: Context, name: str) -> Runner:
+    record = context.store.get(ExportRecord, "export")
+    assert record is not None, "required by the pass contract"
+    return context.backend.load(context.store.path(record.files[name]), context.target)
+
+
+def _parity(context: Context, student: Runner, test: Dataset[Sample], samples: int) -> Parity:
+    reference = load_student(context).network.cpu()
+    ours, theirs = [], []
+    with torch.no_grad():
+        for images, _ in batches(take(test, samples), _BATCH):
+            ours.append(student(images.numpy())[0])
+            theirs.append(reference(images).numpy())
+    return compare([np.concatenate(ours)], [np.concatenate(theirs)], context.target.tolerances.max_abs)
+
+
+def _time(context: Context, teacher: Runner, student: Runner, test: Dataset[Sample]) -> tuple[Timing, Timing]:
+    """Time both on real images at the target's batch size."""
+    count = context.target.batch_size
+    images = next(iter(batches(take(test, count), count)))[0].numpy()
+    images = np.resize(images, (count, *images.shape[1:]))
+    first, second = context.backend.time([teacher, student], [(images,), (images,)], context.target)
+    return first, second
+
+
+def _outputs(runner: Runner, test: Dataset[Sample]) -> Iterator[tuple[Arrays, NDArray[np.int64]]]:
+    for images, labels in batches(test, _BATCH):
+        yield runner(images.numpy())[0], labels.numpy()
+
+
+def _within(budget: Budget, ratio: Interval, student: Timing) -> bool:
+    limit = budget.latency
+    return (ratio.value if limit.relative else student.ms) <= limit.value
+
+
+def _predicted_ratio(store: RunStore) -> float:
+    """Return predicted student over measured teacher, as known when the winner was chosen; 0 where it was not."""
+    winner = store.get(WinnerRecord, "winner")
+    if winner is None:
+        return 0.0
+    model = store.get(LatencyModelRecord, "model")
+    return winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms)
+
+
+def _notes(record: VerificationRecord) -> tuple[str, ...]:
+    return (
+        f"student {record.student.ms:.4g} ms, teacher {record.teacher.ms:.4g} ms, ratio {record.ratio:.3f} "
+        f"({record.ratio_low:.3f} to {record.ratio_high:.3f}), predicted {record.predicted_ratio:.3f}",
+        f"outputs differ from PyTorch's by at most {record.max_abs_difference:.2g} on {record.parity_samples} images",
+        f"accuracy {record.student_accuracy:.2f} %, teacher {record.teacher_accuracy:.2f} %",
+    )
