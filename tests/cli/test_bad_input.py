@@ -80,7 +80,7 @@ CASES: dict[str, tuple[str, str, Callable[[Path], Any] | None]] = {
     "no budget": (NET.replace("--budget 0.9", ""), "optimize needs a budget; give --budget 0.45", None),
     "limit": (NET + " --limit params", "cannot read limit 'params'", None),
     "no data": (NET.replace("--data net.py:data", ""), "optimize needs data; give --data digits", None),
-    "data": (NET.replace("net.py:data", "digist"), "unknown data 'digist'; did you mean 'digits'", None),
+    "data": (NET.replace("net.py:data", "digist"), "unknown data 'digist', .* did you mean 'digits'", None),
     "data of no function": (NET.replace("net.py:data", "net.py:dat"), "'dat'|net.py:dat", None),
     "data of no file": (NET.replace("net.py:data", "nosuch.py:data"), r"nosuch\.py", None),
     "device": (NET + " --device cdua", "unknown device 'cdua'; expected auto, cpu, cuda", None),

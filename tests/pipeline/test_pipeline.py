@@ -12,6 +12,7 @@ from hant.transformer.contracts.records import EpochRecord, PassRecord, RankReco
 from hant.transformer.errors import CaptureError, UnverifiedError, UsageError
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
+from hant.transformer.pipeline.outcome import check_outcome
 from hant.transformer.pipeline.pipeline import Pipeline
 from torch import fx, nn
 
@@ -230,6 +231,14 @@ def test_unverified_work_is_reported_last_and_done_again(context: Context) -> No
         with pytest.raises(UnverifiedError, match="too slow"):
             pipeline.run(context)
     assert ran(context) == ["trace", "rank", "tune", "tell", "trace", "tune"]
+    with pytest.raises(UnverifiedError, match="too slow"):
+        check_outcome(context)
+
+
+def test_unverified_work_that_made_nothing_ends_the_pipeline(context: Context) -> None:
+    with pytest.raises(UnverifiedError, match="no device"):
+        Pipeline([Trace(), Rank(), Tune(error="no device", lazy=True), Tell()]).run(context)
+    assert ran(context) == ["trace", "rank", "tune"]
 
 
 def test_the_listener_hears_every_pass(context: Context) -> None:

@@ -25,6 +25,8 @@ class PassRecord(Record):
     options: dict[str, Any]
     seconds: float
     notes: tuple[str, ...] = ()
+    unverified: str = ""
+    """Why what it made could not be verified; such a pass runs again."""
 
 
 class RunRecord(Record):
@@ -227,6 +229,72 @@ class BaselineRecord(Record):
     """Of networks that were run on all images."""
     seconds: float
     """CPU time of the search."""
+
+
+class ParetoRecord(Record):
+    """The best network within one budget, before fine-tuning. Key: the budget."""
+
+    kind: ClassVar[str] = "pareto"
+    budget: str
+    target: str
+    choice: dict[str, str]
+    """Empty where the budget cannot be met."""
+    reason: str = ""
+    """Why it cannot be met."""
+    objective: float = 0.0
+    bound: float = 0.0
+    loss: float = 0.0
+    """Cross-entropy on held-out training images, before fine-tuning."""
+    accuracy: float = 0.0
+    """Top-1 on held-out training images, before fine-tuning, percent."""
+    samples: int = 0
+    predicted_ms: float = 0.0
+    measured_ms: float = 0.0
+    teacher_ms: float = 0.0
+    """The teacher, timed interleaved with it."""
+    ratio: float = 0.0
+    """Measured network over teacher."""
+    estimated: bool = False
+    """True if the latencies were not measured on the target."""
+    on_front: bool = False
+    """Whether no other point is at least as fast and loses less."""
+    selections: int = 0
+
+
+class ProxyRecord(Record):
+    """How well the sum of loss changes ranks networks. Key: ``proxy``."""
+
+    kind: ClassVar[str] = "proxy"
+    networks: int
+    samples: int
+    """Held-out training images that each was run on."""
+    kendall_loss: float
+    """Of the sum of loss changes against the real cross-entropy."""
+    spearman_loss: float
+    kendall_accuracy: float
+    """Of the sum against the share of errors."""
+    spearman_accuracy: float
+    power: float = 1.0
+    """Each loss change counts as this power of it (the sign is kept) ..."""
+    weights: dict[str, float] = {}
+    """... times the weight of its block; empty if no correction was kept."""
+    held_out: int = 0
+    """Networks that the correction was judged on and not fitted to."""
+    kendall_plain: float = 0.0
+    """Of the plain sum on those."""
+    kendall_corrected: float = 0.0
+    """Of the corrected sum on those."""
+    kept: bool = False
+
+
+class FigureRecord(Record):
+    """A drawing. Key: its name."""
+
+    kind: ClassVar[str] = "figure"
+    title: str
+    file: str
+    """SVG, relative to the run."""
+    sha256: str
 
 
 class EpochRecord(Record):

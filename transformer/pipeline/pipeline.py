@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass, PassResult
@@ -17,7 +18,6 @@ from .verify_graph import verify
 
 IN_MEMORY = "graph"
 """The one artifact that is not a record of the run: the captured network, in the context."""
-_UNVERIFIED = "?"
 
 Listener = Callable[[str, Context], None]
 
@@ -64,8 +64,8 @@ class Pipeline:
             try:
                 context = self._step(stage, context, prints)
             except UnverifiedError as error:
-                # Usable by the passes after it, but the same command again does it again.
-                self._record(stage, context, prints[stage.name] + _UNVERIFIED, 0.0, (str(error),))
+                if _missing(stage.ensures, context):
+                    raise
                 unverified = unverified or error
             if listener is not None:
                 listener(stage.name, context)
@@ -97,7 +97,7 @@ class Pipeline:
         """Return whether the pass need not run again: it finished on the same options and inputs."""
         record = context.store.get(PassRecord, stage.name)
         expected = (prints or self.fingerprints(context))[stage.name]
-        return stage.durable and record is not None and record.fingerprint == expected
+        return stage.durable and record is not None and record.fingerprint == expected and not record.unverified
 
     def _step(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
         self._check_requires(stage, context, prints)
@@ -109,18 +109,16 @@ class Pipeline:
         context.store.delete(PassRecord, stage.name)
         context.store.event("pass_started", name=stage.name)
         start = time.perf_counter()
-        result = stage.run(context)
+        record = PassRecord(fingerprint=prints[stage.name], options=options(stage), seconds=0.0)
+        try:
+            result = stage.run(context)
+        except UnverifiedError as error:
+            # What it made serves the passes after it, but the same command again does it again.
+            _finish(record, stage, context, time.perf_counter() - start, unverified=str(error))
+            raise
         context = _adopt(stage, context, result)
-        seconds = time.perf_counter() - start
-        self._record(stage, context, prints[stage.name], seconds, result.notes)
+        _finish(record, stage, context, time.perf_counter() - start, notes=result.notes)
         return context
-
-    def _record(self, stage: Pass, context: Context, print_: str, seconds: float, notes: tuple[str, ...]) -> None:
-        record = PassRecord(fingerprint=print_, options=options(stage), seconds=seconds, notes=notes)
-        context.store.put(stage.name, record)
-        context.store.event("pass_finished", name=stage.name, seconds=seconds)
-        for note in notes:
-            context.progress.log(f"{stage.name}: {note}")
 
     def _check_requires(self, stage: Pass, context: Context, prints: dict[str, str]) -> None:
         for kind in stage.requires:
@@ -136,7 +134,7 @@ class Pipeline:
 
     def _usable(self, stage: Pass, context: Context, prints: dict[str, str]) -> bool:
         record = context.store.get(PassRecord, stage.name)
-        return record is not None and record.fingerprint.removesuffix(_UNVERIFIED) == prints[stage.name]
+        return record is not None and record.fingerprint == prints[stage.name]
 
     def _maker(self, stage: Pass, kind: str) -> Pass | None:
         """Return the last pass before ``stage`` that ensures ``kind``."""
@@ -165,6 +163,14 @@ def _adopt(stage: Pass, context: Context, result: PassResult) -> Context:
 
 def _how(name: str, context: Context) -> str:
     return f"run pass {name} first: hant-opt {verb_of(name)} {context.store.root}"
+
+
+def _finish(record: PassRecord, stage: Pass, context: Context, seconds: float, **facts: Any) -> None:
+    record = record.model_copy(update={"seconds": seconds, **facts})
+    context.store.put(stage.name, record)
+    context.store.event("pass_finished", name=stage.name, seconds=seconds)
+    for note in record.notes:
+        context.progress.log(f"{stage.name}: {note}")
 
 
 def _missing(kinds: Sequence[str], context: Context) -> list[str]:
