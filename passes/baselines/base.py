@@ -45,6 +45,11 @@ class BaselinePass(Pass):
     """Held-out training images to evaluate on, at most."""
     batch_size: int = 256
 
+    @property
+    def method(self) -> str:
+        """Name under which results are kept."""
+        return self.name.removeprefix("baseline-")
+
     @abstractmethod
     def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
         """Return a choice within the contest's limits."""
@@ -56,10 +61,10 @@ class BaselinePass(Pass):
         started = time.process_time()
         found = self.search(context, contest, judge)
         seconds = time.process_time() - started + found.seconds
-        record = baseline_record(self.name, self.budget, contest, judge, found, seconds)
-        context.store.put(f"{self.name}/{self.budget}", record)
-        note = f"loss {record.loss:.4f}, {record.accuracy:.2f} % held out, {seconds:.1f} CPU-seconds of search"
-        return PassResult(notes=(note,))
+        record = baseline_record(self.method, self.budget, contest, judge, found, seconds)
+        context.store.put(f"{self.method}/{self.budget}", record)
+        note = f"{self.method}: loss {record.loss:.4f}, {record.accuracy:.2f} % held out"
+        return PassResult(notes=(f"{note}, {seconds:.1f} CPU-seconds of search",))
 
 
 def contest_for(context: Context, budget: Budget) -> Contest:
