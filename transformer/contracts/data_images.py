@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,18 +12,50 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from .data import Sample
 
+Shape = tuple[int, int, int]
+"""(C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Makes ``uint8`` pixels ready for a network: scaled to 0..1, then (x - mean) / std of each channel."""
+
+    mean: tuple[float, ...] = ()
+    """Of each channel; empty where nothing is subtracted."""
+    std: tuple[float, ...] = ()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return (N, C, H, W) as float32; floating-point images are ready and returned as they are."""
+        if images.dtype != torch.uint8:
+            return images
+        images = images.float().div_(255)
+        if self.mean:
+            mean, std = (self._channels(values, images.shape[1]) for values in (self.mean, self.std))
+            images.sub_(torch.tensor(mean).view(1, -1, 1, 1)).div_(torch.tensor(std).view(1, -1, 1, 1))
+        return images
+
+    def black(self, channels: int) -> tuple[float, ...]:
+        """Return what a black pixel becomes, for each channel."""
+        if not self.mean:
+            return (0.0,) * channels
+        mean, std = self._channels(self.mean, channels), self._channels(self.std, channels)
+        return tuple(-m / s for m, s in zip(mean, std, strict=True))
+
+    @staticmethod
+    def _channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+        """Return one value a channel; grey images take the mean of the colours' values."""
+        return values if len(values) == channels else (sum(values) / len(values),) * channels
+
 
 @dataclass(frozen=True, eq=False)
 class ImageTensors(Dataset[Sample]):
-    """A data set in memory: ``uint8`` images are scaled to 0..1 and normalised when they are taken out."""
+    """A data set in memory."""
 
     images: Tensor
     """(N, C, H, W): ``uint8`` 0..255, or floating point that is ready for the network."""
     labels: Tensor
     """(N,) int64."""
-    mean: tuple[float, ...] = ()
-    """Of each channel after scaling to 0..1; empty where nothing is to be normalised."""
-    std: tuple[float, ...] = ()
+    normalization: Normalization = Normalization()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -34,16 +66,15 @@ class ImageTensors(Dataset[Sample]):
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images (N, C, H, W), ready for the network, and labels (N,) of ``indices``."""
-        return self._ready(self.images[indices]), self.labels[indices]
+        return self.normalization(self.images[indices]), self.labels[indices]
 
-    def _ready(self, images: Tensor) -> Tensor:
-        if images.dtype != torch.uint8:
-            return images
-        images = images.float() / 255
-        if self.mean:
-            images -= torch.tensor(self.mean).view(1, -1, 1, 1)
-            images /= torch.tensor(self.std).view(1, -1, 1, 1)
-        return images
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A data set that hands out many samples at once, faster than one by one."""
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, H, W) and labels (N,) of ``indices``."""
 
 
 def size(dataset: Dataset[Sample]) -> int:
@@ -66,9 +97,9 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images (N, C, H, W), labels (N,)) on ``device``.
 
-    ``order`` holds the indices to visit, all in order by default. Data sets in memory (``ImageTensors``,
-    ``TensorDataset`` and subsets of them) are cut as whole tensors; others are read sample by sample, by ``workers``
-    processes where more than 0.
+    ``order`` holds the indices to visit, all in order by default. Data sets with a method ``gather`` and
+    ``TensorDataset``, subsets of them too, are cut as whole tensors; others are read sample by sample, by
+    ``workers`` processes where more than 0.
     """
     indices = torch.arange(size(dataset)) if order is None else order
     if drop_last:
@@ -87,7 +118,7 @@ def _unwrap(dataset: Dataset[Sample], indices: Tensor) -> tuple[Dataset[Sample],
 
 
 def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    if isinstance(base, ImageTensors):
+    if isinstance(base, Gathers) and not workers:
         yield from (base.gather(cut) for cut in cuts)
     elif isinstance(base, TensorDataset) and len(base.tensors) == 2:
         images, labels = base.tensors

@@ -2,60 +2,120 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
 
-from ..errors import UsageError, nearest
+from ..errors import LoadError, UsageError, nearest
 from .data import Data
-from .data_augment import Affine
-from .data_images import ImageTensors
+from .data_cifar import cifar10
+from .data_digits import digits
+from .data_folder import imagefolder
+from .data_images import Normalization, Shape
 
-Shape = tuple[int, int, int]
-DIGITS_MEAN, DIGITS_STD = 0.3058, 0.3238
-"""Of the training part of ``digits`` at 32x32, in units of 0..1."""
-_DIGITS_TEST_SHARE = 0.2
+NORMALIZATIONS = {
+    "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "half": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": Normalization((), ()),
+}
+"""Channel means and deviations of pixels in 0..1; ``none`` leaves pixels in 0..1."""
+
+_FOLDERS: dict[str, Callable[[Path, Shape | None, Normalization, str], Data]] = {
+    "cifar10": cifar10,
+    "imagefolder": imagefolder,
+}
+_KNOWN = ("digits", "cifar10:DIR", "imagefolder:DIR", "package.module:function", "file.py:function")
 
 
 def load_data(spec: str, input_shape: Shape | None = None) -> Data:
-    """Return the data that ``spec`` names; see the table in docs/data.md.
+    """Return the data that ``spec`` names.
+
+    1. ``digits``: the 1,797 handwritten digits of scikit-learn.
+    2. ``cifar10:DIR``: CIFAR-10 in one of its usual layouts.
+    3. ``imagefolder:DIR``: ``train/CLASS/*`` and ``val/CLASS/*`` or ``test/CLASS/*``.
+    4. ``package.module:function`` or ``file.py:function``: what the user's function returns, a ``hant.Data``.
+
+    2 and 3 normalise with ImageNet's statistics, or ``DIR?normalize=NAME`` (``imagenet``, ``cifar10``, ``half``,
+    ``none``), as the teacher was trained.
+
+    Args:
+        spec: one of the above.
+        input_shape: (C, H, W) of the network's input; images are made to fit where the source allows it.
 
     Raises:
-        UsageError: the specification or what it points to is not usable; one line that says why.
+        UsageError: the specification or what it points to is not usable.
     """
-    name, _, rest = spec.partition(":")
-    if name == "digits" and not rest:
+    name, colon, rest = spec.partition(":")
+    if spec == "digits":
         return digits(input_shape or (1, 32, 32))
-    raise UsageError(f"unknown data {spec!r}{nearest(name, ['digits', 'cifar10:DIR'])}")
+    if name in _FOLDERS and colon:
+        path, _, query = rest.partition("?")
+        normalize = _option(spec, query)
+        return _FOLDERS[name](Path(path), input_shape, NORMALIZATIONS[normalize], normalize)
+    place, colon, function = spec.rpartition(":")
+    if colon and function.isidentifier() and (place.endswith(".py") or name not in ("digits",)):
+        return _call(spec, _import(spec, place), function)
+    raise UsageError(f"unknown data {spec!r}, expected {_options()}{_hint(name)}")
 
 
-def digits(shape: Shape = (1, 32, 32)) -> Data:
-    """Return the 1,797 handwritten digits that scikit-learn ships, as ``shape`` (C, H, W).
-
-    One fifth of every class is for testing; a fixed seed decides which, so the parts are the same everywhere.
-    """
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    images = torch.from_numpy(raw.images).float().unsqueeze(1) / 16
-    labels = torch.from_numpy(raw.target).long()
-    images = F.interpolate(images, size=shape[1:], mode="bilinear", align_corners=False)
-    images = ((images - DIGITS_MEAN) / DIGITS_STD).expand(-1, shape[0], -1, -1).contiguous()
-    test = _stratified(labels, _DIGITS_TEST_SHARE)
-    return Data(
-        train=ImageTensors(images[~test], labels[~test]),
-        test=ImageTensors(images[test], labels[test]),
-        name="digits",
-        augment=Affine(fill=-DIGITS_MEAN / DIGITS_STD),
-    )
+def _options() -> str:
+    return ", ".join(_KNOWN[:-1]) + f" or {_KNOWN[-1]}"
 
 
-def _stratified(labels: Tensor, share: float) -> Tensor:
-    """Return a mask (N,) that is true for ``share`` of every class, always the same."""
-    generator = torch.Generator().manual_seed(1797)
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label in torch.unique(labels):
-        members = torch.nonzero(labels == label).flatten()
-        order = torch.randperm(len(members), generator=generator)
-        chosen[members[order[: round(share * len(members))]]] = True
-    return chosen
+def _hint(name: str) -> str:
+    close = nearest(name, ["digits", *_FOLDERS])
+    return close.partition(" known")[0] if "did you mean" in close else ""
+
+
+def _option(spec: str, query: str) -> str:
+    """Return the normalisation that a query such as ``normalize=half`` asks for."""
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    normalize = options.pop("normalize", "imagenet")
+    if options:
+        raise UsageError(f"unknown option {next(iter(options))!r} of data {spec!r}; known: normalize")
+    if normalize not in NORMALIZATIONS:
+        raise UsageError(f"unknown normalisation {normalize!r} of data {spec!r}{nearest(normalize, NORMALIZATIONS)}")
+    return normalize
+
+
+def _import(spec: str, place: str) -> Any:
+    """Import a module by name or by file."""
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        if not Path(place).is_file():
+            raise UsageError(f"data {spec!r}: no file {place}")
+        found = importlib.util.spec_from_file_location(Path(place).stem, place)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        sys.modules.setdefault(found.name, module)
+        found.loader.exec_module(module)
+    except UsageError:
+        raise
+    except ModuleNotFoundError as error:
+        hint = _hint(place)
+        raise UsageError(f"data {spec!r}: no module {error.name!r}{hint}; expected {_options()}") from error
+    except Exception as error:
+        raise LoadError(f"data {spec!r}: importing {place} failed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _call(spec: str, module: Any, function: str) -> Data:
+    """Call the user's function and check what it returns."""
+    make = getattr(module, function, None)
+    if not callable(make):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise UsageError(f"data {spec!r}: {module.__name__} has no function {function!r}{nearest(function, names)}")
+    try:
+        data = make()
+    except Exception as error:
+        raise LoadError(f"data {spec!r}: {function}() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(data, Data):
+        raise UsageError(f"data {spec!r}: {function}() returned {type(data).__name__}, expected hant.Data(train, test)")
+    return data
