@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hant.transformer.cli.main import main
+from safetensors.torch import save_file
 
 NETWORK = """
 import torch
@@ -90,20 +93,24 @@ class Done:
 Command = Callable[..., Done]
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with ``net.py`` and ``net.safetensors``, the weights of ``net()``."""
-    import importlib.util
-
-    from safetensors.torch import save_file
-
-    (tmp_path / "net.py").write_text(NETWORK)
-    spec = importlib.util.spec_from_file_location("net_of_tests", tmp_path / "net.py")
+@pytest.fixture(scope="session")
+def network_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``net.py`` and ``net.safetensors``, the weights of its ``net()``."""
+    place = tmp_path_factory.mktemp("network")
+    (place / "net.py").write_text(NETWORK)
+    spec = importlib.util.spec_from_file_location("net_of_tests", place / "net.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    save_file(module.net().state_dict(), tmp_path / "net.safetensors")
+    save_file(module.net().state_dict(), place / "net.safetensors")
+    return place
+
+
+@pytest.fixture
+def place(network_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the network's files."""
+    shutil.copytree(network_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -27,8 +27,7 @@ def profiled(context: Context) -> Context:
         for block in ("a", "b"):
             listed = OperationRecord(block=block, operation=key, fits=key != "unfit", latency_key=key)
             context.store.put(f"{block}/{key}", listed)
-    context.store.put("model", LatencyModelRecord(fixed_ms=1.0, slope=0.5, teacher_ms=5.0, networks=1))
-    whole = NetworkLatencyRecord(selection={}, timing=timing(5.0), teacher=timing(5.0), provenance={})
+    whole = NetworkLatencyRecord(selection={}, timing=timing(10.0), teacher=timing(10.0), provenance={})
     context.store.put("teacher", whole)
     return context
 
@@ -36,16 +35,22 @@ def profiled(context: Context) -> Context:
 def test_the_range_is_that_of_the_fastest_operations_that_fit(profiled: Context) -> None:
     found = reach(profiled)
     assert found is not None
-    assert found.least_ms == pytest.approx(1.0 + 0.5 * 2.0)
-    assert str(found) == "reachable on cpu-ort: 2 .. 5 ms predicted, 0.400 .. 1 of the teacher"
+    assert str(found) == "reachable on cpu-ort: 4 .. 10 ms predicted, 0.400 .. 1 of the teacher"
+
+
+def test_the_slope_of_measured_networks_counts(profiled: Context) -> None:
+    profiled.store.put("model", LatencyModelRecord(fixed_ms=6.0, slope=0.5, teacher_ms=10.0, networks=2))
+    found = reach(profiled)
+    assert found is not None
+    assert found.least_ms == pytest.approx(10.0 - 0.5 * 6.0)
 
 
 @pytest.mark.parametrize(
     ("budget", "answer"),
     [
-        ("0.5", "budget 0.5 is 2.5 ms and within reach"),
-        ("3ms", "budget 3ms is 3 ms and within reach"),
-        ("0.35", "budget 0.35 is 1.75 ms, at the edge of what can be reached; measuring will tell"),
+        ("0.5", "budget 0.5 is 5 ms and within reach"),
+        ("6ms", "budget 6ms is 6 ms and within reach"),
+        ("0.35", "budget 0.35 is 3.5 ms, at the edge of what can be reached; measuring will tell"),
     ],
 )
 def test_a_budget_in_reach(profiled: Context, budget: str, answer: str) -> None:
@@ -57,9 +62,9 @@ def test_a_budget_in_reach(profiled: Context, budget: str, answer: str) -> None:
 def test_a_budget_far_out_of_reach_names_the_least(profiled: Context) -> None:
     found = reach(profiled)
     assert found is not None
-    with pytest.raises(InfeasibleError, match=r"budget 0.1 cannot be met on .* about 2 ms, 0.400 of") as caught:
+    with pytest.raises(InfeasibleError, match=r"budget 0.1 cannot be met on .* about 4 ms, 0.400 of") as caught:
         found.check(Budget.parse("0.1"))
-    assert caught.value.least == {"ms": 2.0, "ratio": 0.4}
+    assert caught.value.least == {"ms": 4.0, "ratio": 0.4}
     assert caught.value.exit_code == 3
 
 

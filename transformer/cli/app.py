@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 ClickError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """Base of the parser's errors; some versions of typer bring their own copy of click."""
+AbortError = typer.Abort
 
 _STAGES = {
     "optimize": "The whole job: from a trained network to a faster one. The default verb.",

@@ -14,18 +14,21 @@ from .arguments import normalise
 from .crash import CrashError
 
 BUG, USAGE, INTERRUPTED = 1, 2, 130
+STOPPED = "interrupted; what was finished is kept, the same command resumes"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 bug, 2 usage, 3 budget, 4 unverified, 130 interrupted."""
-    from .app import ClickError, app, verbs
+    from .app import AbortError, ClickError, app, verbs
 
     words = normalise(sys.argv[1:] if arguments is None else arguments, verbs())
     loud = any(word.startswith("-vv") and set(word[1:]) == {"v"} for word in words) or (
         sum(word in ("-v", "--verbose") for word in words) > 1
     )
     try:
-        return int(app(words or ["--help"], prog_name="hant-opt", standalone_mode=False) or 0)
+        code = int(app(words or ["--help"], prog_name="hant-opt", standalone_mode=False) or 0)
+        # Some versions of the parser turn Ctrl-C into this code, others into an error of their own.
+        return _fail(STOPPED, code) if code == INTERRUPTED else code
     except ClickError as error:
         return _fail(error.format_message(), USAGE)
     except HantError as error:
@@ -36,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (``| head``); what is left of it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _fail("interrupted; what was finished is kept, the same command resumes", INTERRUPTED)
+    except (KeyboardInterrupt, AbortError):
+        return _fail(STOPPED, INTERRUPTED)
     except MemoryError:
         return _fail("out of memory; give a smaller --batch-size or fewer --solutions, the same command resumes", USAGE)
     except OSError as error:

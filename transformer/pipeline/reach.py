@@ -50,17 +50,23 @@ class Reach:
 
 
 def reach(context: Context) -> Reach | None:
-    """Return the reachable range after profiling; None if the run has no lookup table of this target."""
+    """Return the reachable range after profiling; None if the run has no lookup table of this target.
+
+    The prediction starts from the measured teacher and takes off what the fastest operations save in the table.
+    """
     store = context.store
     latencies = store.all(LatencyRecord)
     fastest: dict[str, float] = {}
+    own: dict[str, float] = {}
     for record in store.all(OperationRecord).values():
         latency = latencies.get(record.latency_key)
         if record.fits and latency is not None:
             fastest[record.block] = min(latency.timing.ms, fastest.get(record.block, float("inf")))
-    model = store.get(LatencyModelRecord, "model")
+            if record.operation == "teacher":
+                own[record.block] = latency.timing.ms
     teacher = store.get(NetworkLatencyRecord, "teacher")
-    if not fastest or model is None or teacher is None:
+    if not own or teacher is None:
         return None
-    least = model.fixed_ms + model.slope * sum(fastest.values())
-    return Reach(least_ms=least, teacher_ms=teacher.timing.ms, target=context.target.name)
+    model = store.get(LatencyModelRecord, "model")
+    saved = sum(own[block] - fastest[block] for block in own) * (model.slope if model is not None else 1.0)
+    return Reach(least_ms=teacher.timing.ms - saved, teacher_ms=teacher.timing.ms, target=context.target.name)
