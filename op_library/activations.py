@@ -84,9 +84,17 @@ def final(block: nn.Module) -> str | None:
         except Exception:  # whatever the user's code raises when it meets a proxy
             return None
     node = next(node for node in block.graph.nodes if node.op == "output").args[0]
-    if not isinstance(node, fx.Node):
-        return None
-    return final(block.get_submodule(str(node.target))) if node.op == "call_module" else _of_call(node)
+    while isinstance(node, fx.Node) and node.op == "call_module":
+        inner = block.get_submodule(str(node.target))
+        if not isinstance(inner, nn.Identity | nn.Dropout):
+            return final(inner)
+        node = node.args[0]
+    return _of_call(node) if isinstance(node, fx.Node) else None
+
+
+def clamps(name: str | None) -> bool:
+    """Return whether an activation leaves alone whatever it has made itself, so that it suits any output of a block."""
+    return name in ("relu", "relu6")
 
 
 def _of_module(module: nn.Module) -> str | None:

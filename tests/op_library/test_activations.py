@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hant.op_library.activations import ACTIVATIONS, activation, final, most_frequent
+from hant.op_library.activations import ACTIVATIONS, activation, clamps, final, most_frequent
 from hant.transformer.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,6 +38,14 @@ def test_final_is_what_makes_the_output() -> None:
     assert final(torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Hardswish()))) == "hardswish"
     assert final(torch.fx.symbolic_trace(nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 1)))) is None
     assert final(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())) == "relu"
+    assert final(nn.Sequential(nn.ReLU(), nn.Identity(), nn.Dropout())) == "relu"
+
+
+def test_clamping_twice_is_clamping_once() -> None:
+    x = torch.linspace(-9, 9, 99)
+    for name in ACTIVATIONS:
+        once = activation(name)(x)
+        assert clamps(name) == torch.equal(activation(name)(once), once)
 
 
 class Untraceable(nn.Module):
