@@ -32,6 +32,7 @@ def branch(
     entries: Ints,
     gap: float = 0.0,
     nodes: int | None = None,
+    any_will_do: bool = False,
 ) -> Answer:
     """Minimise the loss over ``entries`` under the limits and the overlap with ``earlier`` selections, shape (K, N).
 
@@ -43,11 +44,17 @@ def branch(
         entries: the entries that may be used, at least one of each block.
         gap: relative gap at which to stop; 0 for the optimum.
         nodes: most nodes, None for no limit; a count, not a time, so that the answer is always the same.
+        any_will_do: stop at the first selection.
 
     Raises:
         InfeasibleError: the limits are so narrow that rounding decides them.
     """
-    highs = _model(instance, earlier, entries, gap, nodes)
+    highs = _model(instance, earlier, entries)
+    highs.setOptionValue("mip_rel_gap", gap)
+    if nodes is not None:
+        highs.setOptionValue("mip_max_nodes", nodes)
+    if any_will_do:
+        highs.setOptionValue("mip_max_improving_sols", 1)
     block = instance.block[entries]
     start = np.searchsorted(block, np.arange(instance.blocks + 1))
     for _ in range(MOST_ROUNDS):
@@ -70,22 +77,17 @@ def branch(
     )
 
 
-def _model(
-    instance: Instance, earlier: NDArray[np.int64], entries: Ints, gap: float, nodes: int | None
-) -> highspy.Highs:
+def _model(instance: Instance, earlier: NDArray[np.int64], entries: Ints) -> highspy.Highs:
     highs = highspy.Highs()
     options: dict[str, object] = {
         "output_flag": False,
         "threads": 1,
-        "mip_rel_gap": gap,
         "mip_abs_gap": 0.0,
         "mip_feasibility_tolerance": 1e-9,
         "primal_feasibility_tolerance": 1e-9,
         "dual_feasibility_tolerance": 1e-9,
         "small_matrix_value": 1e-12,
     }
-    if nodes is not None:
-        options["mip_max_nodes"] = nodes
     for name, value in options.items():
         highs.setOptionValue(name, value)
     count = len(entries)

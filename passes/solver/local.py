@@ -1,147 +1,131 @@
-"""Local search for one selection: repair what breaks a limit, then improve by single and pair exchanges.
-
-A candidate is an entry worth considering. All sums are kept for the blocks that have at least two candidates; the
-other blocks are fixed and their part is taken off the limits beforehand.
-"""
+"""Local search for one selection: repair what breaks a limit, then improve by exchanging one or two candidates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .instance import Floats, Instance, Ints
-from .relaxation import Point
+from .instance import Floats, Ints
+from .neighbourhood import SLACK, Neighbourhood
 
-SLACK = 1e-11
 BATCH = 256
 """Pairs whose overlap is looked at in one go, best first."""
 POTENTIAL = 3.0
 """Weight of the reduced cost against the loss when improving pairs are ranked: keeps room in what is scarce."""
+MOST_REPAIRS = 200
+HARDER = 1.5
+"""Factor on the prices of broken limits when no exchange lessens them; at first they are the relaxation's."""
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """A choice of candidates, shape (free blocks,), with its summed costs (C,) and overlaps (K,)."""
+def local_optimum(moves: Neighbourhood, choice: Ints) -> Ints | None:
+    """Return a choice, one candidate of each free block, that holds everything and that no exchange improves.
 
-    choice: Ints
-    cost: Floats
-    shared: Ints
-
-
-class Neighbourhood:
-    """The candidates of one step and the moves between them."""
-
-    def __init__(self, instance: Instance, earlier: NDArray[np.int64], point: Point, entries: Ints) -> None:
-        """Take candidate ``entries``, sorted, at least one of each block; ``earlier`` selections, shape (K, N)."""
-        counts = np.bincount(instance.block[entries], minlength=instance.blocks)
-        alone = counts[instance.block[entries]] == 1
-        fixed = entries[alone]
-        self.fixed = fixed
-        self.free = np.flatnonzero(counts > 1)
-        self.entry = entries[~alone]
-        self.block = np.searchsorted(self.free, instance.block[self.entry])
-        self.count = len(self.entry)
-        # one candidate more, which changes nothing, makes a single exchange a pair
-        null = np.append(self.entry, entries[0])
-        self.owner = np.concatenate([self.block, [-1]])
-        self.loss, self.cost = instance.loss[null], instance.cost[:, null]
-        self.potential = point.reduced[null]
-        self.used = (earlier[:, instance.block[null]] == null).astype(np.int8)
-        self.used[:, -1:] = 0
-        self.room = instance.overlap - (earlier[:, instance.block[fixed]] == fixed).sum(axis=1)
-        self.low = instance.low - instance.cost[:, fixed].sum(axis=1)
-        self.high = instance.high - instance.cost[:, fixed].sum(axis=1)
-        self.start = np.searchsorted(self.block, np.arange(len(self.free) + 1))
-        spread = float(point.reduced[self.entry].mean()) if self.count else 0.0
-        ranges = np.ptp(self.cost, axis=1) if self.count else np.zeros(len(self.high))
-        self.price = 2 * np.maximum(point.price, spread / np.where(ranges > 0, ranges, 1.0))
-        self.toll = 2 * np.maximum(point.cut_price, spread / 2) + SLACK
-
-    def entries(self, choice: Ints) -> Ints:
-        """Return the entries of the whole selection, shape (N,), in the order of the blocks."""
-        chosen: Ints = np.sort(np.concatenate([self.fixed, self.entry[choice]]))
-        return chosen
-
-    def state(self, choice: Ints) -> State:
-        """Sum up ``choice``, one candidate of each free block."""
-        return State(choice, self.cost[:, choice].sum(axis=1), self.used[:, choice].sum(axis=1, dtype=np.int64))
-
-    def repair(self, choice: Ints, most: int = 80) -> State | None:
-        """Exchange single candidates until every limit and overlap holds; None if that does not come about."""
-        choice = choice.copy()
-        price, toll = self.price, self.toll
-        for _ in range(most):
-            state = self.state(choice)
-            if (state.cost <= self.high).all() and (state.cost >= self.low).all() and (state.shared <= self.room).all():
-                return state
-            current = np.append(choice, self.count)[self.owner]
-            change = self.loss - self.loss[current]
-            for c in range(len(self.high)):
-                cost = state.cost[c] + self.cost[c] - self.cost[c, current]
-                change += price[c] * (self._excess(c, cost) - self._excess(c, state.cost[c]))
-            full = np.flatnonzero(state.shared >= self.room)
-            if len(full):
-                used, rate = self.used[full].astype(np.float64), toll[full]
-                change += np.einsum("k,kn->n", rate, used)
-                change -= np.einsum("k,kn->n", rate * (state.shared > self.room)[full], used)[current]
-            move = int(change[:-1].argmin()) if self.count else -1
-            if move >= 0 and change[move] < -SLACK:
-                choice[self.block[move]] = move
-            else:
-                price, toll = 2 * price, 2 * toll
+    None if ``choice`` could not be repaired.
+    """
+    walk = _Walk(moves, choice)
+    if not walk.repair():
         return None
+    while walk.improve():
+        pass
+    return walk.choice
 
-    def _excess(self, c: int, cost: Floats) -> Floats:
-        over: Floats = np.maximum(cost - self.high[c], 0.0) + np.maximum(self.low[c] - cost, 0.0)
-        return over
 
-    def descend(self, state: State) -> Ints:
-        """Exchange pairs while that lowers the loss and breaks nothing; return the choice."""
-        while True:
-            current = np.append(state.choice, self.count)[self.owner]
-            current[-1] = self.count
-            lower = self.loss - self.loss[current]
-            first = np.flatnonzero(lower < -SLACK)
-            if not len(first):
-                return state.choice
-            second = np.flatnonzero(lower < -lower[first].min())
-            moves = self._improving(state, current, lower, first, second)
-            pair = self._first_that_fits(state, current, *moves)
-            if pair is None:
-                return state.choice
-            choice = state.choice.copy()
-            for move in pair:
-                if move < self.count:
-                    choice[self.block[move]] = move
-            state = self.state(choice)
+class _Walk:
+    """A choice and, for each candidate, what exchanging it in changes; kept up to date move by move."""
 
-    def _improving(self, state: State, current: Ints, lower: Floats, first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    def __init__(self, moves: Neighbourhood, choice: Ints) -> None:
+        self.moves = moves
+        self.choice = choice.copy()
+        self.current = np.append(choice, moves.count)[moves.owner]
+        self.lower = moves.loss - moves.loss[self.current]
+        self.dearer = moves.cost - moves.cost[:, self.current]
+        self.above = self.lower + POTENTIAL * (moves.potential - moves.potential[self.current])
+        self.spent = moves.cost[:, choice].sum(axis=1)
+        self.shared = moves.used[:, choice].sum(axis=1, dtype=np.int64)
+
+    def take(self, move: int) -> None:
+        """Exchange the candidate ``move`` in."""
+        moves = self.moves
+        block = int(moves.owner[move])
+        mine = slice(int(moves.start[block]), int(moves.start[block + 1]))
+        self.shared += moves.used[:, move] - moves.used[:, self.choice[block]]
+        self.choice[block] = move
+        self.current[mine] = move
+        self.lower[mine] = moves.loss[mine] - moves.loss[move]
+        self.dearer[:, mine] = moves.cost[:, mine] - moves.cost[:, move, None]
+        self.above[mine] = self.lower[mine] + POTENTIAL * (moves.potential[mine] - moves.potential[move])
+        self.spent = moves.cost[:, self.choice].sum(axis=1)
+
+    def repair(self) -> bool:
+        """Exchange single candidates, breaking limits less and less, until every limit and overlap holds."""
+        moves, price, toll = self.moves, self.moves.price, self.moves.toll
+        for _ in range(MOST_REPAIRS):
+            over = self.shared > moves.room
+            if not over.any() and (self.spent <= moves.high).all() and (self.spent >= moves.low).all():
+                return True
+            if not moves.count:
+                return False
+            change = self.lower.copy()
+            for c in range(len(price)):
+                change += price[c] * self._excess(c)
+            full = np.flatnonzero(self.shared >= moves.room)
+            if len(full):
+                used, rate = moves.tolls_of[full], toll[full]
+                change += np.einsum("k,kn->n", rate, used)
+                change -= np.einsum("k,kn->n", rate * over[full], used)[self.current]
+            move = int(change[:-1].argmin())
+            if change[move] < -SLACK:
+                self.take(move)
+            else:
+                price, toll = HARDER * price, HARDER * toll
+        return False
+
+    def _excess(self, c: int) -> Floats:
+        """Return how much more of cost ``c`` each exchange would put out of its range."""
+        spent, low, high = float(self.spent[c]), float(self.moves.low[c]), float(self.moves.high[c])
+        more: Floats = np.maximum(self.dearer[c] + (spent - high), 0.0)
+        if low > -np.inf:
+            more += np.maximum((low - spent) - self.dearer[c], 0.0)
+        return more - max(spent - high, 0.0) - max(low - spent, 0.0)
+
+    def improve(self) -> bool:
+        """Make the best exchange of one or two candidates that lowers the loss and breaks nothing; False if none."""
+        first = np.flatnonzero(self.lower < -SLACK)
+        if not len(first):
+            return False
+        second = np.flatnonzero(self.lower < -self.lower[first].min())
+        pair = self._first_that_fits(*self._improving(first, second))
+        if pair is None:
+            return False
+        for move in pair:
+            if move < self.moves.count:
+                self.take(move)
+        return True
+
+    def _improving(self, first: Ints, second: Ints) -> tuple[Ints, Ints]:
         """Return pairs that lower the loss within the cost limits, the most promising first."""
-        change = lower[first][:, None] + lower[second][None]
-        good = (change < -SLACK) & (self.owner[first][:, None] != self.owner[second][None])
-        for c in range(len(self.high)):
-            dearer = self.cost[c] - self.cost[c, current]
-            cost = dearer[first][:, None] + dearer[second][None]
-            good &= cost <= self.high[c] - state.cost[c]
-            if np.isfinite(self.low[c]):
-                good &= cost >= self.low[c] - state.cost[c]
+        moves = self.moves
+        good = (self.lower[first][:, None] + self.lower[second]) < -SLACK
+        good &= moves.owner[first][:, None] != moves.owner[second]
+        for c in range(len(moves.high)):
+            cost = self.dearer[c, first][:, None] + self.dearer[c, second]
+            good &= cost <= moves.high[c] - self.spent[c]
+            if moves.low[c] > -np.inf:
+                good &= cost >= moves.low[c] - self.spent[c]
         at = np.flatnonzero(good)
-        above = POTENTIAL * (self.potential - self.potential[current])
-        rank = (lower[first] + above[first])[:, None] + (lower[second] + above[second])[None]
-        at = at[np.argsort(rank.ravel()[at], kind="stable")]
-        return first[at // len(second)], second[at % len(second)]
+        one, two = first[at // len(second)], second[at % len(second)]
+        order = np.argsort(self.above[one] + self.above[two], kind="stable")
+        return one[order], two[order]
 
-    def _first_that_fits(self, state: State, current: Ints, first: Ints, second: Ints) -> tuple[int, int] | None:
-        tight = np.flatnonzero(state.shared >= self.room - 1)
+    def _first_that_fits(self, first: Ints, second: Ints) -> tuple[int, int] | None:
+        moves = self.moves
         if not len(first):
             return None
+        tight = np.flatnonzero(self.shared >= moves.room - 1)
         if not len(tight):
             return int(first[0]), int(second[0])
-        used = self.used[tight]
-        change = used - used[:, current]
-        left = (self.room - state.shared)[tight][:, None]
+        used = moves.used[tight]
+        change = used - used[:, self.current]
+        left = (moves.room - self.shared)[tight][:, None]
         for begin in range(0, len(first), BATCH):
             one, two = first[begin : begin + BATCH], second[begin : begin + BATCH]
             fits = (change[:, one] + change[:, two] <= left).all(axis=0)

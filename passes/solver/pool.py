@@ -21,7 +21,8 @@ from .dual import Grid, solve_dual
 from .dynamic import TooManyStatesError, optimum_under_budget
 from .instance import Floats, Instance, Ints
 from .limits import alone_infeasible, holds, jointly_infeasible
-from .local import Neighbourhood
+from .local import local_optimum
+from .neighbourhood import Neighbourhood
 from .problem import Selection
 from .reduce import undominated
 from .reference import least_with_others
@@ -32,7 +33,7 @@ from .relaxation import Point, Relaxation
 class Effort:
     """How hard to search; counts, not times, so that the same input always gives the same output."""
 
-    starts: int = 24
+    starts: int = 16
     """Local searches for each selection."""
     early: int = 10
     """The first selections matter most; each of these ..."""
@@ -149,9 +150,9 @@ class _Search:
                 choice = _largest(share, moves)
             elif self.best is not None and start > starts // 2 and len(fractional):
                 choice = self._exchange_part(moves, choice, fractional, random)
-            state = moves.repair(choice)
-            if state is not None:
-                found.append(moves.entries(moves.descend(state)))
+            optimum = local_optimum(moves, choice)
+            if optimum is not None:
+                found.append(moves.entries(optimum))
                 self._offer(found[-1])
         self._store(found)
 
@@ -188,12 +189,18 @@ class _Search:
             self.best, self.best_loss = entries, loss
 
     def ask_branch(self, point: Point, gap: float, nodes: int | None = None) -> None:
-        """Let branch and cut find a first selection, whatever it takes, or a better one and a better bound."""
-        kept = np.flatnonzero(point.reduced <= self.best_loss - point.bound + 1e-9)
+        """Let branch and cut find a selection, whatever it takes, then a better one and a better bound."""
+        instance, earlier = self.instance, self.relaxation.earlier
         try:
-            answer = branch(self.instance, self.relaxation.earlier, kept, gap, None if self.best is None else nodes)
+            if self.best is None and nodes is not None:
+                answer = branch(instance, earlier, np.arange(len(instance.block)), any_will_do=True)
+                if answer.entries is None:
+                    return
+                self._offer(answer.entries)
+            kept = np.flatnonzero(point.reduced <= self.best_loss - point.bound + 1e-9)
+            answer = branch(instance, earlier, kept, gap, nodes)
         except InfeasibleError:
-            if not len(self.relaxation.earlier):
+            if not len(earlier):
                 raise
             return
         if answer.entries is not None:
