@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -53,8 +54,8 @@ class Trainer:
             loss = loss / variance if self.recipe.loss == "nmse" else loss * PAPER_GAMMA
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.normalize:
-            _to_unit_length(self._parameters)
+        if self.recipe.relative:
+            _relative(self._parameters)
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.rate(index)
         self._optimizer.step()
@@ -72,8 +73,17 @@ class Trainer:
         return dict(self.module.state_dict())
 
 
-def _to_unit_length(parameters: list[nn.Parameter]) -> None:
-    """Scale the whole gradient to length 1; a gradient of zeros stays."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_div_(gradients, length.clamp_min(torch.finfo(length.dtype).tiny))
+@torch.no_grad()
+def _relative(parameters: list[nn.Parameter]) -> None:
+    """Scale each tensor's gradient to the tensor's own norm, so that the rate is the relative length of a step.
+
+    The idea is that of LARS (You et al. 2017). Vectors (gains, biases) count as if their values were 1, because many
+    of them start at 0. A gradient of zeros stays.
+    """
+    moved = [p for p in parameters if p.grad is not None]
+    gradients = [p.grad for p in moved if p.grad is not None]
+    lengths = torch._foreach_norm(gradients)
+    torch._foreach_clamp_min_(lengths, torch.finfo(torch.float32).tiny)
+    norms = torch._foreach_norm([p.detach() for p in moved])
+    sizes = [n if p.ndim > 1 else n.new_tensor(math.sqrt(p.numel())) for p, n in zip(moved, norms, strict=True)]
+    torch._foreach_mul_(gradients, torch._foreach_div(sizes, lengths))

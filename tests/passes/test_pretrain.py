@@ -133,7 +133,7 @@ def test_a_candidate_that_is_no_number_is_failed_with_its_reason(tmp_path, make_
         QUICK.run(replace(context, pool=(*context.pool, Explosive())))
         record = store.get(CandidateRecord, "one/explosive")
         assert (record.state, record.nmse, record.file) == ("failed", None, "")
-        assert re.match(r"loss is (nan|inf) at step 1 of", record.reason)
+        assert re.match(r"loss is (nan|inf) at step \d+ of", record.reason)
         assert store.get(CandidateRecord, "one/cb_res_3x3").state == "ready"
 
 
