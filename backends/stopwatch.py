@@ -37,6 +37,7 @@ _TRIES = 8  # how often a sample that was interrupted is taken again
 _WINDOW = 5  # rounds of warm-up whose medians are compared
 _SETTLED = 0.02  # share by which two windows of a warm machine may differ
 _PATIENCE = 5  # warm-up lasts at most this many times the protocol's least
+_MOST_WARM_ROUNDS = 1000  # for a clock that does not move
 
 
 def interruptions() -> int:
@@ -75,8 +76,9 @@ class _Stopwatch:
 
     def warm_up(self) -> None:
         """Run rounds until the least time is over and two windows agree; set how often a sample repeats its call."""
-        start, rounds = self.clock(), []
-        while True:
+        start = self.clock()
+        rounds: list[float] = []
+        while len(rounds) < _MOST_WARM_ROUNDS:
             rounds.append(self._warm_round())
             spent = self.clock() - start
             if spent >= _PATIENCE * self.protocol.warmup_seconds:

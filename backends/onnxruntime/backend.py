@@ -16,10 +16,9 @@ from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError
 from ..stopwatch import interleave
 from . import support
-from .lower import export_graph, export_many, write_graph
+from .chain import export_chains
+from .lower import export_graph, write_graph
 from .run import OnnxRuntimeRunner
-
-_TOGETHER = 24  # modules of one exporter call: enough to share its fixed cost, few enough to show progress
 
 
 class OnnxRuntimeBackend(Backend):
@@ -44,19 +43,16 @@ class OnnxRuntimeBackend(Backend):
         target: Target,
         paths: Sequence[Path],
     ) -> tuple[str | None, ...]:
-        """Export modules of one input together."""
+        """Export modules of one input together; parts that sequences share go through the exporter once."""
         if any(len(args) != 1 for args in inputs):
             return super().lower_many(modules, inputs, target, paths)
         reasons: list[str | None] = []
-        for start in range(0, len(modules), _TOGETHER):
-            stop = start + _TOGETHER
-            graphs = export_many(modules[start:stop], [args[0] for args in inputs[start:stop]])
-            for graph, path in zip(graphs, paths[start:stop], strict=True):
-                if isinstance(graph, CaptureError):
-                    reasons.append(str(graph))
-                else:
-                    write_graph(graph, path)
-                    reasons.append(None)
+        for graph, path in zip(export_chains(modules, [args[0] for args in inputs]), paths, strict=True):
+            if isinstance(graph, CaptureError):
+                reasons.append(str(graph))
+            else:
+                write_graph(graph, path)
+                reasons.append(None)
         return tuple(reasons)
 
     def load(self, path: Path, target: Target) -> Runner:

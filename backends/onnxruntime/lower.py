@@ -42,7 +42,7 @@ def export_graph(module: nn.Module, inputs: Sequence[Tensor], dynamic_batch: boo
     Raises:
         CaptureError: the exporter cannot take it, with its reason.
     """
-    with _evaluating(module), _quiet():
+    with evaluating(module), _quiet():
         try:
             model = _export(module, tuple(inputs), dynamic_batch)
             onnx.checker.check_model(model)
@@ -124,7 +124,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Put ``module`` in eval mode and give each submodule its own mode back."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

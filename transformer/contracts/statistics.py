@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,12 +31,18 @@ class Interval:
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.99, seed: int = 0) -> Interval:
-    """Return the median of ``samples`` with its percentile bootstrap interval; the same samples give the same bits."""
-    values = np.asarray(samples, dtype=np.float64)
-    medians = np.median(_resample(values, seed), axis=1)
+    """Return the median of ``samples`` with its bootstrap interval; the same samples give the same bits.
+
+    The percentile bootstrap of a median covers too little where samples are few (4 % false alarms at the 99 % level
+    with 10 to 20 of them), so the interval is widened to the exact one of order statistics, which supposes nothing
+    about the distribution. Its level is half as far from certainty again, since a series that grows until its interval
+    is narrow is looked at more than once.
+    """
+    values = np.sort(np.asarray(samples, dtype=np.float64))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(medians, (tail, 1 - tail))
-    return Interval(float(np.median(values)), float(low), float(high))
+    low, high = np.quantile(np.median(_resample(values, seed), axis=1), (tail, 1 - tail))
+    cut = _cut(len(values), tail / 2)
+    return Interval(float(np.median(values)), float(min(low, values[cut])), float(max(high, values[-1 - cut])))
 
 
 def trimmed_mean(samples: Sequence[float], trim: float = 0.1) -> float:
@@ -76,3 +83,17 @@ def summarise(samples: Sequence[float], converged: bool, confidence: float = 0.9
 def _resample(values: Array, seed: int) -> Array:
     index = np.random.default_rng(seed).integers(0, len(values), size=(_RESAMPLES, len(values)))
     return values[index]
+
+
+def _cut(count: int, tail: float) -> int:
+    """Return how many of ``count`` samples each end may lose so that the median is outside at most ``tail`` of the time.
+
+    The number of samples below the median is binomial with probability one half.
+    """
+    below, cut = 0.0, 0
+    while cut < (count - 1) // 2:
+        below += math.comb(count, cut) / 2**count
+        if below > tail:
+            break
+        cut += 1
+    return max(0, cut - 1)
