@@ -17,8 +17,8 @@ from .layers import Crop, OnChannelsLast, OnTokens, Residual
 from .op_spec import OpSpec
 from .tensor_spec import Layout, TensorSpec
 
-MOST_BYTES = 2**30
-"""An operation with larger weights is refused: no runtime's file holds a few of them (ONNX: 2 GiB in all)."""
+MOST_BYTES = 2**29
+"""An operation with larger weights is refused: it alone would outweigh a whole vision network."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ import timm
 import torch
 from hant.op_library.cost import parameters
 from hant.op_library.op_spec import OpSpec
-from hant.op_library.reparameterise import fuse
+from hant.op_library.reparameterise import Branches, fuse
 from torch import Tensor, nn
 
 TEACHERS = ("resnet18", "efficientnet_b0", "tf_efficientnetv2_b0", "resnest50d_1s4x24d")
@@ -143,7 +143,7 @@ def train(spec: OpSpec, block: Any, x: Tensor, target: Tensor) -> nn.Module:
 def export(group: list[tuple[OpSpec, nn.Module]], x: Tensor) -> Iterator[dict[str, Any]]:
     """Export the group together; one by one where that fails, to know which operation it is."""
     try:
-        worst = compare([fuse(module) for _, module in group], x)
+        worst = compare([fuse(module) if _branched(module) else module for _, module in group], x)
     except Exception as error:
         if len(group) == 1:
             reason = f"{type(error).__name__}: {str(error)[:300]}"
@@ -155,6 +155,10 @@ def export(group: list[tuple[OpSpec, nn.Module]], x: Tensor) -> Iterator[dict[st
     for (spec, _), difference in zip(group, worst, strict=True):
         state = "done" if difference <= 1e-4 else "failed"
         yield {"operation": spec.name, "state": state, "reason": "", "difference": difference}
+
+
+def _branched(module: nn.Module) -> bool:
+    return any(isinstance(part, Branches) for part in module.modules())
 
 
 def compare(modules: list[nn.Module], x: Tensor) -> list[float]:

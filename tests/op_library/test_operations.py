@@ -195,9 +195,9 @@ def loss(module: nn.Module, x: Tensor, target: Tensor) -> Tensor:
     return error
 
 
-def test_weights_that_no_file_holds_are_refused() -> None:
+def test_weights_beyond_those_of_a_network_are_refused() -> None:
     wide = TensorSpec((2048, 7, 7))
     assert operation("cb_bottle_7x7_ex4.0").unfit(wide, wide) == (
-        "its 3322 million parameters take 12672 MiB; at most 1024 MiB"
+        "its 3322 million parameters take 12672 MiB; at most 512 MiB"
     )
     assert operation("cb_stack_3x3_ex1.0").unfit(wide, wide) is None
