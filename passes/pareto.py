@@ -65,13 +65,20 @@ class ParetoPass(Pass):
                 task.advance(1, str(budget))
         points = mark_front(points)
         with context.store.transaction():
-            context.store.delete(ParetoRecord)
+            for key, point in context.store.all(ParetoRecord).items():
+                if point.target == context.target.name:
+                    context.store.delete(ParetoRecord, key)
             for point in points:
-                context.store.put(point.budget, point)
+                context.store.put(f"{point.target}/{point.budget}", point)
+        self.draw(context)
+        return PassResult(notes=tuple(describe(point) for point in points))
+
+    def draw(self, context: Context) -> None:
+        """Write ``pareto.json`` and the drawings of every point that the run has, of whatever target."""
+        points = list(context.store.all(ParetoRecord).values())
         figures = draw_front(context, points)
         content = {"version": 1, "points": [point.model_dump() for point in points], "figures": figures}
         context.store.write("pareto.json", json.dumps(content, indent=1))
-        return PassResult(notes=tuple(describe(point) for point in points))
 
     def _point(self, context: Context, table: SearchTable, judge: Judge, budget: Budget) -> ParetoRecord:
         """Return the best network within ``budget``, or why there is none."""
@@ -106,15 +113,18 @@ def mark_front(points: Sequence[ParetoRecord]) -> list[ParetoRecord]:
 
 
 def draw_front(context: Context, points: Sequence[ParetoRecord]) -> list[str]:
-    """Draw latency against accuracy, and the architectures side by side; return the files."""
-    met = sorted((point for point in points if point.choice), key=lambda point: point.ratio)
+    """Draw latency against accuracy for each target, and the architectures side by side; return the files."""
+    met = sorted((point for point in points if point.choice), key=lambda point: (point.target, point.ratio))
     if not met:
         return []
-    title = f"Accuracy before fine-tuning on {context.target.name}"
-    columns = {f"budget {point.budget}": point.choice for point in met}
+    targets = list(dict.fromkeys(point.target for point in met))
+    title = f"Accuracy before fine-tuning on {', '.join(targets)}"
+    front = front_svg({target: [point for point in met if point.target == target] for target in targets}, title)
+    columns = {f"{p.budget} on {p.target}" if len(targets) > 1 else f"budget {p.budget}": p.choice for p in met}
+    other = "Architectures by budget"
     drawings = [
-        ("pareto", title, front_svg({context.target.name: met}, title)),
-        ("pareto-architectures", "Architectures by budget", diagrams(block_rows(context.teacher), columns, title)),
+        ("pareto", title, front),
+        ("pareto-architectures", other, diagrams(block_rows(context.teacher), columns, other)),
     ]
     return [keep(context.store, *drawing).file for drawing in drawings]
 

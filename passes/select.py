@@ -74,7 +74,8 @@ class SelectPass(Pass):
 def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[float, tuple[str, ...]]:
     """Return the limit (ms on the table's sum) whose best selection was measured inside the budget.
 
-    Takes the same path again on the same records: measured networks are durable and never measured twice.
+    Measured networks are durable, never measured twice, and all of them teach the model: called again it may take a
+    shorter path to a limit a little closer to the budget.
 
     Raises:
         InfeasibleError: even the fastest network misses the budget; names the least that was measured.
@@ -124,12 +125,25 @@ def used_share(record: NetworkLatencyRecord, budget: Budget) -> float:
 
 
 def further_limits(budget: Budget, table: SearchTable, graph: Graph) -> dict[str, float]:
-    """Return the budget's other limits as limits on the blocks' sum: what is outside the blocks is taken off."""
+    """Return the budget's other limits as limits on the blocks' sum: what is outside the blocks is taken off.
+
+    Raises:
+        InfeasibleError: no network of the table meets one of them even alone; names the least that can be.
+    """
     whole = {"params": float(graph.parameters), "macs": float(graph.macs), "memory": 4.0 * graph.parameters}
-    return {
-        name: limit.absolute(whole[name]) - (whole[name] - table.total(name, table.teacher()))
-        for name, limit in budget.limits
-    }
+    limits = {}
+    for name, limit in budget.limits:
+        outside = whole[name] - table.total(name, table.teacher())
+        least = float(sum(row.min() for row in table.cost[name]))
+        limits[name] = limit.absolute(whole[name]) - outside
+        if least > limits[name]:
+            raise InfeasibleError(
+                f"limit {name}={limit} ({limit.absolute(whole[name]):.6g}) cannot be met: the least that can be is "
+                f"{least + outside:.6g}, {(least + outside) / whole[name]:.3f} of the teacher's {whole[name]:.6g}; "
+                "raise the limit, or give a --pool with smaller operations",
+                least={name: least + outside},
+            )
+    return limits
 
 
 def _fastest_limit(context: Context, table: SearchTable, fastest: dict[str, str], budget: Budget) -> float:

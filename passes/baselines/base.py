@@ -11,7 +11,7 @@ from typing import ClassVar
 from ...transformer.contracts.budget import Budget, Limit
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Pass, PassResult
-from ...transformer.contracts.records import BaselineRecord
+from ...transformer.contracts.records import BaselineRecord, LimitRecord
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.race import finishing_order
 from ..search_table import search_table
@@ -35,7 +35,7 @@ class Found:
 
 @dataclass(frozen=True)
 class BaselinePass(Pass):
-    """Search within the budget that ``select`` settled on, and write what was found and what it cost."""
+    """Search within a budget, its limit settled as ``select`` does it; write what was found and what it cost."""
 
     requires: ClassVar[tuple[str, ...]] = ("score", "latency", "network_latency")
     ensures: ClassVar[tuple[str, ...]] = ("baseline",)
@@ -68,10 +68,14 @@ class BaselinePass(Pass):
 
 
 def contest_for(context: Context, budget: Budget) -> Contest:
-    """Return the contest under ``budget``, its limits corrected by measured networks exactly as ``select`` does it."""
+    """Return the contest under ``budget``; the first search settles its limit as ``select`` does, all share it."""
     table = search_table(context.store, context.teacher)
-    limit, _ = settle(context, table, SelectPass(budget=budget))
-    return Contest(table, {"ms": limit, **further_limits(budget, table, context.teacher)})
+    key = f"{context.target.fingerprint}/{budget}"
+    known = context.store.get(LimitRecord, key)
+    if known is None:
+        known = LimitRecord(ms=settle(context, table, SelectPass(budget=budget))[0])
+        context.store.put(key, known)
+    return Contest(table, {"ms": known.ms, **further_limits(budget, table, context.teacher)})
 
 
 def baseline_record(

@@ -142,3 +142,22 @@ def scored(_scored_run: tuple[nn.Module, Path], tmp_path: Path) -> Iterator[Cont
     shutil.copytree(root, tmp_path / "run")
     with RunStore(tmp_path / "run") as store:
         yield _runs.open_context(store, model)
+
+
+@pytest.fixture(scope="session")
+def _profiled_run(_scored_run: tuple[nn.Module, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scored run with latencies measured in ONNX Runtime."""
+    model, root = _scored_run
+    copy = tmp_path_factory.mktemp("profiled") / "run"
+    shutil.copytree(root, copy)
+    with RunStore(copy) as store:
+        _runs.profile(_runs.open_context(store, model))
+    return copy
+
+
+@pytest.fixture
+def profiled(_scored_run: tuple[nn.Module, Path], _profiled_run: Path, tmp_path: Path) -> Iterator[Context]:
+    """A run of its own, ready for selection, with measured latencies."""
+    shutil.copytree(_profiled_run, tmp_path / "run")
+    with RunStore(tmp_path / "run") as store:
+        yield _runs.open_context(store, _scored_run[0])

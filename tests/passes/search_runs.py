@@ -10,7 +10,9 @@ from hant import trace
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.op_library.cost import macs, parameters
 from hant.op_library.pools import pool
+from hant.passes.candidates import CandidatesPass
 from hant.passes.pretrain import PretrainPass
+from hant.passes.profile import ProfilePass
 from hant.passes.score import ScorePass
 from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.contracts.context import Context
@@ -121,3 +123,10 @@ def prepare(store: RunStore, model: nn.Module) -> None:
     list_operations(context)
     PretrainPass(epochs=2).run(context)
     ScorePass().run(context)
+
+
+def profile(context: Context) -> None:
+    """Measure the lookup table for real."""
+    context.store.delete(LatencyRecord)
+    CandidatesPass().run(context)
+    ProfilePass(keep_slower=True).run(context)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options as o
+from . import search
 
 app = typer.Typer(
     name="hant-opt",
@@ -145,6 +146,9 @@ def demo(
     from .stages import run_demo
 
     return run_demo(output, budget, as_json=as_json, verbose=verbose, quiet=quiet)
+
+
+search.register(app)
 
 
 def _version(asked: bool) -> None:

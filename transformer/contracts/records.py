@@ -207,6 +207,14 @@ class WinnerRecord(Record):
     teacher_ms: float
 
 
+class LimitRecord(Record):
+    """The limit that every search within a budget is given. Key: ``target fingerprint/budget``."""
+
+    kind: ClassVar[str] = "limit"
+    ms: float
+    """Of the lookup table's sum, corrected by measured networks."""
+
+
 class BaselineRecord(Record):
     """What another search found within the same budget. Key: ``method/budget``."""
 
@@ -232,7 +240,7 @@ class BaselineRecord(Record):
 
 
 class ParetoRecord(Record):
-    """The best network within one budget, before fine-tuning. Key: the budget."""
+    """The best network within one budget on one target, before fine-tuning. Key: ``target/budget``."""
 
     kind: ClassVar[str] = "pareto"
     budget: str

@@ -1,0 +1,138 @@
+"""What ``hant-opt pareto`` and ``hant-opt apply`` do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from ...backends.targets.load import load_target
+from ..contracts.context import Context
+from ..contracts.records import ParetoRecord
+from ..contracts.target import Target
+from ..errors import InfeasibleError, UsageError
+from ..pipeline.build import build_pipeline
+from ..pipeline.default import DEFAULT_PASSES
+from ..pipeline.front import front_elsewhere
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.session import load_materials, open_run
+from .crash import crash_log
+from .progress import progress_for
+from .resolve import Job, resolve
+from .streams import hush, result_only
+from .summary import show_passes
+from .tables import write_line, write_table
+
+_HEADS = ("target", "budget", "front", "network ms", "teacher ms", "ratio", "loss", "accuracy %")
+
+
+def run_pareto(flags: dict[str, Any]) -> int:
+    """Find and print the points; exit code 3 where no budget can be met."""
+    given = _split(flags["budgets"])
+    options = {"budgets": given} if given else {}
+    if flags["limits"]:
+        options["limits"] = list(flags["limits"])
+    with _opened(flags | {"limits": None}, ("pareto",), {"pareto": options}) as (context, pipeline):
+        with result_only():
+            context = pipeline.run(context, only=("capture",))
+            _fronts(context, pipeline, [load_target(name) for name in _split(flags["targets"])])
+        _show(context, as_json=flags["as_json"])
+    return 0
+
+
+def run_passes(flags: dict[str, Any]) -> int:
+    """Run the named passes and print their notes."""
+    names = tuple(flags["names"])
+    extra = tuple(name for name in names if name not in DEFAULT_PASSES)
+    with _opened(flags, extra, {}) as (context, pipeline):
+        with result_only():
+            context = pipeline.run(context, only=("capture", *names))
+        show_passes(context.store, names, as_json=flags["as_json"])
+    return 0
+
+
+@contextmanager
+def _opened(
+    flags: dict[str, Any], extra: Sequence[str], options: dict[str, dict[str, Any]]
+) -> Iterator[tuple[Context, Pipeline]]:
+    """Open the run and yield its context with a pipeline that has the extra passes at its end.
+
+    The flags are of this command only: the run's stored configuration stays as it is.
+    """
+    job = _existing(flags)
+    stored = resolve({"subject": flags["subject"]}).config
+    tables = {**job.config.passes, **{name: job.config.passes.get(name, {}) | table for name, table in options.items()}}
+    config = job.config.model_copy(update={"passes": tables})
+    hush(flags["verbose"])
+    with crash_log(job.root):
+        with result_only():
+            progress = progress_for(flags["quiet"])
+            pipeline = build_pipeline(config, (*DEFAULT_PASSES, *extra))
+            materials = load_materials(job.config)
+        with open_run(stored, job.root, materials, build_pipeline(stored), progress) as context:
+            yield context, pipeline
+
+
+def _existing(flags: dict[str, Any]) -> Job:
+    job = resolve(flags)
+    if not job.from_run:
+        raise UsageError(f"{flags['subject']} is not a run; give the directory of one, made by: hant-opt score MODEL")
+    return job
+
+
+def _fronts(context: Context, pipeline: Pipeline, targets: Sequence[Target]) -> None:
+    """Find the front on each target; on the run's own last, so that its drawings show all."""
+    own = [target for target in targets if target.fingerprint == context.target.fingerprint]
+    stages = [stage for stage in pipeline.passes if stage.name in ("candidates", "profile", "pareto")]
+    for target in targets:
+        if target not in own:
+            front_elsewhere(context, target, stages)
+    if own or not targets:
+        pipeline.run(context, only=("capture", "pareto"))
+    draw = getattr(stages[-1], "draw", None)
+    if draw is not None:
+        draw(context)
+
+
+def _show(context: Context, *, as_json: bool) -> None:
+    """Print the points.
+
+    Raises:
+        InfeasibleError: no budget is met.
+    """
+    points = list(context.store.all(ParetoRecord).values())
+    if as_json:
+        sys.stdout.write(context.store.path("pareto.json").read_text(encoding="utf-8") + "\n")
+    else:
+        console = Console()
+        write_table(console, _HEADS, [_row(point) for point in points], right=5)
+        for point in points:
+            if not point.choice:
+                write_line(console, f"budget {point.budget} on {point.target} not met: {point.reason}")
+        write_line(console, "losses and accuracies are of held-out training images, before fine-tuning")
+        write_line(console, f"files: {context.store.path('pareto.json')}, {context.store.path('figures/pareto.svg')}")
+    if points and not any(point.choice for point in points):
+        raise InfeasibleError(points[-1].reason)
+
+
+def _row(point: ParetoRecord) -> tuple[str, ...]:
+    if not point.choice:
+        return (point.target, point.budget, "not met", "", "", "", "", "")
+    mark = "~" if point.estimated else ""
+    return (
+        point.target,
+        point.budget,
+        "yes" if point.on_front else "no",
+        f"{mark}{point.measured_ms:.4g}",
+        f"{mark}{point.teacher_ms:.4g}",
+        f"{mark}{point.ratio:.3f}",
+        f"{point.loss:.4f}",
+        f"{point.accuracy:.2f}",
+    )
+
+
+def _split(text: str | None) -> list[str]:
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
