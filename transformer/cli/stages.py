@@ -12,8 +12,8 @@ from ..pipeline.build import build_pipeline
 from ..pipeline.default import VERBS
 from ..pipeline.outcome import check_outcome
 from ..pipeline.pipeline import Listener, Pipeline
-from ..pipeline.reach import reach
 from ..pipeline.session import load_materials, open_run, save_config
+from ..pipeline.watch import watch
 from .crash import crash_log
 from .dry_run import dry_run
 from .progress import progress_for
@@ -40,7 +40,7 @@ def run_stage(verb: str, flags: dict[str, Any]) -> int:
             pipeline = build_pipeline(job.config)
             materials = load_materials(job.config)
         with open_run(job.config, job.root, materials, pipeline, progress) as context:
-            _run(verb, context, pipeline, _tell_reach(job), as_json=flags["as_json"])
+            _run(verb, context, pipeline, watch(job.config.parsed_budget()), as_json=flags["as_json"])
     return 0
 
 
@@ -82,17 +82,3 @@ def _check_given(verb: str, job: Job) -> None:
             f"{verb} needs data; give --data digits, cifar10:DIR, imagefolder:DIR, package.module:function "
             "or file.py:function"
         )
-
-
-def _tell_reach(job: Job) -> Listener:
-    """Return a listener that says after profiling whether the budget can be met, and stops where it cannot."""
-    budget = job.config.parsed_budget()
-
-    def listen(name: str, context: Context) -> None:
-        found = reach(context) if name == "profile" else None
-        if found is not None:
-            context.progress.log(str(found))
-            if budget is not None:
-                context.progress.log(found.check(budget))
-
-    return listen

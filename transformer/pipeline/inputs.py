@@ -21,6 +21,7 @@ def load_model(config: Config) -> nn.Module:
     """
     if not config.model and not config.arch:
         raise UsageError("no model given; give a model file, or --arch timm:resnet18")
+    _check_given("model", config.model)
     named = config.model.startswith(("timm:", "torchvision:"))
     if config.model and not named and not Path(config.model).is_file():
         what = "is a directory without a run in it" if Path(config.model).is_dir() else "does not exist"
@@ -35,6 +36,7 @@ def load_data(config: Config, model: nn.Module) -> Data:
     from ..contracts.data_sources import load_data as load
 
     assert config.data is not None
+    _check_given("data", config.data)
     shapes = declared_shapes(config, model)
     shape = shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 else None
     return load(config.data, shape)
@@ -85,3 +87,12 @@ def _try(model: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[tuple[int, 
         raise UsageError(
             f"the model does not take inputs of {wanted}: {reason}; give the right --input-shape"
         ) from error
+
+
+def _check_given(what: str, value: str) -> None:
+    """Refuse what a program gave as an object: a command cannot have it."""
+    if value.startswith("<"):
+        raise UsageError(
+            f"the run was made by a program that gave its {what} {value} as an object; go on from that program, "
+            f"or give the {what} by name"
+        )

@@ -20,6 +20,7 @@ from .build import build_pipeline
 from .config import make
 from .outcome import check_outcome
 from .session import load_materials, open_run
+from .watch import watch
 
 Listener = Any
 
@@ -82,7 +83,7 @@ def optimize(
         pool=pool if isinstance(pool, tuple) else None,
     )
     with open_run(config, Path(run), materials, pipeline, progress) as context:
-        context = pipeline.run(context)
+        context = pipeline.run(context, listener=watch(config.parsed_budget()))
         check_outcome(context)
         return read_result(context)
 

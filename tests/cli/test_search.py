@@ -1,0 +1,122 @@
+"""Zero-shot, pareto and apply by the command, on a small network without any pretraining."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import xml.dom.minidom
+from pathlib import Path
+
+import pytest
+from hant.transformer.cli.main import main
+from hant.transformer.contracts.records import CandidateRecord, ParetoRecord, WinnerRecord
+from hant.transformer.contracts.store import RunStore
+
+TARGET = """
+name = "{name}"
+backend = "onnxruntime"
+batch_size = {batch}
+[protocol]
+warmup_seconds = 0.02
+rounds = 5
+max_rounds = 5
+"""
+JOB = [
+    *("net.safetensors", "--arch", "net.py:net", "--arch-kwargs", '{"depth": 6, "width": 16}', "--data", "net.py:data"),
+    *("--target", "./one.toml", "--pool", "zero-shot", "-o", "run", "--quiet"),
+]
+
+
+@pytest.fixture(scope="module")
+def _zero_shot(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> Path:
+    """A directory with a run that was scored without pretraining."""
+    from safetensors.torch import save_file
+
+    place = tmp_path_factory.mktemp("zero")
+    shutil.copytree(network_files, place, dirs_exist_ok=True)
+    for name, batch in (("one", 1), ("four", 4)):
+        (place / f"{name}.toml").write_text(TARGET.format(name=name, batch=batch))
+    with contextlib.chdir(place):
+        scope: dict[str, object] = {}
+        exec((place / "net.py").read_text(), scope)
+        save_file(scope["net"](16, 6).state_dict(), place / "net.safetensors")
+        for verb in ("profile", "pretrain", "score"):
+            assert main([verb, *JOB]) == 0
+    return place
+
+
+@pytest.fixture
+def zero_shot(_zero_shot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory."""
+    place = tmp_path / "zero"
+    shutil.copytree(_zero_shot, place, symlinks=True)
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_zero_shot_skips_blocks_and_trains_nothing(zero_shot):
+    for verb in ("select", "rank"):
+        assert main([verb, "run", "--budget", "0.8", "--quiet"]) == 0
+    with RunStore("run") as store:
+        candidates = store.all(CandidateRecord).values()
+        winner = store.get(WinnerRecord, "winner")
+    assert all(record.steps == 0 and not record.file for record in candidates)
+    assert set(winner.choice.values()) == {"teacher", "identity"}
+    assert winner.measured_ms <= 0.8 * winner.teacher_ms
+
+
+def test_pareto_over_budgets_and_targets_from_one_run(zero_shot, capsys):
+    before = Path("run/config.toml").read_text()
+    assert main(["pareto", "run", "--budgets", "0.001,0.9", "--targets", "./four.toml,./one.toml", "-k", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "before fine-tuning" in shown
+    assert "not met" in shown
+    with RunStore("run") as store:
+        points = store.all(ParetoRecord)
+        assert list(points) == ["four/0.001", "four/0.9", "one/0.001", "one/0.9"]
+        assert points["four/0.9"].ratio <= 0.9
+        assert points["four/0.9"].teacher_ms > points["one/0.9"].teacher_ms
+        assert all(record.steps == 0 for record in store.all(CandidateRecord).values())
+    assert Path("run/config.toml").read_text() == before
+    assert main(["pareto", "run", "--budgets", "0.9", "--json", "--quiet"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {(row["target"], row["budget"]) for row in content["points"]} == {
+        ("one", "0.9"),
+        ("four", "0.9"),
+        ("four", "0.001"),
+    }
+    for file in content["figures"]:
+        xml.dom.minidom.parse(str(Path("run") / file))
+
+
+def test_pareto_without_a_budget_that_can_be_met_ends_with_3(zero_shot, capsys):
+    assert main(["pareto", "run", "--budgets", "0.001", "-k", "2", "--quiet"]) == 3
+    assert "budget 0.001 cannot be met on one: the least that can be is" in capsys.readouterr().err
+
+
+def test_apply_runs_registered_passes_and_leaves_the_configuration(zero_shot, capsys):
+    before = Path("run/config.toml").read_text()
+    command = ["apply", "run", "baseline-random", "baseline-greedy", "baseline-ilp", "--budget", "0.8"]
+    assert main([*command, "--set", "baseline-random.networks=5", "--set", "baseline-ilp.solutions=4"]) == 0
+    shown = capsys.readouterr().out
+    assert "baseline-random: done in" in shown
+    assert "ilp-4: loss" in shown
+    assert Path("run/config.toml").read_text() == before
+    assert main(["select", "run", "--budget", "0.8", "--quiet"]) == 0
+    assert main(["apply", "run", "figures", "--json", "--quiet"]) == 0
+    assert (zero_shot / "run" / "figures" / "searches.svg").is_file()
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["pareto", "net.safetensors"], "net.safetensors is not a run; give the directory of one"),
+    (["apply", "run", "figurs"], "unknown pass 'figurs'; did you mean 'figures'?"),
+    (["apply", "run", "proxy", "--set", "proxy.network=5"], "unknown option 'network' of pass 'proxy'"),
+    (["pareto", "run", "--targets", "cpu-orr"], "unknown target 'cpu-orr'; did you mean 'cpu-ort'?"),
+    (["pareto", "run", "--budgets", "2.0"], "budget '2.0' is above the teacher's own latency"),
+])  # fmt: skip
+def test_bad_input_is_one_line(zero_shot, capsys, arguments, text):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert text in error
+    assert "Traceback" not in error
