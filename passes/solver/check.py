@@ -10,21 +10,27 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from .problem import Selection, SelectionProblem
 
 
 def violations(problem: SelectionProblem, selections: Sequence[Selection]) -> list[str]:
     """Return what is wrong with ``selections``, in order; empty if nothing is."""
     found = []
+    loss: Any = problem.loss
+    choices = np.full((len(selections), len(loss)), -1, dtype=np.int64)
     for index, selection in enumerate(selections):
         choice = [int(j) for j in selection.choice]
         wrong = _choice(problem, choice)
         if not wrong:
             wrong = _sums(problem, selection, choice)
-        for earlier in range(index):
-            shared = sum(int(a) == b for a, b in zip(selections[earlier].choice, choice, strict=True))
-            if shared > problem.overlap:
-                wrong.append(f"shares {shared} blocks with selection {earlier}, at most {problem.overlap} are allowed")
+            choices[index] = choice
+            shared = (choices[:index] == choices[index]).sum(axis=1)
+            for earlier in np.flatnonzero(shared > problem.overlap):
+                wrong.append(
+                    f"shares {shared[earlier]} blocks with selection {earlier}, at most {problem.overlap} are allowed"
+                )
         found += [f"selection {index} {text}" for text in wrong]
     if len(selections) > problem.solutions:
         found.append(f"{len(selections)} selections, {problem.solutions} were asked for")

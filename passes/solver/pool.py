@@ -33,11 +33,15 @@ from .relaxation import Point, Relaxation
 class Effort:
     """How hard to search; counts, not times, so that the same input always gives the same output."""
 
-    starts: int = 16
-    """Local searches for each selection."""
+    starts: int = 10
+    """Local searches for each selection, ..."""
+    most_starts: int = 40
+    """... and at most this many ..."""
+    content: float = 0.005
+    """... while its relative gap is above this."""
     early: int = 10
     """The first selections matter most; each of these ..."""
-    early_starts: int = 60
+    early_starts: int = 80
     """... gets this many."""
     candidates: float = 4.6
     """Entries that local search may use, per block."""
@@ -62,32 +66,31 @@ def pool_selections(instance: Instance, effort: Effort | None = None) -> Iterato
     if error is not None:
         raise error
     scaled = instance.scaled()
-    relaxation = Relaxation(scaled, _promising(scaled, effort))
-    first = _first(scaled, relaxation, effort)
-    if first is None:
+    entries = _first(scaled, effort)
+    if entries is None:
         raise jointly_infeasible(instance, lambda c: least_with_others(instance, c))
-    yield instance.selection(first, bound=0.0, optimal=True)
-    search = _Search(scaled, relaxation, effort, float(scaled.loss[first].sum()))
-    entries: Ints | None = first
+    yield instance.selection(entries, bound=0.0, optimal=True)
+    if instance.solutions == 1:
+        return
+    search = _Search(scaled, _relaxation(scaled), effort, float(scaled.loss[entries].sum()))
     for _ in range(1, instance.solutions):
-        assert entries is not None
         entries = search.next_after(entries)
         if entries is None:
             return
         yield instance.selection(entries, bound=search.bound * instance.unit)
 
 
-def _promising(instance: Instance, effort: Effort) -> Ints:
-    """Return entries to begin the relaxation with: those of least reduced cost, and the extremes of each block."""
+def _relaxation(instance: Instance) -> Relaxation:
+    """Begin with the entries of least reduced cost and the extremes of each block; others come in when they matter."""
     grid = Grid(instance)
     extremes = [grid.best(instance.loss), *(grid.best(row) for row in instance.cost)]
     if len(instance.names) == 1 and np.isfinite(instance.high[0]):
         reduced = solve_dual(instance).reduced
         extremes.append(np.argsort(reduced, kind="stable")[: 6 * instance.blocks])
-    return np.unique(np.concatenate(extremes))
+    return Relaxation(instance, np.concatenate(extremes))
 
 
-def _first(instance: Instance, relaxation: Relaxation, effort: Effort) -> Ints | None:
+def _first(instance: Instance, effort: Effort) -> Ints | None:
     """Return an optimal selection, None if there is none."""
     if not len(instance.names):
         return Grid(instance).best(instance.loss)
@@ -96,6 +99,7 @@ def _first(instance: Instance, relaxation: Relaxation, effort: Effort) -> Ints |
             return optimum_under_budget(instance)
         except TooManyStatesError:
             pass
+    relaxation = _relaxation(instance)
     point = relaxation.solve()
     if point is None:
         return None
@@ -125,13 +129,13 @@ class _Search:
         self.bound = max(self.bound, point.bound)
         self._keep_compatible(entries)
         early = len(self.relaxation.earlier) < self.effort.early
-        self.improve(point, self.effort.early_starts if early else self.effort.starts)
+        self.improve(point, self.effort.early_starts if early else self.effort.starts, self.effort.most_starts)
         if self._gap() > self.effort.wide:
             self.ask_branch(point, gap=self.effort.wide / 2, nodes=self.effort.nodes)
         return self.best
 
-    def improve(self, point: Point, starts: int) -> None:
-        """Run local searches and keep the best selection and every local optimum."""
+    def improve(self, point: Point, starts: int, most: int = 0) -> None:
+        """Run ``starts`` local searches, up to ``most`` if the gap is wide; keep the best and every local optimum."""
         instance, earlier = self.instance, self.relaxation.earlier
         moves = Neighbourhood(instance, earlier, point, self._candidates(point))
         share = point.share[moves.entry]
@@ -141,8 +145,8 @@ class _Search:
         random = np.random.default_rng(len(earlier))
         fractional = _fractional(share, moves)
         found = []
-        for start in range(starts):
-            if self._gap() <= self.effort.enough:
+        for start in range(max(starts, most)):
+            if self._gap() <= (self.effort.enough if start < starts else self.effort.content):
                 break
             at = begin + width * random.random(len(begin))
             choice = np.clip(np.searchsorted(total, at, side="right") - 1, moves.start[:-1], moves.start[1:] - 1)
