@@ -18,8 +18,8 @@ from .geometry import Size
 class Branches(nn.Module):
     """Sum of linear branches, each a chain of convolutions and batch norms.
 
-    The first layer of a branch is an odd kxk convolution of padding k // 2 with the stride, or a batch norm (an
-    identity branch); the convolutions after it are 1x1.
+    The first layer of a branch is an odd kxk convolution of padding k // 2 with the stride; the convolutions after it
+    are 1x1. A branch without layers is the input itself.
     """
 
     def __init__(self, in_channels: int, stride: Size, branches: Sequence[nn.Sequential]) -> None:
@@ -34,9 +34,10 @@ class Branches(nn.Module):
 
     def fused(self) -> nn.Conv2d:
         """Return the one convolution that does the same in eval mode; computed in double precision."""
-        terms = [_fuse_chain(self.in_channels, cast(nn.Sequential, branch)) for branch in self.branches]
-        size = max(kernel.shape[-1] for kernel, _ in terms)
         like = next(self.parameters())
+        start = torch.eye(self.in_channels, dtype=torch.float64, device=like.device)[:, :, None, None]
+        terms = [_fuse_chain(start, cast(nn.Sequential, branch)) for branch in self.branches]
+        size = max(kernel.shape[-1] for kernel, _ in terms)
         conv = nn.Conv2d(self.in_channels, len(terms[0][1]), size, self.stride, size // 2)
         conv.weight = nn.Parameter(torch.stack([_centre(kernel, size) for kernel, _ in terms]).sum(0))
         conv.bias = nn.Parameter(torch.stack([bias for _, bias in terms]).sum(0))
@@ -58,11 +59,9 @@ def fuse(module: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def _fuse_chain(channels: int, chain: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Return kernel (C', C, k, k) and bias (C') of a branch, in double precision."""
-    device = next(chain.parameters()).device
-    kernel = torch.eye(channels, dtype=torch.float64, device=device)[:, :, None, None]
-    bias = torch.zeros(channels, dtype=torch.float64, device=device)
+def _fuse_chain(kernel: Tensor, chain: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """Return kernel (C', C, k, k) and bias (C') of a branch in double precision; ``kernel`` is the identity's."""
+    bias = kernel.new_zeros(len(kernel))
     for layer in chain:
         if isinstance(layer, nn.Conv2d):
             weight = layer.weight.double()
