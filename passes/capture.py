@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..transformer.capture.trace import Granularity, trace
+from ..transformer.capture.choose import Granularity
+from ..transformer.capture.trace import trace
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
 

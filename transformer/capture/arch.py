@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -46,7 +47,7 @@ def _timm(name: str, kwargs: dict[str, Any]) -> nn.Module:
     except ImportError as error:
         raise MissingExtraError("timm", "timm", f"architecture timm:{name}") from error
     if not timm.is_model(name.split(".")[0]):
-        raise LoadError(f"timm has no model {name!r}{nearest(name.split('.')[0], timm.list_models())}")
+        raise LoadError(f"timm has no model {name!r}{_similar(name.split('.')[0], timm.list_models())}")
     made: nn.Module = timm.create_model(name, **kwargs)
     return made
 
@@ -57,13 +58,18 @@ def _torchvision(name: str, kwargs: dict[str, Any]) -> nn.Module:
     except (ImportError, RuntimeError) as error:
         raise MissingExtraError("torchvision", "timm", f"architecture torchvision:{name}") from error
     if name not in models.list_models():
-        raise LoadError(f"torchvision has no model {name!r}{nearest(name, models.list_models())}")
+        raise LoadError(f"torchvision has no model {name!r}{_similar(name, models.list_models())}")
     if kwargs.pop("pretrained", False):
         kwargs.setdefault("weights", "DEFAULT")
     elif any(part in name for part in ("rcnn", "retinanet", "fcos", "ssd", "deeplab", "fcn", "lraspp")):
         kwargs.setdefault("weights_backbone", None)
     made: nn.Module = models.get_model(name, **kwargs)
     return made
+
+
+def _similar(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(close)}?" if close else f"; it has {len(known)} others"
 
 
 def _factory(source: str, name: str) -> Callable[..., Any]:
@@ -84,7 +90,8 @@ def _from_file(path: Path) -> Any:
         raise LoadError(f"architecture file {path} does not exist")
     name = f"_hant_arch_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, path
+    assert spec is not None, path
+    assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling in the user's file look themselves up there
     spec.loader.exec_module(module)

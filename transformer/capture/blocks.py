@@ -30,30 +30,25 @@ def spec_of(flow: Flow, value: int) -> TensorSpec | str:
     return TensorSpec(step.shape[1:], dtype, layout_of(flow, value), step.batch_dims[0][1])
 
 
-def swapped(tree: Hierarchy, site: Site) -> nn.Module | None:
-    """Return the original submodule, if the site is exactly one plain call of it that can be swapped in place."""
+def swapped(tree: Hierarchy, site: Site, once: bool = True) -> nn.Module | None:
+    """Return the original submodule, if the site is exactly one plain call of it that can be swapped in place.
+
+    With ``once``, only if that is the one call of it.
+    """
     if site.call is None or not site.region.full:
         return None
     flow, call, region = tree.flow, tree.calls[site.call], site.region
     if call.arguments != (Ref(region.entry),) or call.keywords or call.result != Ref(region.exit):
         return None
-    if len(flow.recording.calls_of(call.path)) != 1 or list(region.steps) != tree.steps[site.call]:
+    if (once and len(flow.recording.calls_of(call.path)) != 1) or list(region.steps) != tree.steps[site.call]:
         return None
     return None if _writes_entry(flow, region) else call.module
 
 
 def _writes_entry(flow: Flow, region: Region) -> bool:
-    """Return whether the original would overwrite its input where that shows.
-
-    An in-place layer is harmless if nothing else reads the input; other in-place code is never harmless to observers.
-    """
-    shared = {user for user in flow.users[region.entry]} - set(region.steps)
-    for index in region.steps:
-        step = flow.steps[index]
-        if step.writes_into is not None and (step.writes_into == region.entry or step.contested):
-            if step.kind is not StepKind.MODULE or shared or region.entry in flow.outputs:
-                return True
-    return False
+    """Return whether the original may overwrite its input, which others may read or observe."""
+    writes = (flow.steps[i] for i in region.steps if flow.steps[i].writes_into is not None)
+    return any(step.writes_into == region.entry or step.contested for step in writes)
 
 
 def make_block(tree: Hierarchy, site: Site, position: Position) -> Block | str:
@@ -136,14 +131,15 @@ def _points(spec: TensorSpec) -> int:
 
 
 def _attends(flow: Flow, steps: Iterable[int]) -> bool:
-    names = {flow.steps[i].name.lower() for i in steps}
-    products = {"matmul", "bmm", "einsum", "__matmul__"}
-    layers = any(
-        isinstance(flow.recording.model.get_submodule(flow.steps[i].target), nn.MultiheadAttention)
-        for i in steps
-        if flow.steps[i].kind is StepKind.MODULE
-    )
-    return layers or "scaled_dot_product_attention" in names or ("softmax" in names and bool(names & products))
+    names = {_operation(flow, flow.steps[i]) for i in steps}
+    attention = {"multiheadattention", "scaled_dot_product_attention"}
+    return bool(names & attention) or ("softmax" in names and bool(names & {"matmul", "bmm", "einsum"}))
+
+
+def _operation(flow: Flow, step: Step) -> str:
+    if step.kind is StepKind.MODULE:
+        return type(flow.recording.model.get_submodule(step.target)).__name__.lower()
+    return step.name.lower()
 
 
 def _parameters(flow: Flow, steps: Sequence[int]) -> int:

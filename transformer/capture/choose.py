@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .hierarchy import Hierarchy
 from .region import NoRegion, Region
 from .repetition import Repetition
 from .site import Role, Site
 
+Granularity = Literal["fine", "block", "stage"]
+"""How large the sites are: parts of blocks, blocks, or stages of blocks."""
+
+_SHARE_OF_STAGE = 0.9
+"""A module with more of the network's work than this is the network's trunk, not a stage."""
+_SHARE_OF_PARTS = 0.75
+"""A block is split into its parts where they do this share of its work."""
 _PLAIN_HEAVY = 4
 _PLAIN_HEAVY_FORKED = 6
 
@@ -14,8 +23,9 @@ _PLAIN_HEAVY_FORKED = 6
 class Chooser:
     """Walks the module tree and stops at blocks."""
 
-    def __init__(self, tree: Hierarchy, repetition: Repetition) -> None:
+    def __init__(self, tree: Hierarchy, repetition: Repetition, granularity: Granularity = "block") -> None:
         self.tree = tree
+        self.granularity = granularity
         self.repetition = repetition
         self.sites: list[Site] = []
         self.refused: list[tuple[str, str]] = []
@@ -40,16 +50,41 @@ class Chooser:
             return
         region = tree.region_or_reason(key)
         if call.path and isinstance(region, Region):
+            if self.granularity == "stage" and self._is_stage(key):
+                self.sites.append(Site(Role.BLOCK, region, key, call.key))
+                return
             if self._is_shell(key):
                 self._descend(key)
                 return
             role = self._role(key, region)
+            if role is Role.BLOCK and self.granularity == "fine":
+                self._split(key)
+                return
             if role is not None:
                 self.sites.append(Site(role, region, key, call.key))
                 return
-        elif isinstance(region, NoRegion) and tree.class_key(key) in self.repetition.repeated:
+        elif isinstance(region, NoRegion) and self._could_be_block(key):
             self.refused.append((key, region.reason))
         self._descend(key)
+
+    def _could_be_block(self, key: str) -> bool:
+        """Return whether a designer may call this a block: a named item of a container, or of a repeated class."""
+        named = self.tree.calls[key].path != "" and not self.tree.is_anonymous(key)
+        return named and (self.tree.in_container(key) or self.tree.class_key(key) in self.repetition.repeated)
+
+    def _is_stage(self, key: str) -> bool:
+        """Return whether a call wraps several blocks and is not nearly the whole network."""
+        whole = self.tree.flow.weight_macs(self.tree.flow.data)
+        return self._repeats_inside(key) and self.tree.work(key) <= _SHARE_OF_STAGE * whole
+
+    def _split(self, key: str) -> None:
+        """Take a block's parts (attention, MLP) as sites; a block without such parts is left to runs of layers."""
+        tree = self.tree
+        parts = [k for k in tree.children[key] if tree.work(k) and not tree.calls[k].leaf]
+        regions = [(k, tree.region(k)) for k in parts]
+        if sum(tree.work(k) for k in parts) < _SHARE_OF_PARTS * tree.work(key) or any(r is None for _, r in regions):
+            return
+        self.sites += [Site(Role.BLOCK, region, k, k) for k, region in regions if region is not None]
 
     def _descend(self, key: str) -> None:
         for child in self.tree.children[key]:

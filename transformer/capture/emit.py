@@ -25,6 +25,8 @@ class Emitter:
         self.graph = fx.Graph()
         self.attributes: dict[str, Any] = {}
         """What the graph refers to, by path: the root of its GraphModule."""
+        self.protected: frozenset[int] = frozenset()
+        """Values that in-place layers must not overwrite, because someone outside looks at them."""
         self._nodes: dict[int, fx.Node] = {}
         self._anchor = anchor
         self._batches: dict[int, fx.Node] = {}
@@ -73,7 +75,7 @@ class Emitter:
         if step.kind is StepKind.MODULE:
             target = self.relative(step.target)
             self.attributes[target] = self.flow.recording.model.get_submodule(step.target)
-            if step.writes_into is not None and (step.contested or len(self.flow.users[step.writes_into]) > 1):
+            if self._must_copy(step):
                 args = (self.graph.call_method("clone", (args[0],)), *args[1:])
             return self.graph.call_module(target, args, kwargs)
         if step.kind is StepKind.ASSIGN:
@@ -81,6 +83,11 @@ class Emitter:
             changed = self._call(step.target, (copy, *args[1:]), kwargs)
             return copy if step.target is operator.setitem else changed
         return self._call(step.target, args, kwargs)
+
+    def _must_copy(self, step: Step) -> bool:
+        """Return whether a layer that works in place gets a copy: its input's old value is still of use."""
+        into = step.writes_into
+        return into is not None and (step.contested or into in self.protected or len(self.flow.users[into]) > 1)
 
     def _attribute(self, name: str) -> fx.Node:
         recording = self.flow.recording
@@ -163,6 +170,7 @@ def _get(model: nn.Module, path: str) -> Any:
 def emit_region(flow: Flow, steps: tuple[int, ...], entry: int, exit_: int, name: str) -> fx.GraphModule:
     """Return the region between two values as a module of one argument."""
     emitter = Emitter(flow, entry)
+    emitter.protected = frozenset((entry,))
     emitter.placeholder(entry, "x")
     for index in steps:
         emitter.emit(index)

@@ -9,6 +9,7 @@ from .flow import Flow
 from .recording import StepKind
 
 _FARTHEST = 40
+_RESHAPES = ("reshape", "view", "flatten", "unflatten", "pad", "contiguous", "squeeze", "unsqueeze")
 
 
 def layout_of(flow: Flow, value: int) -> Layout:
@@ -25,8 +26,7 @@ def layout_of(flow: Flow, value: int) -> Layout:
 
 
 def _search(flow: Flow, value: int) -> Layout | None:
-    """Look around a value, over steps that keep its shape, nearest first."""
-    shape = flow.steps[value].shape
+    """Look around a value, over steps that keep its shape or at least its last dimension, nearest first."""
     queue, seen = [value], {value}
     for index in queue:
         if (found := _made_by(flow, index)) is not None:
@@ -35,12 +35,21 @@ def _search(flow: Flow, value: int) -> Layout | None:
             if (found := _read_by(flow, user)) is not None:
                 return found
         around = flow.users[index] + (flow.sources[index] if not flow.is_heavy[index] else [])
-        near = [i for i in around if i not in seen and flow.steps[i].shape == shape]
+        near = [i for i in around if i not in seen and _keeps_last(flow, index, i)]
         seen.update(near)
         queue += near
         if len(queue) > _FARTHEST:
             break
     return None
+
+
+def _keeps_last(flow: Flow, one: int, other: int) -> bool:
+    """Return whether the last dimension means the same in two neighbouring values."""
+    a, b = flow.steps[one].shape, flow.steps[other].shape
+    later = flow.steps[max(one, other)]
+    if not a or not b:
+        return False
+    return a == b or (a[-1] == b[-1] and later.name in _RESHAPES)
 
 
 def _made_by(flow: Flow, index: int) -> Layout | None:

@@ -107,16 +107,16 @@ class Levels:
 
     def _is_chain(self, path: str) -> bool:
         """Return whether a Sequential's children each ran on the one result of the child before."""
+        count = len(list(self.model.get_submodule(path).children()))
         for call in self.calls[path]:
-            children = [c for c in self.flow.recording.calls.values() if c.parent == call.key]
-            if len(children) != len(self.model.get_submodule(path)._modules):  # type: ignore[arg-type]
-                return False
-            plain = (len(c.arguments) == 1 and isinstance(c.arguments[0], Ref) and not c.keywords for c in children)
-            if not all(plain) or any(
-                len(self.exits(c.key)) > 1 or len(self.entries(c.key, c.path)) > 1 for c in children
-            ):
+            links = [c for c in self.flow.recording.calls.values() if c.parent == call.key]
+            if len(links) != count or not all(map(self._is_link, links)):
                 return False
         return True
+
+    def _is_link(self, call: ModuleCall) -> bool:
+        plain = len(call.arguments) == 1 and isinstance(call.arguments[0], Ref) and not call.keywords
+        return plain and len(self.exits(call.key)) <= 1 and len(self.entries(call.key, call.path)) <= 1
 
     # values across the border of a call
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import LoadError, UsageError
 from ..ir.serialize import network_from_json
@@ -104,10 +105,8 @@ def _made(file: Path, weights: Weights, arch: str, kwargs: dict[str, Any]) -> nn
     tensors = stripped(weights.tensors, network)
     classes = fits_but_for_classes(network, tensors)
     if classes is not None and "num_classes" not in kwargs:
-        try:
+        with contextlib.suppress(LoadError):  # a factory without that argument: the table of shapes says what differs
             network = make_network(arch, {**kwargs, "num_classes": classes})
-        except LoadError:
-            pass  # a factory without that argument; the table of shapes says what differs
     assign(network, tensors, file)
     return network
 
@@ -120,6 +119,3 @@ def input_shapes(model: nn.Module) -> tuple[tuple[int, ...], ...]:
     told = getattr(model, "pretrained_cfg", None)
     size = told.get("input_size") if isinstance(told, Mapping) else None
     return (tuple(size),) if isinstance(size, tuple | list) and len(size) == 3 else ()
-
-
-__all__ = ["Tensor", "input_shapes", "load"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import CaptureError
-from .recording import InputDevice, PerSample, Recording, Ref, Step, StepKind, WhenTraining, map_leaves
+from .recording import InputDevice, PerSample, Recording, Ref, Step, StepKind, WhenTraining, leaves, map_leaves
 
 
 def merge_batches(first: Recording, second: Recording) -> None:
@@ -26,12 +26,13 @@ def merge_batches(first: Recording, second: Recording) -> None:
         a.kwargs = merged.value(a.kwargs, b.kwargs)
         if a.shape is not None and b.shape is not None:
             a.batch_dims = _batch_dims(a.shape, b.shape, first.batch, second.batch)
+    first.output = _Scaling(first.batch, second.batch, None).value(first.output, second.output)
 
 
 class _Scaling:
     """Compares the arguments of one step in two runs."""
 
-    def __init__(self, first: int, second: int, step: Step) -> None:
+    def __init__(self, first: int, second: int, step: Step | None) -> None:
         self.first, self.second, self.step = first, second, step
 
     def value(self, a: Any, b: Any) -> Any:
@@ -58,10 +59,13 @@ class _Scaling:
                 return PerSample(factor)
         elif a == b or a is b or _same_object(a, b):
             return a
+        what = "a value that the network returns"
+        if self.step is not None:
+            what = f"an argument of {self.step.name} at {self.step.source or 'an unknown line'}"
         raise CaptureError(
-            f"the argument {a!r} of {self.step.name} at {self.step.source or 'an unknown line'} became {b!r} when the batch "
-            f"went from {self.first} to {self.second}; only values that do not depend on the batch or are a multiple of it "
-            "can be captured"
+            f"{what} went from {a!r} to {b!r} when the "
+            f"batch went from {self.first} to {self.second}; only values that do not depend on the batch or are a "
+            "multiple of it can be captured"
         )
 
 
@@ -120,8 +124,6 @@ def _renumbered(leaf: Any, number: dict[int, int]) -> Any:
 
 def _live(recording: Recording) -> list[Step]:
     """Return the steps that the output depends on, in order."""
-    from .recording import leaves
-
     wanted = [leaf.index for leaf in leaves(recording.output) if isinstance(leaf, Ref)]
     seen = set(recording.inputs)
     while wanted:

@@ -132,7 +132,7 @@ def _path(recording: Recording, scope: tuple[str, ...]) -> str:
 
 def _failure(error: Exception, recorder: Recorder, inputs: Sequence[Tensor]) -> str:
     shapes = ", ".join("x".join(map(str, t.shape)) for t in inputs)
-    where = recorder._path() or "the network"
+    where = recorder.failed_in or "the network"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"{where} fails on an input of shape {shapes}: {type(error).__name__}: {first}; check --input-shape"
 

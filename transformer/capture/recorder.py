@@ -47,6 +47,8 @@ class Recorder(TorchFunctionMode):
         self._alive: list[Tensor] = []
         self._scope: list[str] = []
         self._times: Counter[str] = Counter()
+        self.failed_in: str | None = None
+        """Path of the innermost module that raised."""
         self._quiet = 0
         self._from_input: set[int] = set()
 
@@ -236,6 +238,9 @@ class Recorder(TorchFunctionMode):
             with self.unrecorded():
                 record.result = self.referred(result)
             return result
+        except Exception:
+            self.failed_in = path if self.failed_in is None else self.failed_in
+            raise
         finally:
             self._scope.pop()
 

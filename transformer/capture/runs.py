@@ -12,11 +12,11 @@ from .site import Role, Site
 _MOST_HEAVY = 3
 
 
-def find_runs(flow: Flow, sites: Iterable[Site]) -> list[Site]:
+def find_runs(flow: Flow, sites: Iterable[Site], merge: bool = True) -> list[Site]:
     """Make a run of every heavy step outside of ``sites``, with the light steps around it, in order.
 
     A run reaches back over single-use norms and activations and forward over single-use steps without weights, as long
-    as the rank stays and space does not collapse to a point. Neighbours in one container with equal resolution merge.
+    as the rank stays and space does not collapse to a point. Neighbours in one container with equal resolution merge if asked to.
     """
     taken = {i for site in sites for i in site.region.steps}
     runs: list[list[int]] = []
@@ -24,7 +24,7 @@ def find_runs(flow: Flow, sites: Iterable[Site]) -> list[Site]:
         if flow.is_heavy[index] and index not in taken and _is_simple(flow, index):
             run = _forward(flow, _backward(flow, [index], taken), taken)
             taken.update(run)
-            if runs and _mergeable(flow, runs[-1], run):
+            if runs and merge and _mergeable(flow, runs[-1], run):
                 runs[-1] += run
             else:
                 runs.append(run)

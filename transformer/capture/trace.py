@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from ..errors import CaptureError, UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
 from .blocks import make_block, positions, spec_of
-from .choose import Chooser
+from .choose import Chooser, Granularity
 from .flow import Flow
 from .hierarchy import Hierarchy
 from .outline import outline
@@ -22,8 +21,7 @@ from .record import record
 from .repetition import find_repetition
 from .runs import find_runs
 from .site import Site
-
-Granularity = Literal["fine", "block", "stage"]
+from .tied import tie
 
 
 def trace(
@@ -50,9 +48,9 @@ def trace(
     _check_inputs(inputs)
     flow = Flow(record(model, inputs))
     tree = Hierarchy(flow)
-    chooser = Chooser(tree, find_repetition(tree))
+    chooser = Chooser(tree, find_repetition(tree), granularity)
     sites = chooser.choose()
-    sites = sorted([*sites, *find_runs(flow, sites)], key=lambda site: site.region.exit)
+    sites = sorted([*sites, *find_runs(flow, sites, merge=granularity != "fine")], key=lambda site: site.region.exit)
     blocks: dict[Site, Block] = {}
     diagnostics = [Diagnostic(where or "network", reason, source) for where, reason, source in flow.recording.notes]
     diagnostics += [Diagnostic(where, reason) for where, reason in chooser.refused]
@@ -60,13 +58,17 @@ def trace(
     for site, position in zip(sites, positions(flow, sites), strict=True):
         block = make_block(tree, site, position)
         if isinstance(block, Block):
-            blocks[site] = block if chosen(block.name) else replace(block, replaceable=False)
+            blocks[site] = block
         else:
             diagnostics.append(Diagnostic(site.name, block))
+    diagnostics += tie(tree, blocks)
+    blocks = {
+        site: block if chosen(block.name) else replace(block, replaceable=False) for site, block in blocks.items()
+    }
     chosen.check([block.name for block in blocks.values()])
     return Graph(
         module=outline(flow, blocks, type(model).__name__),
-        blocks=tuple(blocks.values()),
+        blocks=tuple({block.name: block for block in blocks.values()}.values()),
         inputs=_input_specs(flow),
         diagnostics=tuple(diagnostics),
         macs=flow.macs(flow.data),

@@ -34,6 +34,7 @@ _HOLDERS = (
     "params",
 )
 """Keys that training scripts keep a state dict under; averaged weights come first."""
+_EXPORTED = ("archive_format", "serialized_exported_program")
 _TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".th", ".pkl", ".checkpoint", "")
 
 
@@ -57,7 +58,7 @@ def read_weights(path: Path) -> Weights:
         raise LoadError(f"model file {path} does not exist")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix not in _TORCH:
+    if path.suffix not in (*_TORCH, ".pt2"):
         raise LoadError(f"{path} is of unknown kind {path.suffix!r}; expected .safetensors, .pt, .pth or .pt2")
     _refuse_programs(path)
     named = code_named_by(path)
@@ -99,12 +100,10 @@ def _refuse_programs(path: Path) -> None:
             f"{path} is a TorchScript program, which holds code; load it in the program that made it and save the "
             "weights with torch.save(model.state_dict(), ...), then give --arch"
         )
-    if path.suffix == ".pt2" or any(
-        "archive_format" in name or "serialized_exported_program" in name for name in names
-    ):
+    if path.suffix == ".pt2" or any(mark in name for name in names for mark in _EXPORTED):
         raise LoadError(
-            f"{path} is a torch.export archive, whose reader can fall back to pickle and run code; give --trust-model if "
-            "you trust its maker, or a state dict with --arch"
+            f"{path} is a torch.export archive, whose reader can fall back to pickle and run code; give --trust-model "
+            "if you trust its maker, or a state dict with --arch"
         )
 
 

@@ -10,47 +10,72 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_ELEMENTWISE = """abs acos add addcdiv addcmul asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp
-clamp_max clamp_min clip copysign cos cosh deg2rad div eq erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmod frac
-ge greater greater_equal gt heaviside hypot isfinite isinf isnan le lerp less less_equal log log10 log1p log2 logaddexp
-logical_and logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg negative not_equal
-positive pow rad2deg reciprocal relu remainder round rsqrt sgn sigmoid sign sin sinc sinh softmax log_softmax sqrt square
-sub subtract tan tanh true_divide trunc where xlogy selu celu prelu rrelu threshold dropout alpha_dropout
-feature_dropout type_as masked_fill"""
-_REDUCTIONS = """all amax amin any argmax argmin argsort cummax cummin cumprod cumsum kthvalue logsumexp max mean median min
-mode norm prod quantile sort std std_mean sum topk var var_mean unique_consecutive count_nonzero aminmax"""
-_PRODUCTS = """addbmm addmm addmv addr baddbmm bmm chain_matmul cross dot einsum inner kron matmul mm mv outer tensordot
-bilinear cdist conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"""
-_SHAPES = """broadcast_to cat chunk column_stack concat concatenate diag diag_embed diagonal dstack expand flatten flip
-fliplr flipud gather hsplit hstack index_add index_fill index_put index_select masked_select meshgrid movedim moveaxis
-narrow nonzero permute ravel repeat_interleave reshape roll rot90 scatter scatter_add select select_scatter slice_scatter
-split split_with_sizes squeeze stack swapaxes swapdims t take take_along_dim tensor_split tile transpose tril triu unbind
-unflatten unfold unsqueeze view_as_complex view_as_real vsplit vstack block_diag cartesian_prod combinations clone"""
-_FACTORIES = """arange empty eye full linspace logspace ones rand randn randint randperm tensor zeros full_like ones_like
-zeros_like empty_like rand_like randn_like bernoulli complex polar scalar_tensor as_tensor bucketize searchsorted
-channel_shuffle pixel_shuffle pixel_unshuffle"""
-_NORMS = """batch_norm group_norm instance_norm layer_norm rms_norm native_batch_norm"""
-_POOLS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d max_pool1d max_pool2d max_pool3d"""
+_ELEMENTWISE = """
+abs acos add addcdiv addcmul asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max
+clamp_min clip copysign cos cosh deg2rad div eq erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmod frac
+ge greater greater_equal gt heaviside hypot isfinite isinf isnan le lerp less less_equal log log10 log1p log2
+logaddexp logical_and logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg
+negative not_equal positive pow rad2deg reciprocal relu remainder round rsqrt sgn sigmoid sign sin sinc sinh
+softmax log_softmax sqrt square sub subtract tan tanh true_divide trunc where xlogy selu celu prelu rrelu
+threshold dropout alpha_dropout feature_dropout type_as masked_fill
+"""
+_REDUCTIONS = """
+all amax amin any argmax argmin argsort cummax cummin cumprod cumsum kthvalue logsumexp max mean median min mode
+norm prod quantile sort std std_mean sum topk var var_mean unique_consecutive count_nonzero aminmax
+"""
+_PRODUCTS = """
+addbmm addmm addmv addr baddbmm bmm chain_matmul cross dot einsum inner kron matmul mm mv outer tensordot
+bilinear cdist conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+"""
+_SHAPES = """
+broadcast_to cat chunk column_stack concat concatenate diag diag_embed diagonal dstack expand flatten flip
+fliplr flipud gather hsplit hstack index_add index_fill index_put index_select masked_select meshgrid movedim
+moveaxis narrow nonzero permute ravel repeat_interleave reshape roll rot90 scatter scatter_add select
+select_scatter slice_scatter split split_with_sizes squeeze stack swapaxes swapdims t take take_along_dim
+tensor_split tile transpose tril triu unbind unflatten unfold unsqueeze view_as_complex view_as_real vsplit
+vstack block_diag cartesian_prod combinations clone
+"""
+_FACTORIES = """
+arange empty eye full linspace logspace ones rand randn randint randperm tensor zeros full_like ones_like
+zeros_like empty_like rand_like randn_like bernoulli complex polar scalar_tensor as_tensor bucketize
+searchsorted channel_shuffle pixel_shuffle pixel_unshuffle
+"""
+_NORMS = """
+batch_norm group_norm instance_norm layer_norm rms_norm native_batch_norm
+"""
+_POOLS = """
+adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d max_pool1d max_pool2d max_pool3d
+"""
 
 _TORCH = f"{_ELEMENTWISE} {_REDUCTIONS} {_PRODUCTS} {_SHAPES} {_FACTORIES} {_NORMS} {_POOLS}"
-_FUNCTIONAL = """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-adaptive_max_pool3d affine_grid alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear celu channel_shuffle
-conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity dropout dropout1d dropout2d
-dropout3d elu embedding feature_alpha_dropout fold gelu glu grid_sample group_norm gumbel_softmax hardshrink hardsigmoid
-hardswish hardtanh instance_norm interpolate layer_norm leaky_relu linear local_response_norm log_softmax logsigmoid
-lp_pool1d lp_pool2d max_pool1d max_pool2d max_pool3d mish multi_head_attention_forward normalize one_hot pad
-pairwise_distance pixel_shuffle pixel_unshuffle prelu relu relu6 rms_norm rrelu scaled_dot_product_attention selu sigmoid
-silu softmax softmin softplus softshrink softsign tanh tanhshrink threshold unfold upsample upsample_bilinear
-upsample_nearest"""
-_OPERATOR = """add sub mul truediv floordiv mod pow neg pos matmul eq ne lt le gt ge and_ or_ xor invert not_ getitem
-setitem"""
-_LINALG = """norm vector_norm matrix_norm"""
-_FFT = """fft fft2 fftn ifft ifft2 ifftn irfft irfft2 irfftn rfft rfft2 rfftn fftshift ifftshift"""
-_METHODS = f"""{_ELEMENTWISE} {_REDUCTIONS} {_PRODUCTS} {_SHAPES} bfloat16 bool byte char contiguous cpu cuda detach dim
-double element_size expand_as float half int is_floating_point long new_empty new_full new_ones new_zeros new_tensor numel
-repeat reshape_as short size sum_to_size to type view view_as add_ clamp_ copy_ div_ fill_ masked_fill_ mul_ sub_ zero_
-bernoulli bernoulli_ normal_ uniform_ index_copy_ index_add_ index_fill_ scatter_ scatter_add_ exponential_ relu_ sqrt_
-__and__ __or__ __xor__ __matmul__ __getitem__ __floordiv__ __mod__ __invert__ mH adjoint diff as_strided lerp_ log_ exp_"""
+_FUNCTIONAL = """
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+adaptive_max_pool3d affine_grid alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear celu
+channel_shuffle conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity
+dropout dropout1d dropout2d dropout3d elu embedding feature_alpha_dropout fold gelu glu grid_sample group_norm
+gumbel_softmax hardshrink hardsigmoid hardswish hardtanh instance_norm interpolate layer_norm leaky_relu linear
+local_response_norm log_softmax logsigmoid lp_pool1d lp_pool2d max_pool1d max_pool2d max_pool3d mish
+multi_head_attention_forward normalize one_hot pad pairwise_distance pixel_shuffle pixel_unshuffle prelu relu
+relu6 rms_norm rrelu scaled_dot_product_attention selu sigmoid silu softmax softmin softplus softshrink softsign
+tanh tanhshrink threshold unfold upsample upsample_bilinear upsample_nearest
+"""
+_OPERATOR = """
+add sub mul truediv floordiv mod pow neg pos matmul eq ne lt le gt ge and_ or_ xor invert not_ getitem setitem
+"""
+_LINALG = """
+norm vector_norm matrix_norm
+"""
+_FFT = """
+fft fft2 fftn ifft ifft2 ifftn irfft irfft2 irfftn rfft rfft2 rfftn fftshift ifftshift
+"""
+_METHODS = f"""
+{_ELEMENTWISE} {_REDUCTIONS} {_PRODUCTS} {_SHAPES} bfloat16 bool byte char contiguous cpu cuda detach dim double
+element_size expand_as float half int is_floating_point long new_empty new_full new_ones new_zeros new_tensor
+numel repeat reshape_as short size sum_to_size to type view view_as add_ clamp_ copy_ div_ fill_ masked_fill_
+mul_ sub_ zero_ bernoulli bernoulli_ normal_ uniform_ index_copy_ index_add_ index_fill_ scatter_ scatter_add_
+exponential_ relu_ sqrt_ __and__ __or__ __xor__ __matmul__ __getitem__ __floordiv__ __mod__ __invert__ mH
+adjoint diff as_strided lerp_ log_ exp_
+"""
 ATTRIBUTES = frozenset({"device", "dtype", "shape", "T", "mT", "H", "mH", "real", "imag", "data", "ndim"})
 """Attributes of a tensor that ``getattr`` may read."""
 

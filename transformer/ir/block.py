@@ -48,6 +48,8 @@ class Block:
     """False for stems and heads, which are timed but not replaced by default."""
     calls: int = 1
     """How often the network runs it (more than once for a tied block)."""
+    other_calls: tuple[tuple[TensorSpec, TensorSpec], ...] = ()
+    """Contracts (input, output) of a tied block's second and further calls; sizes may differ over a pyramid."""
 
 
 @dataclass(frozen=True)

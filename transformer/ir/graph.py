@@ -33,13 +33,24 @@ class Graph:
     eager: nn.Module | None = None
     """The network as ordinary module code, where every replaced block is a plain submodule of it."""
 
+    def __str__(self) -> str:
+        """The whole network as text, a line for each block and operation; ``ir.parse`` reads it."""
+        from .text import network_text
+
+        return str(network_text(self))
+
     @property
     def network(self) -> nn.Module:
         """The network to train, evaluate and export: the eager code where there is one, else ``module``.
 
         Eager code keeps branches on ``training`` and on shapes that one graph cannot hold.
         """
-        return self.module if self.eager is None else self.eager
+        return self.eager if self.eager is not None and self._is_current(self.eager) else self.module
+
+    def _is_current(self, eager: nn.Module) -> bool:
+        """Return whether ``eager`` runs the very blocks of this graph, and not those it was copied from."""
+        own = dict(eager.named_modules(remove_duplicate=False))
+        return all(own.get(b.target) is b.module for b in self.blocks if b.target in own)
 
     def block(self, name: str) -> Block:
         """Return the block called ``name``."""
@@ -66,8 +77,7 @@ class Graph:
     def observe(self, observer: Observer) -> Iterator[None]:
         """Call ``observer(block, input, output)`` each time a block runs in ``module`` inside the ``with``.
 
-        The tensors are the network's own, not copies. Layers do not work in place meanwhile, so that nothing
-        overwrites them; the graph's values are the same either way.
+        The tensors are the network's own, not copies; nothing in ``module`` overwrites them later.
         """
         handles = []
         for block in self.blocks:
@@ -76,13 +86,8 @@ class Graph:
                 observer(block, args[0], output)
 
             handles.append(self.module.get_submodule(block.target).register_forward_hook(hook))
-        in_place = [m for m in self.module.modules() if getattr(m, "inplace", False) is True]
         try:
-            for layer in in_place:
-                vars(layer)["inplace"] = False
             yield
         finally:
-            for layer in in_place:
-                vars(layer)["inplace"] = True
             for handle in handles:
                 handle.remove()

@@ -1,8 +1,8 @@
 """A network as plain data: a tree of modules that names nothing but listed layers and functions of torch.
 
-Four kinds of module: a *layer* of torch.nn with its constructor arguments; a *container* (Sequential, ModuleList,
-ModuleDict, or a bare Module) with children; and every other module as its list of *nodes*, with its children, parameters
-and buffers under the paths they had, so that the keys of a state dict survive.
+Three kinds of module: a *layer* of torch.nn with its constructor arguments; a *container* (Sequential, ModuleList,
+ModuleDict, or a bare Module) with children; and every other module as its list of *nodes*, with its children,
+parameters and buffers under the paths they had, so that the keys of a state dict survive.
 """
 
 from __future__ import annotations
@@ -195,13 +195,13 @@ def _target(op: Any, target: Any, args: tuple[Any, ...], root: nn.Module) -> Any
             raise LoadError(f"the file calls the method {str(target)[:80]!r}, which is not on the list of allowed ones")
         return target
     if op in ("call_module", "get_attr"):
-        return _own_path(op, target, root)
+        return own_path(op, target, root)
     if op in ("placeholder", "output") and isinstance(target, str) and _IDENTIFIER.match(target):
         return target
     raise LoadError(f"the file has a node of kind {str(op)[:60]!r} with target {str(target)[:60]!r}")
 
 
-def _own_path(op: str, target: Any, root: nn.Module) -> str:
+def own_path(op: str, target: Any, root: nn.Module) -> str:
     """Return a path that leads to a module or tensor of ``root`` and to nothing else."""
     if not isinstance(target, str):
         raise LoadError(f"the file refers to {str(target)[:60]!r}, which is no path")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ...op_library.tensor_spec import TensorSpec
 from ..capture.macs import MacCounter
 from ..capture.preserve import evaluating, preserved
 from ..errors import UnfitError
@@ -32,33 +33,39 @@ def probe(block: Block, module: nn.Module) -> Probe:
     Raises:
         UnfitError: it fails, or returns another shape or type than the block's output contract says.
     """
-    made, macs = _run(block, module)
-    expected = (_SAMPLES * block.output.batch, *block.output.shape)
+    macs = sum(_probe(block, module, *contract) for contract in ((block.input, block.output), *block.other_calls))
+    return Probe(macs, _signature(block, module))
+
+
+def _probe(block: Block, module: nn.Module, input: TensorSpec, output: TensorSpec) -> int:
+    """Check one contract and return the multiply-accumulates for one sample."""
+    made, macs = _run(block, module, input)
+    expected = (_SAMPLES * output.batch, *output.shape)
     what = f"the replacement {type(module).__name__} of block {block.name!r}"
     if not isinstance(made, Tensor):
-        raise UnfitError(f"{what} returns a {type(made).__name__}; a block returns one tensor of {block.output}")
-    if tuple(made.shape) != expected or made.dtype != block.output.torch_dtype:
+        raise UnfitError(f"{what} returns a {type(made).__name__}; a block returns one tensor of {output}")
+    if tuple(made.shape) != expected or made.dtype != output.torch_dtype:
         raise UnfitError(
             f"{what} returns {tuple(made.shape)} {str(made.dtype).removeprefix('torch.')} for a batch of {_SAMPLES}; "
-            f"expected {expected} {block.output.dtype} (the block maps {block.input} to {block.output})"
+            f"expected {expected} {output.dtype} (the block maps {input} to {output})"
         )
-    return Probe(macs // _SAMPLES, _signature(block, module))
+    return macs // _SAMPLES
 
 
-def _run(block: Block, module: nn.Module) -> tuple[object, int]:
+def _run(block: Block, module: nn.Module, input: TensorSpec) -> tuple[object, int]:
     errors: list[Exception] = []
-    shape = (_SAMPLES * block.input.batch, *block.input.shape)
+    shape = (_SAMPLES * input.batch, *input.shape)
     with evaluating(module), preserved(module), torch.no_grad():
         for fake in (True, False):  # an operation without a fake form runs on data
             device = next((p.device for p in module.parameters()), torch.device("cpu"))
             try:
                 with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.no_grad(), MacCounter() as counter:
-                    return module(torch.zeros(shape, dtype=block.input.torch_dtype, device=device)), counter.total
+                    return module(torch.zeros(shape, dtype=input.torch_dtype, device=device)), counter.total
             except Exception as error:  # user code: any error means that it does not fit
                 errors.append(error)
     first = str(errors[-1]).strip().splitlines()
     raise UnfitError(
-        f"the replacement {type(module).__name__} of block {block.name!r} fails on its input {block.input}: "
+        f"the replacement {type(module).__name__} of block {block.name!r} fails on its input {input}: "
         f"{type(errors[-1]).__name__}: {first[0] if first else ''}"
     )
 

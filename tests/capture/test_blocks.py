@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import hant
+import pytest
+import timm
+import torch
+import torchvision
+from hant.op_library.tensor_spec import Layout
+from hant.transformer.errors import UnfitError
+from hant.transformer.ir.block import BlockKind
+from torch import Tensor, nn
+
+Randomise = Callable[[nn.Module], nn.Module]
+
+
+def images(batch: int, size: int = 64) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(batch))
+
+
+class Pyramid(nn.Module):
+    """One head over three levels, as detectors have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.down = nn.ModuleList([nn.Conv2d(8, 8, 3, 2, 1) for _ in range(2)])
+        self.head = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        levels = [self.stem(x)]
+        for layer in self.down:
+            levels.append(layer(levels[-1]))
+        return [self.head(level) for level in levels]
+
+
+def test_one_head_over_a_pyramid_is_one_tied_block() -> None:
+    model = Pyramid()
+    graph = hant.trace(model, images(1))
+    head = graph.block("head")
+    assert head.calls == 3
+    assert [str(i) for i, _ in head.other_calls] == ["8x16x16", "8x8x8"]
+    assert head.macs == sum(s * s * 9 * (64 + 32) for s in (32, 16, 8))
+    new = nn.Conv2d(8, 4, 1)
+    student = graph.replace({"head": new})
+    assert student.block("head").macs == sum(s * s * 32 for s in (32, 16, 8))
+    for network in (student.module, student.network):
+        found = network(images(2))
+        assert [tuple(t.shape) for t in found] == [(2, 4, 32, 32), (2, 4, 16, 16), (2, 4, 8, 8)]
+        assert torch.equal(found[0], new(model.stem(images(2))))
+    with pytest.raises(UnfitError, match="expected"):
+        graph.replace({"head": nn.Sequential(nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(32))})
+
+
+def test_weights_that_run_elsewhere_too_make_no_block() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+            self.out = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.conv(self.conv(x) + x))
+
+    graph = hant.trace(Shared(), images(1))
+    assert not any("conv" in b.name for b in graph.blocks)
+    assert any("also runs elsewhere" in d.reason for d in graph.diagnostics)
+    assert torch.equal(graph.module(images(2)), Shared.forward(graph.network, images(2)))
+
+
+@pytest.mark.parametrize(
+    ("granularity", "expected"),
+    [
+        ("stage", ["layer1", "layer2", "layer3", "layer4"]),
+        ("block", [f"layer{s}.{i}" for s in (1, 2, 3, 4) for i in (0, 1)]),
+    ],
+)
+def test_granularity_of_a_resnet(granularity: str, expected: list[str], randomise: Randomise) -> None:
+    model = randomise(torchvision.models.resnet18(num_classes=4)).eval()
+    graph = hant.trace(model, images(1), granularity=granularity)  # type: ignore[arg-type]
+    assert [b.name for b in graph.replaceable] == expected
+    with torch.no_grad():
+        assert torch.equal(graph.module(images(3)), model(images(3)))
+
+
+def test_fine_granularity_splits_blocks_into_their_parts(randomise: Randomise) -> None:
+    model = randomise(timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, num_classes=4)).eval()
+    graph = hant.trace(model, images(1), granularity="fine")
+    assert [b.name for b in graph.replaceable] == [f"blocks.{i}.{part}" for i in (0, 1) for part in ("attn", "mlp")]
+    assert graph.block("blocks.0.attn").kind is BlockKind.TRANSFORMER
+    with torch.no_grad():
+        assert torch.equal(graph.module(images(3)), model(images(3)))
+    resnet = hant.trace(torchvision.models.resnet18(num_classes=4).eval(), images(1), granularity="fine")
+    assert len(resnet.blocks) == 21  # every convolution and the classifier
+    assert all(b.class_name == "Run" for b in resnet.blocks)
+
+
+def test_contracts_hold_layout_and_batch_multiplier() -> None:
+    class Windows(nn.Module):
+        """Attention inside windows, which are folded into the batch."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Conv2d(3, 8, 4, 4)
+            self.blocks = nn.Sequential(
+                *(nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)) for _ in range(2))
+            )
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.embed(x).permute(0, 2, 3, 1)
+            b, h, w, c = x.shape
+            x = x.reshape(b, 2, h // 2, 2, w // 2, c).transpose(2, 3).reshape(b * 4, h // 2 * (w // 2), c)
+            return self.norm(self.blocks(x))
+
+    model = Windows()
+    graph = hant.trace(model, images(1))
+    block = graph.block("blocks.0")
+    assert (block.input.batch, block.input.layout, block.input.shape) == (4, Layout.TOKENS, (64, 8))
+    assert block.macs == 4 * 64 * 8 * 16 * 2
+    assert torch.equal(graph.module(images(3)), model(images(3)))
+    assert graph.replace({"blocks.1": nn.Identity()}).module(images(3)).shape == (12, 64, 8)
+
+
+def test_channels_last_maps_are_told_from_channels_first(randomise: Randomise) -> None:
+    model = randomise(timm.create_model("swin_tiny_patch4_window7_224", depths=(2, 2), num_heads=(2, 4), embed_dim=16))
+    graph = hant.trace(model.eval(), images(1, 224))
+    layouts = {b.name: (b.input.layout, b.output.layout) for b in graph.replaceable}
+    assert layouts["layers.0.blocks.0"] == (Layout.NHWC, Layout.NHWC)
+    assert graph.block("layers.0.blocks.1").kind is BlockKind.TRANSFORMER
+
+
+def test_dense_layers_are_narrowed_to_what_they_add(randomise: Randomise) -> None:
+    model = randomise(torchvision.models.densenet._densenet(8, (2, 2), 16, None, False, num_classes=4)).eval()
+    graph = hant.trace(model, images(1))
+    names = [b.name for b in graph.replaceable]
+    assert names.count("features.denseblock1.denselayer2") == 1
+    layer = graph.block("features.denseblock1.denselayer2")
+    assert (layer.input.channels, layer.output.channels) == (24, 8)
+    student = graph.replace({layer.name: nn.Conv2d(24, 8, 1)})
+    with torch.no_grad():
+        assert torch.equal(graph.module(images(2)), model(images(2)))
+    assert student.module(images(2)).shape == (2, 4)
+
+
+def test_what_is_in_no_block_has_a_reason() -> None:
+    class TwoInputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.a(x) * self.b(y) + y
+
+    class Cells(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            self.cells = nn.ModuleList(TwoInputs() for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = y = self.stem(x)
+            for cell in self.cells:
+                x, y = cell(x, y), x
+            return x
+
+    graph = hant.trace(Cells(), images(1))
+    assert all(not b.name.startswith("cells.1") or b.class_name == "Run" for b in graph.blocks)
+    reasons = {d.where: d.reason for d in graph.diagnostics}
+    assert "reads 2 values from outside" in reasons["cells.2"]
