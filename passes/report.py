@@ -12,6 +12,7 @@ from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import (
     CandidateRecord,
     ExportRecord,
+    FigureRecord,
     LatencyRecord,
     OperationRecord,
     PassRecord,
@@ -87,7 +88,7 @@ def build_report(context: Context, budget: Budget) -> Report:
         macs=macs,
         seconds={name: record.seconds for name, record in store.all(PassRecord).items()},
         environment=verified.provenance,
-        files=export.sha256,
+        files=export.sha256 | {figure.file: figure.sha256 for figure in store.all(FigureRecord).values()},
     )
 
 

@@ -30,7 +30,7 @@ class Found:
     seconds: float
     """CPU time of evaluations that the run already had; the caller's clock has the rest."""
     losses: tuple[float, ...] = ()
-    """Cross-entropy of networks that were run on all images."""
+    """Cross-entropy of each network over the images that it was run on: at least one batch, all for the best."""
 
 
 @dataclass(frozen=True)
@@ -108,5 +108,5 @@ def best_of(contest: Contest, judge: Judge, choices: Sequence[Ints], all_images:
         for entry in entries:
             entry.finish()
     winner: Entry = next(finishing_order(entries))
-    complete = tuple(entry.totals.mean("loss") for entry in entries if entry.complete)
-    return Found(choices[winner.index], len(entries), before, complete)
+    losses = tuple(entry.totals.mean("loss") for entry in entries)
+    return Found(choices[winner.index], len(entries), before, losses)

@@ -21,7 +21,7 @@ class RandomPass(BaselinePass):
 
     networks: int = 1000
     all_images: bool = False
-    """Run every network on all images, for their distribution; otherwise losers are stopped early."""
+    """Run every network on all images; otherwise losers are stopped early."""
 
     def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
         """Draw, evaluate, take the best."""

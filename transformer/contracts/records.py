@@ -234,7 +234,7 @@ class BaselineRecord(Record):
     networks: int
     """How many whole networks the search ran."""
     losses: tuple[float, ...] = ()
-    """Of networks that were run on all images."""
+    """Of each network over the images that it was run on: at least one batch, all for the best."""
     seconds: float
     """CPU time of the search."""
 

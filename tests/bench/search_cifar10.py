@@ -1,0 +1,211 @@
+"""Search on CIFAR-10: integer programming against other searches, at several budgets, and is the proxy true?
+
+    python tests/bench/search_cifar10.py --teacher cifar10-resnet56 --run runs/search-resnet56
+
+The data folder (``--data``, or the variable HANT_DATA) holds CIFAR-10 and ``teachers/NAME.safetensors``. Every stage
+is kept: the same command goes on after a stop, ``--minutes`` stops before a step once they are over. Prints tables in
+Markdown and writes ``search.json`` into the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hant import Budget, Data, Pipeline, RunStore, load, pool, save
+from hant.backends.targets.load import load_target
+from hant.passes.baselines.base import BaselinePass
+from hant.passes.baselines.greedy import GreedyPass
+from hant.passes.baselines.ilp import IlpPass
+from hant.passes.baselines.random_search import RandomPass
+from hant.passes.baselines.reinforce import ReinforcePass
+from hant.passes.baselines.snas import SnasPass
+from hant.passes.candidates import CandidatesPass
+from hant.passes.capture import CapturePass
+from hant.passes.figures.run import draw_searches
+from hant.passes.pretrain import PretrainPass
+from hant.passes.profile import ProfilePass
+from hant.passes.proxy import ProxyPass
+from hant.passes.score import ScorePass
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data import split, take
+from hant.transformer.contracts.data_images import size
+from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.contracts.progress import Progress
+from hant.transformer.contracts.records import BaselineRecord, PassRecord, ProxyRecord
+from hant.transformer.errors import HantError
+from hant.transformer.plugins import load_plugin
+from safetensors.torch import load_file
+from torch import nn
+
+ROOT = Path(__file__).parents[2]
+Step = tuple[str, Callable[[], object]]
+
+
+class Lines(Progress):
+    """Progress as lines."""
+
+    def log(self, message: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {message}", flush=True)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--teacher", default="cifar10-resnet56")
+    add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
+    add("--run", type=Path, required=True)
+    add("--budgets", default="0.3,0.45,0.6,0.75")
+    add("--pool", default="fast")
+    add("--target", default="cpu-ort")
+    add("--images", type=int, default=8000, help="of the training data; 15 %% are held out for scores and evaluation")
+    add("--epochs", type=float, default=1.0, help="of pretraining")
+    add("--solutions", type=int, default=100)
+    add("--random", type=int, default=1000, help="random networks per budget")
+    add("--snas-steps", type=int, default=100)
+    add("--snas-batch", type=int, default=16)
+    add("--reinforce-steps", type=int, default=200)
+    add("--proxy", type=int, default=300, help="networks of the proxy study")
+    add("--minutes", type=float, default=1e9)
+    add("--threads", type=int, default=0, help="of torch; 0 leaves it alone")
+    return parser.parse_args()
+
+
+def teacher_of(data: Path, name: str, folder: Path) -> nn.Module:
+    """The pretrained network, through a self-describing checkpoint."""
+    file = folder / f"{name}.pt"
+    if not file.exists():
+        spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        network = getattr(module, name.rpartition("-")[2])()
+        network.load_state_dict(load_file(data / "teachers" / f"{name}.safetensors"), strict=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        save(network.eval(), file, torch.zeros(1, 3, 32, 32))
+    return load(file).eval()
+
+
+def make_context(args: argparse.Namespace, store: RunStore) -> Context:
+    data = load_data(f"cifar10:{args.data}")
+    small = Data(take(data.train, args.images), data.test, f"{data.name} {args.images}", data.augment)
+    target = load_target(args.target)
+    return Context(
+        model=teacher_of(args.data, args.teacher, store.root),
+        example_inputs=(torch.zeros(2, 3, 32, 32),),
+        store=store,
+        target=target,
+        backend=load_plugin("hant.backends", target.backend)(),
+        pool=pool(args.pool),
+        data=small,
+        progress=Lines(),
+    )
+
+
+def searches(args: argparse.Namespace, held_out: int) -> Iterator[BaselinePass]:
+    for text in args.budgets.split(","):
+        common = {"budget": Budget.parse(text), "samples": held_out}
+        yield IlpPass(solutions=1, **common)
+        yield IlpPass(solutions=args.solutions, **common)
+        yield GreedyPass(**common)
+        yield RandomPass(networks=args.random, **common)
+        yield ReinforcePass(steps=args.reinforce_steps, **common)
+        yield SnasPass(steps=args.snas_steps, search_batch_size=args.snas_batch, **common)
+
+
+def steps(args: argparse.Namespace, context: Context) -> Iterator[Step]:
+    """What is still to be done, in order."""
+    store = context.store
+    preparation = Pipeline([
+        CapturePass(), CandidatesPass(), ProfilePass(), PretrainPass(epochs=args.epochs), ScorePass(),
+    ])  # fmt: skip
+    for stage in preparation.passes[1:]:
+        yield stage.name, lambda name=stage.name: preparation.run(context, only=("capture", name))
+    held_out = size(split(context.dataset, context.seed).held_out)
+    for search in searches(args, held_out):
+        known = store.get(BaselineRecord, f"{search.method}/{search.budget}")
+        if known is None or known.samples != held_out:
+            yield f"{search.method} at {search.budget}", lambda search=search: told(context, search)
+    known_proxy = store.get(ProxyRecord, "proxy")
+    if known_proxy is None or known_proxy.samples != held_out:
+        yield "proxy", lambda: told(context, ProxyPass(networks=args.proxy))
+    for text in args.budgets.split(","):
+        search = IlpPass(budget=Budget.parse(text), solutions=1, samples=held_out, corrected=True)
+        if store.get(BaselineRecord, f"{search.method}/{search.budget}") is None:
+            yield f"{search.method} at {text}", lambda search=search: told(context, search)
+
+
+def told(context: Context, stage: BaselinePass | ProxyPass) -> None:
+    try:
+        for note in stage.run(context).notes:
+            context.progress.log(note)
+    except HantError as error:
+        context.progress.log(f"{stage.name}: {error}")
+
+
+def write_results(store: RunStore) -> None:
+    """Print tables in Markdown, draw the figure and write ``search.json``."""
+    records = list(store.all(BaselineRecord).values())
+    budgets = sorted({record.budget for record in records}, key=float)
+    methods = list(dict.fromkeys(record.method for record in records))
+    found = {(record.method, record.budget): record for record in records}
+    for title, cell in (
+        ("cross-entropy before fine-tuning", lambda r: f"{r.loss:.4f}"),
+        ("held-out accuracy before fine-tuning, %", lambda r: f"{r.accuracy:.2f}"),
+        ("search cost, CPU seconds (networks run)", lambda r: f"{r.seconds:.1f} ({r.networks})"),
+        ("table sum, share of its limit", lambda r: f"{r.cost['ms'] / r.limits['ms']:.3f}"),
+    ):
+        print(f"\n{title}\n\n| method | " + " | ".join(budgets) + " |\n|---|" + "---:|" * len(budgets))
+        for method in methods:
+            row = [cell(found[method, b]) if (method, b) in found else "" for b in budgets]
+            print(f"| {method} | " + " | ".join(row) + " |")
+    proxy = store.get(ProxyRecord, "proxy")
+    if proxy is not None:
+        p = proxy
+        print(f"\nproxy on {p.networks} networks, {p.samples} images: Kendall {p.kendall_loss:.3f} and Spearman "
+              f"{p.spearman_loss:.3f} against loss, {p.kendall_accuracy:.3f} and {p.spearman_accuracy:.3f} against "
+              f"accuracy; corrected {p.kendall_corrected:.3f} against {p.kendall_plain:.3f} on {p.held_out} networks "
+              f"it was not fitted to (power {p.power}, kept: {p.kept})")  # fmt: skip
+    seconds = {name: record.seconds for name, record in store.all(PassRecord).items()}
+    print("\npreparation, wall seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
+    if records:
+        draw_searches(store)
+    content = {
+        "searches": [record.model_dump() for record in records],
+        "proxy": None if proxy is None else proxy.model_dump(),
+        "preparation_seconds": seconds,
+    }
+    store.write("search.json", json.dumps(content, indent=1))
+
+
+def main() -> None:
+    args = options()
+    started = time.monotonic()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    with RunStore(args.run) as store:
+        context = make_context(args, store)
+        graph = CapturePass().run(context).graph
+        context = replace(context, graph=graph)
+        complete = True
+        for name, step in steps(args, context):
+            if time.monotonic() - started > 60 * args.minutes:
+                print(f"stopped before {name}: {args.minutes:g} minutes are over; the same command goes on from here")
+                complete = False
+                break
+            context.progress.log(name)
+            step()
+        write_results(store)
+        print("\ncomplete" if complete else "\nnot complete")
+
+
+if __name__ == "__main__":
+    main()
