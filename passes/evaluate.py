@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..transformer.contracts.data import Sample
 from ..transformer.contracts.data_images import batches
+from .crew import crew
 
 
 @dataclass(frozen=True)
@@ -25,44 +27,47 @@ class Metrics:
     samples: int
 
 
-class Meter:
-    """Adds up the metrics of batches, in double precision."""
+@dataclass(frozen=True)
+class Counts:
+    """Sums over a batch."""
 
-    def __init__(self) -> None:
-        self._loss = 0.0
-        self._right = 0
-        self._samples = 0
+    loss: float
+    right: int
+    samples: int
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: logits (N, classes), labels (N,)."""
-        self._loss += F.cross_entropy(logits.float(), labels, reduction="sum").item()
-        self._right += int((logits.argmax(1) == labels).sum())
-        self._samples += len(labels)
 
-    @property
-    def metrics(self) -> Metrics:
-        """The means so far."""
-        samples = max(1, self._samples)
-        return Metrics(self._loss / samples, 100 * self._right / samples, self._samples)
+def count(logits: Tensor, labels: Tensor) -> Counts:
+    """Return the sums of a batch: logits (N, classes), labels (N,)."""
+    loss = F.cross_entropy(logits.float(), labels, reduction="sum").item()
+    return Counts(loss, int((logits.argmax(1) == labels).sum()), len(labels))
+
+
+def mean(batches: Iterable[Counts]) -> Metrics:
+    """Return the means of all batches, summed in their order in double precision."""
+    loss, right, samples = 0.0, 0, 0
+    for part in batches:
+        loss, right, samples = loss + part.loss, right + part.right, samples + part.samples
+    return Metrics(loss / max(1, samples), 100 * right / max(1, samples), samples)
 
 
 def evaluate(
     network: nn.Module, dataset: Dataset[Sample], batch_size: int = 256, device: torch.device | str = "cpu"
 ) -> Metrics:
-    """Return the metrics of ``network`` on all of ``dataset``, in eval mode; its mode is left as it was."""
-    meter = Meter()
-    for logits, labels in predictions(network, batches(dataset, batch_size, device=device)):
-        meter.add(logits, labels)
-    return meter.metrics
+    """Return the metrics of ``network`` on all of ``dataset``, in eval mode; its mode is left as it was.
 
-
-def predictions(network: nn.Module, stream: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield (logits, labels) of every batch, in eval mode without gradients."""
+    On a CPU batches are evaluated at the same time, each on one thread, so the number of threads does not count.
+    """
     training = network.training
     network.eval()
-    try:
+    found: dict[int, Counts] = {}
+
+    def job(index: int, images: Tensor, labels: Tensor) -> None:
         with torch.no_grad():
-            for images, labels in stream:
-                yield network(images), labels
+            found[index] = count(network(images), labels)
+
+    try:
+        with crew(0, torch.device(device)) as hands:
+            hands.run(partial(job, i, *batch) for i, batch in enumerate(batches(dataset, batch_size, device=device)))
     finally:
         network.train(training)
+    return mean(found[index] for index in sorted(found))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ from ..transformer.contracts.records import CandidateRecord, ScoreRecord
 from ..transformer.ir.block import Block
 from ..transformer.ir.graph import Graph
 from .assemble import CandidateWeights
-from .evaluate import Meter, Metrics, evaluate
+from .crew import crew
+from .evaluate import Counts, Metrics, count, evaluate, mean
 from .suffix import Suffix, SuffixError
 
 
@@ -108,19 +110,23 @@ def score_block(
     Runs what comes before the block once for all of them; where the graph does not allow that, the whole network.
     """
     graph.module.eval()
-    meters = {name: Meter() for name in candidates}
+    found: dict[str, list[Counts]] = {name: [] for name in candidates}
+
+    def job(suffix: Suffix, name: str, labels: Tensor) -> None:
+        found[name].append(count(suffix.run(candidates[name]), labels))
+
     try:
-        with graph.observe(_nothing):  # keeps layers from working in place on values that are used again
+        # Observing keeps layers from working in place on values that are used again.
+        with graph.observe(_nothing), crew(0, context.device) as hands:
             for images, labels in batches(dataset, batch_size, device=context.device):
                 suffix = Suffix(graph, block, [images])
-                for name, candidate in candidates.items():
-                    meters[name].add(suffix.run(candidate), labels)
+                hands.run(partial(job, suffix, name, labels) for name in candidates)
     except SuffixError:
         return {
             name: evaluate(graph.replace({block.name: candidate}).network, dataset, batch_size, context.device)
             for name, candidate in candidates.items()
         }
-    return {name: meter.metrics for name, meter in meters.items()}
+    return {name: mean(counts) for name, counts in found.items()}
 
 
 def _nothing(block: Block, x: Tensor, y: Tensor) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import hant
 import network
 import torch
 from safetensors.torch import load_file
-
-import hant
 
 
 def convert(weights: Path, output: Path) -> None:

@@ -16,7 +16,7 @@ from ...transformer.contracts.data import Sample
 from ...transformer.contracts.data_images import batches, shuffled, size
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
-from .crew import crew
+from ..crew import crew
 from .recipe import Recipe
 from .trainer import Trainer
 

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hant.passes.crew import crew
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_all_jobs_run_each_on_one_thread_of_torch(workers):
+    before = torch.get_num_threads()
+    done: list[tuple[int, int, bool]] = []
+
+    def job(index: int) -> None:
+        done.append((index, torch.get_num_threads(), threading.current_thread() is threading.main_thread()))
+
+    with crew(workers, CPU) as hands:
+        hands.run((lambda i=i: job(i)) for i in range(50))
+        assert sorted(done) == [(i, 1, False) for i in range(50)]
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_of_a_job_is_raised():
+    def job() -> None:
+        raise ValueError("of a job")
+
+    with pytest.raises(ValueError, match="of a job"), crew(2, CPU) as hands:
+        hands.run([job, lambda: None])
+
+
+def test_jobs_are_made_only_when_they_are_needed():
+    done: list[int] = []
+
+    def jobs() -> Iterator:
+        for index in range(100):
+            assert len(done) >= index - 2
+            yield lambda index=index: done.append(index)
+
+    with crew(1, CPU) as hands:
+        hands.run(jobs())
+    assert done == list(range(100))
+
+
+def test_a_gpu_is_fed_by_the_calling_thread():
+    seen = []
+    with crew(4, torch.device("meta")) as hands:
+        hands.run([lambda: seen.append(threading.current_thread())])
+    assert seen == [threading.main_thread()]
