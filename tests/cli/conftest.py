@@ -61,6 +61,13 @@ def data():
     return hant.Data(train=train, test=test, name="shades")
 
 
+def broken():
+    import hant
+
+    images, labels = torch.randn(20, 1, 12, 12), torch.arange(20) % 3
+    return hant.Data(train=Broken(images, labels), test=Part(images, labels), name="broken")
+
+
 class Part(torch.utils.data.Dataset):
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -70,6 +77,11 @@ class Part(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.images[index], int(self.labels[index])
+
+
+class Broken(Part):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return super().__getitem__(index // (10 - index))
 """
 
 

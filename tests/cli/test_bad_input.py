@@ -123,3 +123,19 @@ def test_bad_input_is_told_in_one_line(
         ".lock",
         "config.toml",
     }
+
+
+def test_a_bug_is_told_in_one_line_with_the_place_of_its_traceback(command: Any, place: Path) -> None:
+    """A data set of the user that fails in the middle stands for any code that fails."""
+    words = NET.replace("net.py:data", "net.py:broken").split()
+    done = command("pretrain", *words)
+    assert done.code == 2  # not yet profiled
+    (place / "quick.toml").write_text('name = "q"\nbackend = "onnxruntime"\n[protocol]\nrounds = 2\nmax_rounds = 2\n')
+    quick = ("--target", "./quick.toml", "--pool", "teacher,efn_3x3_e1_se1.00")
+    assert command("profile", *words, *quick).code == 0
+    done = command("pretrain", "run")
+    assert done.code == 1
+    assert re.search("ZeroDivisionError: .*; the traceback is in run/hant-crash.log$", done.error()), done.error()
+    assert "ZeroDivisionError" in (place / "run" / "hant-crash.log").read_text()
+    done = command("pretrain", "run", "-vv")
+    assert "Traceback" in done.err
