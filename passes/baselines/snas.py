@@ -142,7 +142,7 @@ class _Supernet:
             block: _Mixture([judge.supernet.candidate(block, operation) for operation in operations])
             for block, operations in rows
         }
-        self._module = context.teacher.replace(self._mixtures).module.to(context.device).eval()
+        self._module = judge.supernet.graph.replace(self._mixtures).module.to(context.device).eval()
 
     def __call__(self, images: Tensor, weights: list[Tensor]) -> Tensor:
         """Return logits (N, classes) of the mixed network."""

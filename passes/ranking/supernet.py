@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...transformer.contracts.context import Context
 from ...transformer.ir.block import Block
-from ..assemble import CandidateWeights
+from ..assemble import CandidateWeights, independent
 
 
 class Switch(nn.Module):
@@ -34,10 +34,13 @@ class Supernet:
     def __init__(self, context: Context) -> None:
         self._weights = CandidateWeights(context.store)
         self._device = context.device
-        self._blocks: dict[str, Block] = {block.name: block for block in context.teacher.replaceable}
+        # Networks are lowered on the CPU: elsewhere a copy is evaluated, so that the teacher stays where it is.
+        self.graph = context.teacher if context.device.type == "cpu" else independent(context.teacher)
+        """The teacher on the evaluation device."""
+        self._blocks: dict[str, Block] = {block.name: block for block in self.graph.replaceable}
         self._switches = {name: Switch(block.module) for name, block in self._blocks.items()}
-        self.module = context.teacher.replace(self._switches).module.to(context.device).eval()
-        self.last = context.teacher.replaceable[-1].target
+        self.module = self.graph.replace(self._switches).module.to(context.device).eval()
+        self.last = self.graph.replaceable[-1].target
         """Path of the last replaceable block inside ``module``."""
 
     def choose(self, choice: Mapping[str, str]) -> nn.Module:
