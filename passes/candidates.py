@@ -89,9 +89,11 @@ def _cost(context: Context, block: Block, spec: OpSpec) -> tuple[int, int] | str
     """Return (parameters, MACs of one sample), or why the operation cannot be built after all."""
     try:
         module: nn.Module = build_candidate(block, spec, context.seed)
+        return parameters(module), macs(module, block.input)
     except HantError as error:
         return str(error)
-    return parameters(module), macs(module, block.input)
+    except Exception as error:  # the operation may be a user's, and raise anything
+        return f"cannot be built or run: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _notes(records: dict[str, OperationRecord], blocks: int) -> tuple[str, ...]:

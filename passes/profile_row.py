@@ -19,6 +19,9 @@ from ..transformer.errors import CaptureError
 from .profile_plan import Row, SitePlan
 from .workbench import Workbench, combined
 
+MOST_ROUNDS = 60
+"""A row of the table need not be as certain as the promise: the whole network is measured again anyway."""
+
 
 def measure_reference(bench: Workbench, context: Context, plan: SitePlan, teacher_ms: float) -> Timing:
     """Return the time of the site's own block in its place (ms), in units where the whole teacher takes its time.
@@ -39,7 +42,7 @@ def measure_reference(bench: Workbench, context: Context, plan: SitePlan, teache
     if len(runners) < len(found):
         reason = next(reason for reason in found if isinstance(reason, str))
         raise CaptureError(f"block {site.block.name} cannot be timed: {reason}")
-    whole, *parts = bench.time(runners, [(tensor,) for tensor in inputs])
+    whole, *parts = bench.time(runners, [(tensor,) for tensor in inputs], MOST_ROUNDS)
     return combined(parts, _times(weights, site.block.calls), whole, teacher_ms)
 
 
@@ -55,7 +58,7 @@ def measure_operations(
     if isinstance(found[0], str):
         raise CaptureError(f"block {site.block.name} cannot be timed: {found[0]}")
     runners = [runner for runner in found if isinstance(runner, Runner)]
-    whole, reference, *others = bench.time(runners, [(example,)] * len(runners))
+    whole, reference, *others = bench.time(runners, [(example,)] * len(runners), MOST_ROUNDS)
     timings = iter(others)
     results: dict[str, Timing | str] = {}
     for row, runner in zip(timed, found[1:], strict=True):

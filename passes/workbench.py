@@ -68,10 +68,19 @@ class Workbench:
             path.unlink(missing_ok=True)
         return found
 
-    def time(self, runners: Sequence[Runner], inputs: Sequence[Sequence[Tensor]]) -> tuple[Timing, ...]:
-        """Time the whole teacher and ``runners`` interleaved; the teacher's timing comes first."""
+    def time(
+        self, runners: Sequence[Runner], inputs: Sequence[Sequence[Tensor]], max_rounds: int | None = None
+    ) -> tuple[Timing, ...]:
+        """Time the whole teacher and ``runners`` interleaved; the teacher's timing comes first.
+
+        ``max_rounds`` is fewer than the target's protocol allows, where less certainty will do.
+        """
         arrays = [_arrays(self.network_inputs), *(_arrays(tensors) for tensors in inputs)]
-        return self._context.backend.time([self.teacher(), *runners], arrays, self._context.target)
+        target = self._context.target
+        if max_rounds is not None and max_rounds < target.protocol.max_rounds:
+            protocol = target.protocol.model_copy(update={"max_rounds": max(max_rounds, 1)})
+            target = target.model_copy(update={"protocol": protocol})
+        return self._context.backend.time([self.teacher(), *runners], arrays, target)
 
     def _next_path(self) -> Path:
         self._count += 1

@@ -86,7 +86,7 @@ def _resample(values: Array, seed: int) -> Array:
 
 
 def _cut(count: int, tail: float) -> int:
-    """Return how many of ``count`` samples each end may lose so that the median is outside at most ``tail`` of the time.
+    """Return how many of ``count`` samples each end may lose: the median is outside in at most ``tail`` of cases.
 
     The number of samples below the median is binomial with probability one half.
     """

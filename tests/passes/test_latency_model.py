@@ -1,0 +1,137 @@
+"""From the table's sum to the whole network's latency: planted tables, and one real measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hant.passes.candidates import CandidatesPass
+from hant.passes.latency_model import (
+    costs,
+    limit_for,
+    measure_network,
+    network_key,
+    predict,
+    refit,
+    table_sum,
+)
+from hant.passes.profile import ProfilePass
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.records import LatencyRecord, NetworkLatencyRecord, OperationRecord
+from hant.transformer.contracts.statistics import summarise
+from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.timing import Protocol
+from hant.transformer.errors import UsageError
+
+MakeContext = Callable[..., Context]
+MS = {"teacher": 1.0, "identity": 0.0, "fast": 0.25}
+BLOCKS = ("a", "b", "c", "d")
+TEACHER_MS = 6.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A table of four equal blocks, and a teacher that takes 2 ms more than their sum."""
+    with RunStore(tmp_path / "run") as found:
+        for name, ms in MS.items():
+            timing = summarise([ms], True)
+            row = LatencyRecord(operation=name, input="", output="", target="t", timing=timing, provenance={})
+            found.put(name, row)
+            for block in BLOCKS:
+                found.put(f"{block}/{name}", OperationRecord(block=block, operation=name, fits=True, latency_key=name))
+        found.put("teacher", network({}, TEACHER_MS))
+        yield found
+
+
+def network(selection: dict[str, str], ms: float, teacher: float = TEACHER_MS) -> NetworkLatencyRecord:
+    return NetworkLatencyRecord(
+        selection=selection, timing=summarise([ms] * 5, True), teacher=summarise([teacher] * 5, True), provenance={}
+    )
+
+
+def test_the_teacher_is_predicted_exactly(store: RunStore) -> None:
+    refit(store)
+    assert predict(store, {}) == predict(store, dict.fromkeys(BLOCKS, "teacher")) == pytest.approx(TEACHER_MS)
+    assert predict(store, {"a": "fast"}) == pytest.approx(TEACHER_MS - 0.75)
+
+
+@pytest.mark.parametrize("slope", [0.8, 1.0, 1.2])
+def test_measured_networks_teach_the_slope(store: RunStore, slope: float) -> None:
+    for choice in product(MS, repeat=len(BLOCKS)):
+        selection = dict(zip(BLOCKS, choice, strict=True))
+        if set(choice) != {"teacher"}:
+            ms = TEACHER_MS - slope * (4.0 - table_sum(store, selection))
+            store.put(network_key(selection), network(selection, ms))
+    model = refit(store)
+    assert model.slope == pytest.approx(slope, abs=0.01)
+    assert model.networks == len(MS) ** len(BLOCKS)
+    assert predict(store, {}) == pytest.approx(TEACHER_MS)
+
+
+def test_one_measured_network_pulls_the_prediction_its_way_but_not_all_the_way(store: RunStore) -> None:
+    selection = dict.fromkeys(BLOCKS, "fast")
+    before = predict(store, selection)
+    store.put(network_key(selection), network(selection, before + 0.5))
+    refit(store)
+    assert before < predict(store, selection) < before + 0.5
+    assert predict(store, selection) > before + 0.35
+
+
+def test_a_slow_moment_of_the_machine_does_not_count(store: RunStore) -> None:
+    selection = dict.fromkeys(BLOCKS, "fast")
+    ms = predict(store, selection)
+    store.put(network_key(selection), network(selection, 3 * ms, teacher=3 * TEACHER_MS))
+    assert refit(store).slope == pytest.approx(1.0)
+
+
+def test_the_limit_is_the_budget_seen_from_the_table(store: RunStore) -> None:
+    store.put("x", network(dict.fromkeys(BLOCKS, "fast"), 3.5))
+    refit(store)
+    for choice in product(MS, repeat=len(BLOCKS)):
+        selection = dict(zip(BLOCKS, choice, strict=True))
+        for budget in (2.0, 3.0, 4.5):
+            inside = table_sum(store, selection) <= limit_for(store, budget)
+            assert inside == (predict(store, selection) <= budget)
+
+
+def test_a_network_is_known_by_what_was_replaced() -> None:
+    assert network_key({}) == network_key({"a": "teacher"}) == "teacher"
+    assert network_key({"a": "x", "b": "teacher"}) == network_key({"a": "x"})
+    assert network_key({"a": "x", "b": "y"}) == network_key({"b": "y", "a": "x"})
+    assert network_key({"a": "x"}) != network_key({"b": "x"})
+
+
+def test_what_is_not_in_the_table_is_named(store: RunStore) -> None:
+    with pytest.raises(UsageError, match="no latency of slow in block a; run the profile stage with it in the pool"):
+        predict(store, {"a": "slow"})
+
+
+def test_a_run_without_a_table_says_what_to_run(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "empty") as empty, pytest.raises(UsageError, match="run the profile stage first"):
+        refit(empty)
+
+
+def test_whole_networks_are_measured_once(make_context: MakeContext, tmp_path: Path) -> None:
+    quick = Protocol(warmup_seconds=0.0, rounds=3, max_rounds=3, min_sample_ms=0.0)
+    with RunStore(tmp_path / "run") as store:
+        context = make_context(store, "teacher,identity,cb_res_3x3")
+        context = replace(context, target=context.target.model_copy(update={"protocol": quick}))
+        CandidatesPass().run(context)
+        ProfilePass().run(context)
+        choice = {"one": "identity", "two": "cb_res_3x3", "three": "teacher"}
+        first = measure_network(context, choice)
+        assert first.selection == choice
+        assert len(first.timing.samples) == len(first.teacher.samples) == 3
+        assert measure_network(context, {"two": "cb_res_3x3", "one": "identity"}) == first
+        assert measure_network(context, {}) == store.get(NetworkLatencyRecord, "teacher")
+        refit(store)
+        other = measure_network(context, {"one": "identity"})
+        assert other.predicted_ms == pytest.approx(predict(store, {"one": "identity"}))
+        blocks, names, matrix = costs(store, context.teacher, context.target)
+        assert blocks == ("one", "two", "three")
+        assert np.isnan(matrix[1, names.index("identity")])
+        assert matrix[:, names.index("teacher")].sum() == pytest.approx(table_sum(store, {}))
