@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,33 @@ def start(run: Path) -> subprocess.Popen[bytes]:
     words = [HANT, TEACHER, "--target", "cpu-ort", "--budget", "0.45", "--data", "digits", "--output", run, "--quiet"]
     log = (run.parent / f"{run.name}.log").open("ab")
     return subprocess.Popen(words, stdout=log, stderr=log, cwd=run.parent, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def progress(run: Path) -> int:
+    """Return how many events the run has, looked up beside the process that writes them."""
+    if not (run / "run.sqlite").is_file():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"file:{run / 'run.sqlite'}?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT count(*) FROM event").fetchone()[0])
+    except sqlite3.OperationalError:  # the table is being made
+        return 0
+
+
+def kill_somewhere(run: Path, moments: random.Random) -> bool:
+    """Start the job and kill it, at any moment or after some events more; return False if it was done before."""
+    process, begun = start(run), time.monotonic()
+    soon, seconds = moments.random() < 0.25, moments.uniform(0, 20)
+    goal = progress(run) + moments.randrange(3, 40)
+    while process.poll() is None:
+        if (soon and time.monotonic() - begun > seconds) or (not soon and progress(run) >= goal):
+            time.sleep(moments.uniform(0, 3))
+            process.kill()
+            process.wait()
+            return True
+        time.sleep(0.05)
+    assert process.returncode in (0, 4), (run.parent / f"{run.name}.log").read_text()[-2000:]
+    return False
 
 
 def finish(run: Path) -> None:
@@ -51,23 +80,13 @@ def copy_latencies(source: Path, destination: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_killed_20_times_the_student_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     killed, calm = tmp_path / "killed", tmp_path / "calm"
     moments = random.Random(20)
     kills = 0
-    while kills < KILLS:
-        process = start(killed)
-        try:
-            process.wait(timeout=moments.uniform(4, 30))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-        else:
-            assert process.returncode in (0, 4)
-            break
-        time.sleep(0.1)
+    while kills < KILLS and kill_somewhere(killed, moments):
+        kills += 1
     finish(killed)
     assert kills >= KILLS // 2, "the job was over before it was killed often enough"
     done = units(killed)
