@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -16,7 +18,7 @@ import torch
 from ..op_library.op_spec import OpSpec
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.data import split, take
+from ..transformer.contracts.data import Split, split, take
 from ..transformer.contracts.data_images import size
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.progress import Task
@@ -60,6 +62,9 @@ class PretrainPass(Pass):
     workers: int = 0
     """Threads that train candidates at the same time on a CPU; 0 for as many as torch uses."""
 
+    blocks: tuple[str, ...] = ()
+    """Patterns such as ``layer1.*`` of the blocks to train for, so that people can share the work; all by default."""
+
     def run(self, context: Context) -> PassResult:
         """Train what is not yet in the store."""
         parts = split(context.dataset, context.seed)
@@ -72,38 +77,73 @@ class PretrainPass(Pass):
             self.learning_rate,
             self.momentum,
         )
-        pairs = missing(context, recipe.fingerprint)
+        pairs = [pair for pair in missing(context, recipe.fingerprint) if self._takes(pair[0])]
         groups = list(_groups(pairs, self.in_flight))
+        scale: dict[str, float] = {}
         if groups:
             scale = variances(context.teacher, take(parts.fit, _SCALE_SAMPLES), recipe.batch_size, context.device)
-        with context.progress.task("pretrain", sum(map(len, groups))) as task:
+        with context.progress.task("pretrain", sum(map(len, groups)) * recipe.steps) as task:
             for group in groups:
-                self._train(context, recipe, group, scale, task)
+                self._train_or_split(Work(context, recipe, parts, scale, task), group)
         records = context.store.all(CandidateRecord).values()
         failed = sum(record.state == "failed" for record in records)
-        note = f"{len(pairs)} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
+        trained = sum(record.steps > 0 for record in records)
+        note = f"{trained} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
         return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
 
-    def _train(self, context: Context, recipe: Recipe, group: list[Pair], scale: dict[str, float], task: Task) -> None:
+    def _takes(self, block: Block) -> bool:
+        return not self.blocks or any(fnmatchcase(block.name, pattern) for pattern in self.blocks)
+
+    def _train_or_split(self, work: Work, group: list[Pair]) -> None:
+        """Train a group; where the memory does not hold it, one half after the other. Results are the same."""
+        try:
+            self._train(work, group)
+        except torch.OutOfMemoryError as error:
+            work.context.progress.log(f"pretrain: out of memory with {len(group)} candidates in flight; halving")
+            if len(group) == 1:
+                _keep_failed(work, group[0], f"out of memory in training it alone: {str(error).splitlines()[0]}")
+                return
+        else:
+            return
+        if work.context.device.type == "cuda":
+            torch.cuda.empty_cache()
+        middle = len(group) // 2
+        self._train_or_split(work, group[:middle])
+        self._train_or_split(work, group[middle:])
+
+    def _train(self, work: Work, group: list[Pair]) -> None:
         """Train a group and keep each of its candidates."""
-        parts = split(context.dataset, context.seed)
+        context, recipe, parts = work.context, work.recipe, work.parts
         trainers = [
             Trainer(block.name, spec.name, build_candidate(block, spec, context.seed).to(context.device), recipe)
             for block, spec in group
             if spec.name != "teacher"
         ]
         trainable = [trainer for trainer in trainers if trainer.trainable]
+        names = ", ".join(dict.fromkeys(trainer.operation for trainer in trainable))
+        report = partial(work.task.advance, len(group), names)
         if trainable:
-            train(context.teacher, trainable, recipe, parts.fit, scale, context.device, workers=self.workers)
+            train(context.teacher, trainable, recipe, parts.fit, work.scale, context.device, report, self.workers)
+        else:
+            work.task.advance(len(group) * recipe.steps)
         errors = measure(context.teacher, trainers, take(parts.held_out, HELD_OUT), _MEASURE_BATCH, context.device)
         for block, spec in group:
             if spec.name == "teacher":
                 _keep_teacher(context, block, recipe.fingerprint)
-                task.advance(1)
         for trainer in trainers:
-            error = errors[trainer.block, trainer.operation]
-            _keep(context, trainer, error, recipe.fingerprint)
-            task.advance(1, f"{trainer.operation} nmse {error:.3g}")
+            _keep(context, trainer, errors[trainer.block, trainer.operation], recipe.fingerprint)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every group needs."""
+
+    context: Context
+    recipe: Recipe
+    parts: Split
+    scale: dict[str, float]
+    """Variance of every block's output."""
+    task: Task
 
 
 def missing(context: Context, recipe: str) -> list[Pair]:
@@ -132,6 +172,14 @@ def _groups(pairs: Sequence[Pair], in_flight: int) -> Iterator[list[Pair]]:
 def _keep_teacher(context: Context, block: Block, recipe: str) -> None:
     record = CandidateRecord(block=block.name, operation="teacher", state="ready", nmse=0.0, recipe=recipe)
     context.store.put(f"{block.name}/teacher", record)
+
+
+def _keep_failed(work: Work, pair: Pair, reason: str) -> None:
+    block, operation = pair[0].name, pair[1].name
+    record = CandidateRecord(
+        block=block, operation=operation, state="failed", reason=reason, recipe=work.recipe.fingerprint
+    )
+    work.context.store.put(f"{block}/{operation}", record)
 
 
 def _keep(context: Context, trainer: Trainer, error: float, recipe: str) -> None:

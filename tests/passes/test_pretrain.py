@@ -35,6 +35,25 @@ class Explosive(OpSpec):
         return nn.Sequential(layer, nn.Conv2d(output.channels, output.channels, 1), layer)
 
 
+class Hungry(OpSpec):
+    """Needs more memory than there is."""
+
+    family = "hungry"
+    name = "hungry"
+
+    def unfit(self, input: TensorSpec, output: TensorSpec) -> str | None:
+        return None
+
+    def _build(self, input: TensorSpec, output: TensorSpec) -> nn.Module:
+        layer = nn.Conv2d(input.channels, output.channels, 1)
+        layer.register_forward_hook(_exhaust)
+        return layer
+
+
+def _exhaust(*_: object) -> None:
+    raise torch.OutOfMemoryError("tried to allocate 9 TiB")
+
+
 def weights(store: RunStore) -> dict[str, torch.Tensor]:
     return {
         f"{key}:{name}": tensor
@@ -135,6 +154,29 @@ def test_a_candidate_that_is_no_number_is_failed_with_its_reason(tmp_path, make_
         assert (record.state, record.nmse, record.file) == ("failed", None, "")
         assert re.match(r"loss is (nan|inf) at step \d+ of", record.reason)
         assert store.get(CandidateRecord, "one/cb_res_3x3").state == "ready"
+
+
+def test_out_of_memory_halves_the_group_and_fails_only_what_does_not_fit(tmp_path, make_context):
+    with RunStore(tmp_path / "plain") as store:
+        QUICK.run(make_context(store))
+        expected = weights(store)
+    with RunStore(tmp_path / "hungry") as store:
+        context = make_context(store)
+        store.put("one/hungry", OperationRecord(block="one", operation="hungry", fits=True))
+        QUICK.run(replace(context, pool=(*context.pool, Hungry())))
+        record = store.get(CandidateRecord, "one/hungry")
+        assert record.state == "failed"
+        assert record.reason == "out of memory in training it alone: tried to allocate 9 TiB"
+        assert equal(expected, weights(store))
+
+
+def test_blocks_share_the_work(tmp_path, make_context):
+    with RunStore(tmp_path) as store:
+        context = make_context(store, "cb_res_3x3")
+        replace(QUICK, blocks=("t*",)).run(context)
+        assert store.all(CandidateRecord).keys() == {"two/cb_res_3x3", "three/cb_res_3x3"}
+        QUICK.run(context)
+        assert store.count("candidate") == 3
 
 
 def test_the_error_is_that_of_plain_tensors(small_graph, make_context, tmp_path):
