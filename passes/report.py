@@ -116,6 +116,7 @@ def _blocks(context: Context, choice: dict[str, str]) -> list[BlockReport]:
                 block=block.name,
                 input=str(block.input),
                 output=str(block.output),
+                teacher=block.class_name,
                 operation=choice[block.name],
                 teacher_ms=latencies[listed[teacher].latency_key].timing.ms,
                 student_ms=latencies[listed[chosen].latency_key].timing.ms,

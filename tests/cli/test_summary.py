@@ -23,7 +23,7 @@ def report() -> Report:
         return Timing(ms=ms, low=ms, high=ms, trimmed_mean=ms)
 
     row = BlockReport(
-        block="layer1.0", input="16x32x32", output="16x32x32", operation="efn_3x3_e1_se1.00",
+        block="layer1.0", input="16x32x32", output="16x32x32", teacher="BasicBlock", operation="efn_3x3_e1_se1.00",
         teacher_ms=0.5, student_ms=0.1, score=0.0213,
     )  # fmt: skip
     return Report(
@@ -53,7 +53,7 @@ def test_the_summary_says_what_was_asked_and_what_came_out(report: Report, termi
     write_summary(report, Path("runs/x"), Console(file=text, force_terminal=terminal, width=110))
     shown = text.getvalue()
     for fact in (
-        "layer1.0", "efn_3x3_e1_se1.00", "0.5000", "0.1000", "+0.0213",
+        "layer1.0", "BasicBlock", "efn_3x3_e1_se1.00", "0.5000", "0.1000", "+0.0213",
         "teacher 5 ms, student 2 ms (measured on cpu-ort)",
         "0.400 measured (0.390 .. 0.410), 0.420 predicted; budget 0.45 met",
         "teacher 98.50 %, student 98.25 %, drop 0.25 points (360 test images)",

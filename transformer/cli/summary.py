@@ -74,6 +74,7 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
         (
             row.block,
             f"{row.input} -> {row.output}",
+            row.teacher,
             row.operation,
             f"{row.teacher_ms:.4f}",
             f"{row.student_ms:.4f}",
@@ -83,4 +84,4 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
     ]
 
 
-_HEADS = ("block", "shape", "operation", "teacher ms", "student ms", "loss change")
+_HEADS = ("block", "shape", "teacher", "student", "teacher ms", "student ms", "loss change")

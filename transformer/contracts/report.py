@@ -54,7 +54,10 @@ class BlockReport(_Part):
     block: str
     input: str
     output: str
+    teacher: str = ""
+    """The teacher's operation: the class of the block, such as ``BasicBlock``."""
     operation: str
+    """The chosen operation."""
     teacher_ms: float
     """Of the teacher's operation, from the lookup table."""
     student_ms: float
