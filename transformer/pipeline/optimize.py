@@ -54,7 +54,7 @@ def optimize(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """Return the fastest way to say it: a student of ``model`` inside ``budget`` on ``target``.
+    """Make a student of ``model`` that is inside ``budget`` on ``target``; the whole job of the command.
 
     ``options`` are those of the configuration file (``epochs=3``, ``seed=1``, ``passes={"finetune": {...}}``).
     The same call on the same ``run`` resumes it.
