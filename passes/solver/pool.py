@@ -51,6 +51,8 @@ class Effort:
     """Relative gap from which branch and cut is asked."""
     nodes: int = 500
     """Most nodes of one such question."""
+    small: int = 200
+    """Instances with at most this many entries are left to branch and cut after a few local searches."""
     archive: int = 1000
     """Local optima kept."""
 
@@ -128,10 +130,16 @@ class _Search:
             return None
         self.bound = max(self.bound, point.bound)
         self._keep_compatible(entries)
-        early = len(self.relaxation.earlier) < self.effort.early
-        self.improve(point, self.effort.early_starts if early else self.effort.starts, self.effort.most_starts)
-        if self._gap() > self.effort.wide:
-            self.ask_branch(point, gap=self.effort.wide / 2, nodes=self.effort.nodes)
+        effort = self.effort
+        if len(self.instance.block) <= effort.small:
+            self.improve(point, 4)
+            if self._gap() > effort.enough:
+                self.ask_branch(point, gap=0.0, nodes=effort.nodes)
+            return self.best
+        early = len(self.relaxation.earlier) < effort.early
+        self.improve(point, effort.early_starts if early else effort.starts, effort.most_starts)
+        if self._gap() > effort.wide:
+            self.ask_branch(point, gap=effort.wide / 2, nodes=effort.nodes)
         return self.best
 
     def improve(self, point: Point, starts: int, most: int = 0) -> None:

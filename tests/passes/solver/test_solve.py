@@ -1,6 +1,10 @@
 """Engines against brute force, and the promises of ``solve``."""
 
 import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hant
@@ -41,10 +45,33 @@ def test_reference_engines_agree_with_brute_force(seed, engine):
     agrees_with_brute_force(small.random_problem(seed, solutions=3), engine, exact_pool=True)
 
 
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(10))
 def test_default_engine_agrees_with_brute_force(part):
     for seed in range(part * 20, part * 20 + 20):
         agrees_with_brute_force(small.random_problem(seed), "default", exact_pool=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(100))
+def test_default_engine_agrees_with_brute_force_on_100000_problems(part):
+    for seed in range(part * 1000, part * 1000 + 1000):
+        agrees_with_brute_force(small.random_problem(seed, solutions=2), "default", exact_pool=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(50))
+def test_default_engine_agrees_with_highs_on_middling_problems(seed):
+    problem = small.random_problem(seed, most_blocks=20, most_operations=30, solutions=6)
+    try:
+        reference = hant.solve(replace(problem, solutions=1), "pulp")[0]
+    except InfeasibleError:
+        with pytest.raises(InfeasibleError):
+            hant.solve(problem)
+        return
+    selections = hant.solve(problem)
+    assert selections[0].objective == pytest.approx(reference.objective, abs=1e-9)
+    assert violations(problem, selections) == []
+    assert all(s.bound >= reference.objective - 1e-9 for s in selections)
 
 
 def test_blocks_may_have_different_numbers_of_operations():
@@ -95,6 +122,33 @@ def test_the_same_problem_gives_the_same_bits():
     first, second = hant.solve(problem), hant.solve(problem)
     assert [s.choice.tolist() for s in first] == [s.choice.tolist() for s in second]
     assert [(s.objective, s.bound) for s in first] == [(s.objective, s.bound) for s in second]
+
+
+def test_threads_do_not_change_the_bits():
+    code = (
+        "import numpy as np, hant; r = np.random.default_rng(0); a, b = r.random((12, 20)), r.random((12, 20));"
+        "s = hant.solve(hant.SelectionProblem(loss=a, cost=b, limits=3.0, solutions=5));"
+        "print([(x.choice.tolist(), x.objective.hex(), float(x.bound).hex()) for x in s])"
+    )
+    said = set()
+    for threads in ("1", "2", "4"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        said.add(run.stdout)
+    assert len(said) == 1
+
+
+def test_a_real_size_is_selected_within_a_certified_gap():
+    random = np.random.default_rng(3)
+    share = random.uniform(0.0, 1.4, (30, 60))
+    loss = random.lognormal(0, 1, (30, 1)) * np.clip(1 - share, 0, 1) ** 1.7 * random.lognormal(0, 0.3, share.shape)
+    problem = SelectionProblem(loss=loss, cost=share / 30, limits=0.45, solutions=30)
+    selections = hant.solve(problem)
+    gaps = [s.gap for s in selections]
+    assert len(selections) == 30
+    assert gaps[0] == 0
+    assert max(gaps) <= 0.01
+    assert selections[0].objective == pytest.approx(hant.solve(replace(problem, solutions=1), "pulp")[0].objective)
 
 
 @pytest.mark.parametrize("engine", ["default", "pulp"])
