@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--input", type=int, default=64, help="height and width of the image")
     parser.add_argument("--output", type=Path, default=Path("coverage.jsonl"))
     parser.add_argument("--share", default="1/1", help="which part of the blocks, such as 2/3")
+    parser.add_argument("--no-export", action="store_true", help="stop after the training step")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     if options.report:
@@ -70,7 +71,7 @@ def main() -> None:
         pool = [spec for spec in hant.pool(options.pool) if (border, spec.name) not in done]
         start = time.perf_counter()
         with options.output.open("a") as file:
-            for row in try_border(pool, block, x, target):
+            for row in try_border(pool, block, x, target, not options.no_export):
                 file.write(json.dumps({"border": border, "blocks": teachers} | row) + "\n")
                 file.flush()
         print(f"{border} {teachers} {len(pool)} operations {time.perf_counter() - start:.0f} s", flush=True)
@@ -96,7 +97,7 @@ def borders(teachers: tuple[str, ...], size: int) -> Iterator[tuple[dict[str, in
         yield dict(counts[key]), *first[key]
 
 
-def try_border(pool: list[OpSpec], block: Any, x: Tensor, target: Tensor) -> Iterator[dict[str, Any]]:
+def try_border(pool: list[OpSpec], block: Any, x: Tensor, target: Tensor, exports: bool) -> Iterator[dict[str, Any]]:
     group: list[tuple[OpSpec, nn.Module]] = []
     for spec in pool:
         reason = spec.unfit(block.input, block.output)
@@ -107,6 +108,9 @@ def try_border(pool: list[OpSpec], block: Any, x: Tensor, target: Tensor) -> Ite
             module = block.module if spec.name == "teacher" else train(spec, block, x, target)
         except Exception as error:
             yield {"operation": spec.name, "state": "failed", "reason": f"{type(error).__name__}: {error}"}
+            continue
+        if not exports:
+            yield {"operation": spec.name, "state": "trained", "reason": ""}
             continue
         group.append((spec, module.eval()))
         size = sum(parameters(part) for _, part in group)
@@ -201,14 +205,14 @@ def report(path: Path) -> None:
         worst = max(worst, row.get("difference", 0.0))
         for teacher, blocks in row["blocks"].items():
             pairs[teacher][row["state"]] += blocks
-            if row["state"] != "done":
+            if row["state"] in ("unfit", "failed"):
                 reasons[f"{row['operation'].split('_')[0]}: {row['reason']}"[:110]] += blocks
-    print("| teacher | blocks | block x operation | trained and exported | with a reason | failed |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print("| teacher | blocks | block x operation | trained and exported | trained | with a reason | failed |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for teacher, states in pairs.items():
         total = sum(states.values())
-        cells = (teacher, total / 197, total, states["done"], states["unfit"], states["failed"])
-        print("| {} | {:g} | {} | {} | {} | {} |".format(*cells))
+        counts = [states[state] for state in ("done", "trained", "unfit", "failed")]
+        print("|", " | ".join(map(str, [teacher, f"{total / 197:g}", total, *counts])), "|")
     print(f"\nlargest difference {worst:.1e}")
     for reason, count in reasons.most_common(40):
         print(count, reason)
