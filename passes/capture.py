@@ -7,13 +7,14 @@ from typing import ClassVar
 
 from ..transformer.capture.choose import Granularity
 from ..transformer.capture.trace import trace
+from ..transformer.capture.verify import verify_same
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
 
 
 @dataclass(frozen=True)
 class CapturePass(Pass):
-    """Trace the teacher and find its blocks. Runs each time: a graph is only in memory."""
+    """Trace the teacher, find its blocks, and compare both on random data. Runs each time: a graph is in memory."""
 
     name: ClassVar[str] = "capture"
     durable: ClassVar[bool] = False
@@ -34,6 +35,7 @@ class CapturePass(Pass):
             include=self.include,
             exclude=self.exclude,
         )
+        verify_same(context.model, graph.module, context.example_inputs, "keep that part out with --submodule")
         covered = sum(block.macs for block in graph.replaceable) / max(1, graph.macs)
         note = f"{len(graph.replaceable)} replaceable blocks of {len(graph.blocks)}, {covered:.0%} of all MACs"
         return PassResult(graph=graph, notes=(note,))

@@ -18,6 +18,7 @@ _OPENED = (
     nn.TransformerDecoder,
     nn.TransformerDecoderLayer,
 )
+_QUANTISED = ("torch.ao.nn.", "torch.nn.quantized.")
 PRIMITIVES = tuple(
     value
     for value in vars(nn).values()
@@ -41,7 +42,7 @@ def designers_leaf(module: nn.Module, tensors: int) -> bool:
     """
     if isinstance(module, CONTAINERS):
         return False
-    if isinstance(module, PRIMITIVES):
+    if isinstance(module, PRIMITIVES) or type(module).__module__.startswith(_QUANTISED):
         return True
     return tensors == 1 and next(module.children(), None) is None
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
-from ..errors import CaptureError
 from ..ir.serialize import assemble
 from .emit import Emitter
 from .flow import Flow
@@ -219,11 +218,7 @@ class Levels:
             emitter.bind(index, emitter.item(node, position))
 
     def _returned(self, emitter: Emitter, leaf: object) -> object:
-        if isinstance(leaf, Ref | PerSample):
-            return emitter.value(leaf)
-        if leaf is None or isinstance(leaf, int | float | str | bool):
-            return leaf
-        raise CaptureError(f"the network returns a {type(leaf).__name__}, which data cannot hold")
+        return emitter.value(leaf) if isinstance(leaf, Ref | PerSample) else leaf
 
 
 def _within(path: str, module: str) -> bool:

@@ -57,7 +57,7 @@ class _Scaling:
             factor, rest = divmod(a, self.first)
             if rest == 0 and b == factor * self.second:
                 return PerSample(factor)
-        elif a == b or a is b or _same_object(a, b):
+        elif a is b or _same_object(a, b):
             return a
         what = "a value that the network returns"
         if self.step is not None:
@@ -70,8 +70,11 @@ class _Scaling:
 
 
 def _same_object(a: Any, b: Any) -> bool:
-    """Code may make an equal object (a generator, a NaN) anew each run."""
-    return bool(a != a and b != b) or (not isinstance(a, int | float | str) and repr(a) == repr(b))
+    """Return whether two runs gave the same; code may make an equal object, or a NaN, anew each run."""
+    try:
+        return bool(a == b) or bool(a != a and b != b) or repr(a) == repr(b)
+    except (NotImplementedError, RuntimeError):
+        return False
 
 
 def merge_training(evaluation: Recording, training: Recording) -> str:
@@ -113,7 +116,7 @@ def _trained(a: Any, b: Any, batch: int) -> Any:
         if not a and (b is True or not isinstance(b, bool)):
             return WhenTraining(b)
         raise ValueError
-    if a == b or a is b or (not isinstance(a, Ref) and _same_object(a, b)):
+    if a is b or a == b or (not isinstance(a, Ref) and _same_object(a, b)):
         return a
     raise ValueError
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import fx
 
-from ..errors import CaptureError
 from ..ir.block import Block
 from .emit import Emitter
 from .flow import Flow
@@ -38,10 +37,4 @@ def outline(flow: Flow, blocks: Mapping[Site, Block], name: str) -> fx.GraphModu
 
 
 def _returned(emitter: Emitter, leaf: Any) -> Any:
-    if isinstance(leaf, Ref | PerSample):
-        return emitter.value(leaf)
-    if leaf is None or isinstance(leaf, int | float | str | bool):
-        return leaf
-    raise CaptureError(
-        f"the network returns a {type(leaf).__name__}; return tensors, or tuples, lists and dicts of tensors, instead"
-    )
+    return emitter.value(leaf) if isinstance(leaf, Ref | PerSample) else leaf

@@ -17,8 +17,7 @@ from .macs import MacCounter
 from .merge import merge_batches, merge_training
 from .preserve import evaluating, preserved
 from .recorder import Recorder, module_calls
-from .recording import Recording, StepKind
-from .source import source_line
+from .recording import Recording, Ref, StepKind, leaves
 
 BATCHES = (2, 3)
 """Batch sizes of the two runs. 1 would broadcast, and equal multiples must not meet."""
@@ -111,6 +110,7 @@ def _run(
         model, recorder.steps, recorder.calls, entries, returned, recorder.constants, batch, recorder.notes
     )
     _check(recording)
+    _check_output(recording)
     return recording, {_path(recording, scope) for scope in recorder.memory.culprits}
 
 
@@ -150,6 +150,14 @@ def _check(recording: Recording) -> None:
             raise CaptureError(
                 f"a tensor of shape {tuple(tensor.shape)}{where} was made by code that torch's functions do not see "
                 "(an extension or a custom operator); wrap it in a torch function or keep it out with --submodule"
+            )
+
+
+def _check_output(recording: Recording) -> None:
+    for leaf in leaves(recording.output):
+        if not (leaf is None or isinstance(leaf, Ref | int | float | str)):
+            raise CaptureError(
+                f"the network returns a {type(leaf).__name__}; return tensors, or tuples, lists and dicts of them, instead"
             )
 
 

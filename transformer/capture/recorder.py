@@ -260,6 +260,14 @@ class Recorder(TorchFunctionMode):
             self._bind_result(result, step)
         return result
 
+    def note_function(self, name: str) -> None:
+        """Note a custom autograd function, unless it runs inside a module that stays whole."""
+        if not self._quiet:
+            reason = (
+                f"the backward of the custom autograd function {name} is not in the graph, only in the eager network"
+            )
+            self.notes.append((self._path(), reason, source_line()))
+
     @contextmanager
     def unrecorded(self) -> Iterator[None]:
         """Log nothing inside the ``with``."""
@@ -283,9 +291,27 @@ def module_calls(recorder: Recorder) -> Iterator[None]:
 
     nn.Module.__call__ = call  # type: ignore[method-assign]
     try:
-        yield
+        with _noted_functions(recorder):
+            yield
     finally:
         nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _noted_functions(recorder: Recorder) -> Iterator[None]:
+    """Note custom autograd functions inside the ``with``: what they compute is recorded, their backward is not."""
+    function: Any = torch.autograd.Function
+    original = vars(function)["apply"]
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder.note_function(cls.__name__)
+        return original.__get__(None, cls)(*args, **kwargs)
+
+    function.apply = classmethod(apply)
+    try:
+        yield
+    finally:
+        function.apply = original
 
 
 def _owned_tensors(model: nn.Module) -> dict[int, str]:

@@ -13,7 +13,7 @@ from ..errors import CaptureError, UsageError
 from ..ir.serialize import network_to_json
 from .checkpoint import Architecture, write_checkpoint
 from .levels import as_levels
-from .preserve import evaluating
+from .verify import verify_same
 
 
 def save(
@@ -69,30 +69,8 @@ def _as_data(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
             raise UsageError(f"saving this network needs example_inputs, to record it with: {error}") from error
         return model
     network = as_levels(model, inputs)
-    _compare(model, network, inputs)
+    verify_same(model, network, inputs, "save it with arch=... instead")
     return network
-
-
-def _compare(model: nn.Module, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Make sure that what is written computes what the model computes."""
-    with evaluating(model), evaluating(network), torch.no_grad():
-        expected, found = _flat(model(*inputs)), _flat(network(*inputs))
-    if len(expected) != len(found) or not all(map(_same, expected, found)):
-        raise CaptureError(
-            "the recorded network does not compute what the model computes, so it is not saved; "
-            "the model may be random in eval mode or keep state between calls; save it with arch=..."
-        )
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-
-
-def _flat(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return [tensor for item in items for tensor in _flat(item)]
 
 
 def _untied(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
