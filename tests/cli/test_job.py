@@ -142,6 +142,16 @@ def test_a_larger_pool_trains_only_what_is_new(job: Path, command: Any) -> None:
     assert all(puts[key] == 1 for key in ready)
 
 
+def test_data_may_be_given_when_it_is_needed(job: Path, command: Any) -> None:
+    words = [word for word in JOB if word not in ("--data", "net.py:data")]
+    assert command("profile", *words, "--input-shape", "1x12x12", "-o", "fresh").code == 0
+    done = command("pretrain", "fresh")
+    assert "pretrain needs data; give --data digits" in done.error()
+    done = command("pretrain", "fresh", "--data", "net.py:data")
+    assert done.code == 0, done.err
+    assert command("score", "fresh").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

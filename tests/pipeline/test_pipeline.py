@@ -130,10 +130,8 @@ def test_what_changed_runs_again_with_what_builds_on_it(context: Context, passes
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda c: replace(c, seed=1), id="seed"),
         pytest.param(lambda c: replace(c, pool=c.pool[:1]), id="pool"),
         pytest.param(lambda c: replace(c, target=c.target.model_copy(update={"batch_size": 8})), id="target"),
-        pytest.param(lambda c: replace(c, model=nn.Sequential(*c.model, nn.Identity())), id="structure"),
     ],
 )
 def test_what_all_passes_build_on_counts(context: Context, change: Callable[[Context], Context]) -> None:
@@ -141,6 +139,15 @@ def test_what_all_passes_build_on_counts(context: Context, change: Callable[[Con
     pipeline.run(context)
     pipeline.run(change(context))
     assert ran(context)[3:] == ["trace", "rank", "tune"]
+
+
+def test_a_run_is_bound_to_its_teacher_and_seed(context: Context) -> None:
+    pipeline = Pipeline([Trace(), Rank(), Tune()])
+    pipeline.run(context)
+    with pytest.raises(UsageError, match="made with another seed"):
+        pipeline.run(replace(context, seed=1))
+    with pytest.raises(UsageError, match="made with another model"):
+        pipeline.run(replace(context, model=nn.Sequential(*context.model, nn.Identity())))
 
 
 def test_changed_weights_count(context: Context) -> None:
@@ -239,6 +246,13 @@ def test_unverified_work_that_made_nothing_ends_the_pipeline(context: Context) -
     with pytest.raises(UnverifiedError, match="no device"):
         Pipeline([Trace(), Rank(), Tune(error="no device", lazy=True), Tell()]).run(context)
     assert ran(context) == ["trace", "rank", "tune"]
+
+
+def test_what_was_verified_long_ago_does_not_stand_for_what_cannot_be_verified_now(context: Context) -> None:
+    Pipeline([Trace(), Rank(), Tune(), Tell()]).run(context)
+    with pytest.raises(UnverifiedError, match="no device"):
+        Pipeline([Trace(), Rank(), Tune(error="no device", lazy=True), Tell()]).run(context)
+    assert ran(context)[4:] == ["trace", "tune"]
 
 
 def test_the_listener_hears_every_pass(context: Context) -> None:

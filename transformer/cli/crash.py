@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,4 +26,6 @@ def crash_log(folder: Path) -> Iterator[None]:
     except (HantError, OSError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, RuntimeError) and re.search(r"out of memory|can't allocate memory", str(error)):
+            raise MemoryError from error
         raise CrashError(folder) from error

@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, AbortError):
         return _fail(STOPPED, INTERRUPTED)
     except MemoryError:
-        return _fail("out of memory; give a smaller --batch-size or fewer --solutions, the same command resumes", USAGE)
+        if loud:
+            traceback.print_exc()
+        return _fail("out of memory; give smaller batches (--set pretrain.batch_size=16) or a smaller --pool", USAGE)
     except OSError as error:
         if loud:
             traceback.print_exc()
@@ -71,7 +73,7 @@ def _bug(error: BaseException, folder: Path | None) -> str:
     if folder is None or not folder.is_dir():  # the run was not made yet
         folder = Path(tempfile.mkdtemp(prefix="hant-"))
     path = folder / "hant-crash.log"
-    head = f"this is a bug of hant or of a plugin: {type(error).__name__}: {error}"
+    head = f"this is a bug of hant, a plugin or your own code: {type(error).__name__}: {error}"
     try:
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except OSError:

@@ -33,11 +33,13 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def base(context: Context) -> dict[str, Any]:
-    """Return what every pass is built on: teacher, inputs, data, seed, target and pool."""
+    """Return what every pass is built on: teacher, inputs, seed, target and pool.
+
+    Data is not in it: a run is bound to its data, which may come after stages that need none.
+    """
     return {
         "teacher": weights_digest(context.model),
         "inputs": [list(tensor.shape) for tensor in context.example_inputs],
-        "data": context.data.name if context.data is not None else "",
         "seed": context.seed,
         "target": context.target.fingerprint,
         "pool": [spec.name for spec in context.pool],

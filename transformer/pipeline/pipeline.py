@@ -14,6 +14,7 @@ from ..contracts.store import RunStore
 from ..errors import UnverifiedError, UsageError, nearest
 from .default import verb_of
 from .fingerprint import base, digest, fingerprint, options
+from .identity import check_identity
 from .verify_graph import verify
 
 IN_MEMORY = "graph"
@@ -47,15 +48,19 @@ class Pipeline:
     def run(self, context: Context, only: Collection[str] | None = None, listener: Listener | None = None) -> Context:
         """Run the passes, or those of them that are named in ``only``; return the context with the graph.
 
+        The run's store is bound to the teacher, data and seed of the context.
+
         ``listener(name, context)`` is called after each pass that ran or was up to date. A pass that ends
         unverified does not stop the passes after it; its error is raised at the end.
 
         Raises:
-            UsageError: a requirement is missing or out of date; the message names the pass that makes it.
+            UsageError: a requirement is missing or out of date; the message names the pass that makes it. Or the run
+                was made with another teacher, data or seed.
         """
         for name in only or ():
             if name not in self.names:
                 raise UsageError(f"no pass {name!r} in the pipeline{nearest(name, self.names)}")
+        check_identity(context)
         unverified: UnverifiedError | None = None
         prints = self.fingerprints(context)
         for stage in self.passes:
@@ -64,7 +69,7 @@ class Pipeline:
             try:
                 context = self._step(stage, context, prints)
             except UnverifiedError as error:
-                if _missing(stage.ensures, context):
+                if not _made(stage, context):
                     raise
                 unverified = unverified or error
             if listener is not None:
@@ -159,6 +164,13 @@ def _adopt(stage: Pass, context: Context, result: PassResult) -> Context:
     if missing:
         raise RuntimeError(f"pass {stage.name} ended without making {', '.join(missing)}, which it promises")
     return context
+
+
+def _made(stage: Pass, context: Context) -> bool:
+    """Return whether the pass has put something of what it ensures since it started last."""
+    what = context.store.events()
+    started = max(place for place, event in enumerate(what) if event == ("pass_started", {"name": stage.name}))
+    return any(name == "put" and put["kind"] in stage.ensures for name, put in what[started:])
 
 
 def _how(name: str, context: Context) -> str:
