@@ -31,7 +31,7 @@ from ..transformer.contracts.target import Target
 from ..transformer.errors import CaptureError, UsageError
 from ..transformer.ir.graph import Graph
 from .candidates import latency_key
-from .profile import here
+from .provenance import here
 from .workbench import Workbench
 
 Floats = NDArray[np.float64]

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import (
     CandidateRecord,
-    LatencyModelRecord,
     LatencyRecord,
     NetworkLatencyRecord,
     OperationRecord,
 )
 from ..transformer.contracts.store import RunStore
-from ..transformer.errors import UsageError
 from .profile_plan import Plan, Row, plan
 from .profile_row import measure_operations, measure_reference
+from .provenance import check_provenance, expected_provenance, here
+from .table_file import import_table
 from .workbench import Workbench
 
 KEPT = ("teacher", "identity")
@@ -42,54 +43,21 @@ class ProfilePass(Pass):
     keep_slower: bool = False
     """Train operations that are slower than the teacher's block as well."""
 
+    table: str = ""
+    """JSON file of a table that was measured before, on this device or for a target that cannot be run here."""
+
     def run(self, context: Context) -> PassResult:
-        """Time what is not yet in the table; each time is kept the moment it is known."""
-        bench = Workbench(context)
-        provenance = here(context)
+        """Time what is not yet in the table."""
+        provenance, notes = expected_provenance(context), []
         check_provenance(context.store, context.target.fingerprint, provenance)
-        try:
-            measured = _measure(context, bench, provenance, self.group)
-        finally:
-            bench.clean()
+        if self.table:
+            count = import_table(context.store, context.target, provenance, Path(self.table))
+            notes.append(f"{count} rows of {self.table} added")
+        measured = _measure_missing(context, self.group)
         dropped = drop_slower(context.store, self.keep_slower)
         rows = context.store.count(LatencyRecord.kind)
-        return PassResult(notes=(f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower",))
-
-
-def here(context: Context) -> dict[str, str]:
-    """Return what a latency measured now depends on, the target included."""
-    return {**context.backend.provenance(context.target), "target": context.target.fingerprint}
-
-
-def check_provenance(store: RunStore, fingerprint: str, provenance: dict[str, str]) -> None:
-    """Refuse to mix latencies of this device with those of another in one table.
-
-    Whole networks measured on another target are forgotten; rows of another target stay, under their own keys.
-
-    Raises:
-        UsageError: the run holds latencies of the same target from another device or runtime, with the difference.
-    """
-    for record in store.all(LatencyRecord).values():
-        if record.target == fingerprint:
-            changed = differences(record.provenance, provenance)
-            if changed:
-                raise UsageError(
-                    f"the run's latencies were measured elsewhere: {changed}; go on there, "
-                    "or give another --output to measure here"
-                )
-            break
-    teacher = store.get(NetworkLatencyRecord, "teacher")
-    if teacher is not None and teacher.provenance != provenance:
-        with store.transaction():
-            store.delete(NetworkLatencyRecord)
-            store.delete(LatencyModelRecord)
-
-
-def differences(theirs: dict[str, str], ours: dict[str, str]) -> str:
-    """Return how two provenances differ, ``device 'a' is not 'b'``; empty if they agree."""
-    names = sorted(theirs.keys() | ours.keys())
-    changed = [name for name in names if theirs.get(name) != ours.get(name)]
-    return ", ".join(f"{name} {theirs.get(name, 'unknown')!r} is not {ours.get(name, 'unknown')!r}" for name in changed)
+        notes.append(f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower")
+        return PassResult(notes=tuple(notes))
 
 
 def drop_slower(store: RunStore, keep_slower: bool) -> int:
@@ -114,6 +82,18 @@ def drop_slower(store: RunStore, keep_slower: bool) -> int:
             elif key in known and known[key].state == "dropped":
                 store.delete(CandidateRecord, key)
     return dropped
+
+
+def _measure_missing(context: Context, group: int) -> int:
+    """Measure what the table lacks; return how many rows that were."""
+    whole = context.store.get(NetworkLatencyRecord, "teacher")
+    if whole is not None and not plan(context).missing:
+        return 0
+    bench = Workbench(context)
+    try:
+        return _measure(context, bench, here(context), group)
+    finally:
+        bench.clean()
 
 
 def _measure(context: Context, bench: Workbench, provenance: dict[str, str], group: int) -> int:

@@ -34,7 +34,7 @@ from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UnverifiedError
 from .assemble import load_student
 from .parity import Parity, compare
-from .profile import here
+from .provenance import here
 
 Arrays = NDArray[np.generic]
 _BATCH = 64

@@ -12,8 +12,10 @@ import pytest
 import torch
 from hant.op_library.pools import pool
 from hant.passes.candidates import CandidatesPass
-from hant.passes.profile import ProfilePass, check_provenance, differences, drop_slower, here
+from hant.passes.profile import ProfilePass, drop_slower
 from hant.passes.profile_sites import of_block, sites
+from hant.passes.provenance import check_provenance, differences, here
+from hant.passes.table_file import export_table
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress, Task
 from hant.transformer.contracts.records import (
@@ -126,9 +128,7 @@ class Fickle(nn.Module):
         return x if x.sum().item() > 0 else -x
 
 
-@pytest.mark.parametrize(
-    ("module", "reason"), [(Bessel, "cannot export "), (Fickle, "cannot be built or run: ")]
-)
+@pytest.mark.parametrize(("module", "reason"), [(Bessel, "cannot export "), (Fickle, "cannot be built or run: ")])
 def test_what_cannot_be_lowered_does_not_fit_after_all(
     make_context: MakeContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: type[nn.Module], reason: str
 ) -> None:
@@ -232,7 +232,18 @@ def test_differences_name_both_sides() -> None:
     assert (
         differences({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"}) == "b '2' is not '3', c 'unknown' is not '4'"
     )
-    assert differences({"a": "1"}, {"a": "1"}) == ""
+    assert differences({"a": "1", "b": "2"}, {"a": "1"}) == ""
+
+
+def test_an_imported_table_leaves_nothing_to_measure(make_context: MakeContext, tmp_path: Path) -> None:
+    first = listed(make_context, tmp_path / "run", "teacher,identity")
+    ProfilePass().run(first)
+    export_table(first.store, first.target, tmp_path / "table.json")
+    second = listed(make_context, tmp_path / "other", "teacher,identity")
+    result = ProfilePass(table=str(tmp_path / "table.json")).run(second)
+    assert result.notes[0].startswith("5 rows of ")
+    assert result.notes[1].startswith("0 operations timed, 5 in the table")
+    assert second.store.all(LatencyRecord) == first.store.all(LatencyRecord)
 
 
 def test_a_target_that_cannot_run_here_is_one_line(context: Context) -> None:

@@ -1,0 +1,88 @@
+"""The lookup table as a JSON file: measured once on a device, used wherever the search runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..transformer.contracts.records import LatencyRecord, NetworkLatencyRecord
+from ..transformer.contracts.store import RunStore, write_atomically
+from ..transformer.contracts.target import Target
+from ..transformer.errors import LoadError, UsageError
+from .provenance import differences
+
+_MOST_BYTES = 256 * 1024 * 1024
+
+
+class TableFile(BaseModel):
+    """Schema of the file; fields are added, never renamed, within one version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    target: str
+    """Name of the target, for people."""
+    provenance: dict[str, str]
+    """Device, runtime, precision, batch size and target fingerprint that every row shares."""
+    teacher: NetworkLatencyRecord
+    """The whole teacher, which rows are relative to."""
+    rows: dict[str, LatencyRecord]
+
+
+def export_table(store: RunStore, target: Target, path: Path) -> int:
+    """Write the run's rows for ``target`` to ``path``, atomically; return how many there are.
+
+    Raises:
+        UsageError: the run has no table for this target.
+    """
+    rows = {key: row for key, row in store.all(LatencyRecord).items() if row.target == target.fingerprint}
+    teacher = store.get(NetworkLatencyRecord, "teacher")
+    if not rows or teacher is None or teacher.provenance.get("target") != target.fingerprint:
+        raise UsageError(f"run {store.root} has no lookup table for target {target.name}; run: hant-opt profile RUN")
+    table = TableFile(target=target.name, provenance=teacher.provenance, teacher=teacher, rows=rows)
+    write_atomically(path, table.model_dump_json(indent=1))
+    return len(rows)
+
+
+def import_table(store: RunStore, target: Target, provenance: dict[str, str], path: Path) -> int:
+    """Add the rows of ``path`` that the run lacks, in one step; return how many were added.
+
+    ``provenance`` is what the run expects of a latency: a table that differs in anything is refused.
+
+    Raises:
+        LoadError: the file cannot be read or is not a lookup table.
+        UsageError: it is of another device, runtime version, precision, batch size or options; or the run has a
+            table of another teacher.
+    """
+    table = _read(path)
+    changed = differences(table.provenance, provenance)
+    for key, row in table.rows.items():
+        changed = changed or differences(row.provenance, provenance)
+        if row.target != target.fingerprint or not key.startswith(f"{target.fingerprint}/"):
+            changed = changed or f"row {key} is of another target"
+    if changed:
+        raise UsageError(f"lookup table {path} does not fit target {target.name} here: {changed}; measure it again")
+    known = store.all(LatencyRecord)
+    new = {key: row for key, row in table.rows.items() if key not in known}
+    with store.transaction():
+        if store.get(NetworkLatencyRecord, "teacher") is None:
+            store.put("teacher", table.teacher)
+        for key, row in new.items():
+            store.put(key, row)
+    return len(new)
+
+
+def _read(path: Path) -> TableFile:
+    hint = "give a file that hant-opt profile --export wrote"
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise LoadError(f"lookup table {path} is larger than {_MOST_BYTES} bytes; {hint}")
+        return TableFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LoadError(f"cannot read lookup table {path}: {error.strerror}; {hint}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise LoadError(f"{path} is not a lookup table: {where}: {first['msg']}; {hint}") from error
