@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from polygraphy.comparator import CompareFunc, IterationResult
+from polygraphy import comparator
+from polygraphy.comparator import IterationResult
 from polygraphy.logger import G_LOGGER
 
 Array = NDArray[np.generic]
@@ -32,7 +34,7 @@ def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) 
     """
     worst = 0.0
     with _quiet():
-        equal = CompareFunc.simple(atol=max_abs, rtol=0.0, check_error_stat="max", check_shapes=True)
+        equal = _comparison(atol=max_abs, rtol=0.0, check_error_stat="max", check_shapes=True)
         for ours, theirs in zip(actual, expected, strict=True):
             if ours.shape != theirs.shape or not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
                 worst = float("inf")
@@ -41,6 +43,12 @@ def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) 
             worst = max(worst, float(result["output"].max_absdiff))
     same = actual[0].reshape(len(actual[0]), -1).argmax(1) == expected[0].reshape(len(expected[0]), -1).argmax(1)
     return Parity(worst, float(same.mean()), len(expected[0]))
+
+
+def _comparison(**options: object) -> Any:
+    """Return Polygraphy's elementwise comparison, which its versions name differently."""
+    newer = getattr(comparator, "SimpleCompareFunc", None)
+    return newer(**options) if newer is not None else comparator.CompareFunc.simple(**options)
 
 
 @contextmanager

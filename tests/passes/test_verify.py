@@ -1,0 +1,126 @@
+"""Verification of exported files in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hant.passes.evaluate import evaluate
+from hant.passes.export import ExportPass
+from hant.passes.verify import VerifyPass, broken_promise
+from hant.transformer.contracts.budget import Budget
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data import Data, take
+from hant.transformer.contracts.records import StudentRecord, VerificationRecord, WinnerRecord
+from hant.transformer.contracts.statistics import summarise
+from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.target import Tolerances
+from hant.transformer.contracts.timing import Protocol
+from hant.transformer.errors import UnverifiedError
+from hant.transformer.ir.graph import Graph
+
+QUICK = Protocol(warmup_seconds=0.0, rounds=3, max_rounds=3, min_sample_ms=0.0)
+ANY = Budget.parse("1000ms")
+
+
+@pytest.fixture(scope="module")
+def exported(small_graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose student is the teacher itself, exported."""
+    return tmp_path_factory.mktemp("verify")
+
+
+@pytest.fixture
+def context(make_context: Callable[..., Context], exported: Path, small_graph: Graph) -> Iterator[Context]:
+    with RunStore(exported / "run") as store:
+        made = make_context(store, "teacher,identity")
+        data = made.dataset
+        target = made.target.model_copy(update={"protocol": QUICK})
+        made = replace(made, target=target, data=Data(data.train, take(data.test, 70), "few"))
+        if store.count("export") == 0:
+            student = {block.name: "teacher" for block in small_graph.blocks}
+            store.save_tensors("student-weights.safetensors", small_graph.network.state_dict())
+            record = StudentRecord(file="student-weights.safetensors", choice=student, epochs=0, held_out_accuracy=0.0)
+            store.put("student", record)
+            winner = WinnerRecord(
+                index=0, choice=student, objective=0, bound=0, predicted_ms=3.0, measured_ms=4.0, teacher_ms=4.0
+            )
+            store.put("winner", winner)
+            ExportPass().run(made)
+        yield made
+
+
+def test_the_record_holds_latency_parity_and_accuracy_in_the_runtime(context: Context) -> None:
+    VerifyPass(budget=ANY).run(context)
+    record = context.store.get(VerificationRecord, "verification")
+    assert record is not None
+    expected = evaluate(context.teacher.network, context.dataset.test)
+    assert record.teacher_accuracy == record.student_accuracy == pytest.approx(expected.accuracy)
+    assert (record.test_samples, record.parity_samples) == (70, 64)
+    assert record.max_abs_difference <= 1e-4
+    assert record.top1_agreement == 1.0
+    assert record.within_budget
+    assert record.ratio_low <= record.ratio <= record.ratio_high
+    assert record.predicted_ratio == 0.75
+    assert len(record.student.samples) == len(record.teacher.samples) == 3
+    assert {"device", "runtime", "torch", "load_average"} <= record.provenance.keys()
+
+
+@pytest.mark.parametrize(("budget", "shown"), [("0.001ms", "0.001ms"), ("0.0001", "0.0001")])
+def test_a_student_over_budget_is_recorded_and_not_verified(context: Context, budget: str, shown: str) -> None:
+    with pytest.raises(UnverifiedError, match=f"outside the budget of {shown}; the machine may be busy: run hant-opt"):
+        VerifyPass(budget=Budget.parse(budget)).run(context)
+    record = context.store.get(VerificationRecord, "verification")
+    assert record is not None
+    assert not record.within_budget
+
+
+def test_a_student_that_computes_something_else_is_not_verified(context: Context) -> None:
+    weights = context.store.load_tensors("student-weights.safetensors")
+    changed = {name: tensor + 0.01 if "head" in name else tensor for name, tensor in weights.items()}
+    context.store.save_tensors("student-weights.safetensors", changed)
+    try:
+        with pytest.raises(UnverifiedError, match=r"outputs in the runtime differ from PyTorch's by up to .* do not"):
+            VerifyPass(budget=ANY).run(context)
+    finally:
+        context.store.save_tensors("student-weights.safetensors", weights)
+
+
+def test_a_target_that_cannot_run_here_is_left_to_its_device(context: Context) -> None:
+    half = context.target.model_copy(update={"precision": "fp16"})
+    with pytest.raises(UnverifiedError, match=r"target test cannot be run here: .*; run hant-opt verify .* on the dev"):
+        VerifyPass(budget=ANY).run(replace(context, target=half))
+
+
+def record(**changes: float) -> VerificationRecord:
+    timing = summarise([1.0], True)
+    facts = {"ratio": 0.4, "max_abs_difference": 0.0, "top1_agreement": 1.0, "within_budget": True, **changes}
+    return VerificationRecord(
+        teacher=timing,
+        student=timing,
+        ratio_low=0.4,
+        ratio_high=0.4,
+        predicted_ratio=0.4,
+        parity_samples=64,
+        teacher_accuracy=99.0,
+        student_accuracy=98.0,
+        test_samples=100,
+        provenance={},
+        **facts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"within_budget": False, "ratio": 0.5}, "the student measures 1 ms, 0.500 of the teacher, outside the budget"),
+        ({"max_abs_difference": 2e-4}, "differ from PyTorch's by up to 0.0002, more than the 0.0001 that the target"),
+        ({"max_abs_difference": float("nan")}, "differ from PyTorch's by up to nan"),
+        ({"top1_agreement": 0.98}, "agree on 98.0 % of the images, less than the 99 % that the target asks for"),
+    ],
+)
+def test_what_breaks_the_promise(changes: dict[str, float], reason: str | None) -> None:
+    found = broken_promise(record(**changes), Budget.parse("0.45"), Tolerances(), "RUN")
+    assert found is None if reason is None else found is not None and reason in found
