@@ -47,9 +47,15 @@ def predict(store: RunStore, choice: Mapping[str, str]) -> float:
 
 def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
     """Return the sum of the table's rows of a choice (ms); blocks that it leaves out stay the teacher's."""
+    return float(table_sums(store, [choice])[0])
+
+
+def table_sums(store: RunStore, choices: Sequence[Mapping[str, str]]) -> Floats:
+    """Return the sums of many choices (N,), reading the table once."""
     listed, rows = store.all(OperationRecord), store.all(LatencyRecord)
     blocks = list(dict.fromkeys(record.block for record in listed.values()))
-    return sum(_row(listed, rows, block, choice.get(block, "teacher")) for block in blocks)
+    sums = [sum(_row(listed, rows, block, choice.get(block, "teacher")) for block in blocks) for choice in choices]
+    return np.array(sums)
 
 
 def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
@@ -134,13 +140,12 @@ def refit(store: RunStore) -> LatencyModelRecord:
     teacher = networks.pop("teacher", None)
     if teacher is None:
         raise UsageError("the run has no lookup table yet; run the profile stage first")
-    full = table_sum(store, {})
+    records = list(networks.values())
+    full, *others = table_sums(store, [{}, *(record.selection for record in records)]).tolist()
     slope = 1.0
-    if networks and full > 0:
-        records = list(networks.values())
-        sums = np.array([table_sum(store, record.selection) for record in records])
-        ratios = np.array([_ratio(record) for record in records])
-        slope = _slope((full - sums) / teacher.timing.ms, 1 - ratios, 1 / ratios)
+    if records and full > 0:
+        ratios = np.array([ratio_interval(record.timing, record.teacher).value for record in records])
+        slope = fit((full - np.array(others)) / teacher.timing.ms, ratios)
     model = LatencyModelRecord(
         fixed_ms=teacher.timing.ms - slope * full, slope=slope, teacher_ms=teacher.timing.ms, networks=len(networks) + 1
     )
@@ -148,15 +153,15 @@ def refit(store: RunStore) -> LatencyModelRecord:
     return model
 
 
-def _slope(predicted: Floats, measured: Floats, weight: Floats) -> float:
-    """Return the slope of measured on predicted savings, both as shares of the teacher."""
-    top = float((weight**2 * predicted * measured).sum()) + _RIDGE
-    return top / (float((weight**2 * predicted**2).sum()) + _RIDGE)
+def fit(saved: Floats, ratios: Floats) -> float:
+    """Return the slope of measured on predicted savings.
 
-
-def _ratio(record: NetworkLatencyRecord) -> float:
-    """Return network over teacher, round by round where both were timed together."""
-    return ratio_interval(record.timing, record.teacher).value
+    ``saved`` (N,) is what the table says that networks save, as a share of the teacher; ``ratios`` (N,) are the
+    measured networks over the teacher. Least squares of the relative error of the network, with a pull to 1.
+    """
+    weight = 1 / ratios**2
+    top = float((weight * saved * (1 - ratios)).sum()) + _RIDGE
+    return top / (float((weight * saved**2).sum()) + _RIDGE)
 
 
 def _model(store: RunStore) -> LatencyModelRecord:

@@ -1,0 +1,161 @@
+"""How well the lookup table predicts whole networks: random selections, measured.
+
+    python tests/bench/latency_model.py --arch resnet20 --networks 100 --run runs/latency-resnet20
+
+``--arch`` is a network of examples/cifar10, or ``timm:NAME`` with ``--input-shape 3x224x224``; weights do not matter.
+Every measurement is kept: the same command goes on after a stop. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hant import RunStore, load, pool, trace
+from hant.backends.targets.load import load_target
+from hant.passes.candidates import CandidatesPass
+from hant.passes.latency_model import fit, measure_networks, network_key, table_sum, table_sums
+from hant.passes.profile import ProfilePass
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.progress import Progress
+from hant.transformer.contracts.records import LatencyRecord, NetworkLatencyRecord, OperationRecord
+from hant.transformer.contracts.statistics import ratio_interval
+from hant.transformer.plugins import load_plugin
+from scipy.stats import kendalltau
+from torch import nn
+
+ROOT = Path(__file__).parents[2]
+TOGETHER = 5  # networks timed interleaved with the teacher
+
+
+class Lines(Progress):
+    """Progress as lines."""
+
+    def log(self, message: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {message}", flush=True)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--arch", default="resnet20")
+    add("--input-shape", default="3x32x32")
+    add("--target", default="cpu-ort")
+    add("--pool", default="fast")
+    add("--networks", type=int, default=100)
+    add("--fitted", type=int, default=5, help="networks that the correction is fitted on; the others are predicted")
+    add("--run", type=Path, required=True)
+    add("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def network_of(arch: str) -> nn.Module:
+    if ":" in arch:
+        return load(arch=arch)
+    spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = getattr(module, arch)()
+    assert isinstance(made, nn.Module)
+    return made
+
+
+def selections(context: Context, count: int, seed: int) -> list[dict[str, str]]:
+    """Random networks: how many blocks are replaced is drawn first, so that all savings occur."""
+    chance = random.Random(seed)
+    listed = context.store.all(OperationRecord).values()
+    fitting = {
+        block.name: [record.operation for record in listed if record.block == block.name and record.fits]
+        for block in context.teacher.replaceable
+    }
+    found: dict[str, dict[str, str]] = {}
+    while len(found) < count:
+        share = chance.random()
+        choice = {name: chance.choice(ops) if chance.random() < share else "teacher" for name, ops in fitting.items()}
+        if network_key(choice) != "teacher":
+            found.setdefault(network_key(choice), choice)
+    return list(found.values())
+
+
+def measure_all(context: Context, choices: Sequence[dict[str, str]]) -> list[NetworkLatencyRecord]:
+    store = context.store
+    missing = [choice for choice in choices if store.get(NetworkLatencyRecord, network_key(choice)) is None]
+    for start in range(0, len(missing), TOGETHER):
+        some = missing[start : start + TOGETHER]
+        for choice, record in zip(some, measure_networks(context, some), strict=True):
+            store.put(network_key(choice), record)
+        context.progress.log(f"{len(choices) - len(missing) + start + len(some)} of {len(choices)} networks measured")
+    return [store.all(NetworkLatencyRecord)[network_key(choice)] for choice in choices]
+
+
+def line(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:
+    error = predicted / measured - 1
+    tau = kendalltau(predicted, measured).statistic
+    return (
+        f"| {name} | {100 * abs(error).mean():.2f} % | {100 * error.mean():+.2f} % | "
+        f"{100 * np.quantile(abs(error), 0.95):.2f} % | {100 * (abs(error) <= 0.05).mean():.0f} % | {tau:.3f} |"
+    )
+
+
+def main() -> None:
+    args = options()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    model = network_of(args.arch).eval()
+    inputs = (torch.randn(1, *map(int, args.input_shape.split("x"))),)
+    target = load_target(args.target)
+    backend = load_plugin("hant.backends", target.backend)()
+    with RunStore(args.run) as store:
+        context = Context(
+            model=model,
+            example_inputs=inputs,
+            store=store,
+            target=target,
+            backend=backend,
+            pool=pool(args.pool),
+            graph=trace(model, inputs),
+            seed=args.seed,
+            progress=Lines(),
+        )
+        CandidatesPass().run(context)
+        start, rows = time.perf_counter(), store.count(LatencyRecord.kind)
+        ProfilePass().run(context)
+        measured_rows = store.count(LatencyRecord.kind) - rows
+        seconds = time.perf_counter() - start
+        records = measure_all(context, selections(context, args.networks, args.seed))
+        report(context, args, records)
+        if measured_rows:
+            print(f"\n{measured_rows} rows of the table in {seconds:.0f} s")
+
+
+def report(context: Context, args: argparse.Namespace, records: Sequence[NetworkLatencyRecord]) -> None:
+    store = context.store
+    teacher = store.get(NetworkLatencyRecord, "teacher")
+    assert teacher is not None
+    ratio = np.array([ratio_interval(record.timing, record.teacher).value for record in records])
+    sums = table_sums(store, [record.selection for record in records]) / teacher.timing.ms
+    full = table_sum(store, {}) / teacher.timing.ms
+    slope = fit(full - sums[: args.fitted], ratio[: args.fitted])
+    rest = slice(args.fitted, None)
+    print(f"\n{args.arch}, {args.target}, {len(records)} random selections")
+    print(f"{ratio.min():.2f} to {ratio.max():.2f} of the teacher's latency")
+    print(
+        f"teacher {teacher.timing.ms:.4f} ms, table's sum for it {full * teacher.timing.ms:.4f} ms, slope {slope:.4f}\n"
+    )
+    print("| prediction | mean abs error | bias | 95 % within | share within 5 % | Kendall tau |")
+    print("|---|---:|---:|---:|---:|---:|")
+    print(line("table's sum", sums[rest], ratio[rest]))
+    print(line("through the teacher", 1 - (full - sums)[rest], ratio[rest]))
+    print(line(f"fitted on {args.fitted} networks", 1 - slope * (full - sums)[rest], ratio[rest]))
+
+
+if __name__ == "__main__":
+    main()
