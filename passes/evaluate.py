@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from ..transformer.contracts.data import Sample
 from ..transformer.contracts.data_images import batches
 from .crew import crew
+from .placement import placed
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ def mean(batches: Iterable[Counts]) -> Metrics:
 def evaluate(
     network: nn.Module, dataset: Dataset[Sample], batch_size: int = 256, device: torch.device | str = "cpu"
 ) -> Metrics:
-    """Return the metrics of ``network`` on all of ``dataset``, in eval mode; its mode is left as it was.
+    """Return the metrics of ``network`` on all of ``dataset``, in eval mode; mode and device are left as they were.
 
     On a CPU batches are evaluated at the same time, each on one thread, so the number of threads does not count.
     """
-    training = network.training
+    training, place = network.training, torch.device(device)
     network.eval()
     found: dict[int, Counts] = {}
 
@@ -66,8 +67,8 @@ def evaluate(
             found[index] = count(network(images), labels)
 
     try:
-        with crew(0, torch.device(device)) as hands:
-            hands.run(partial(job, i, *batch) for i, batch in enumerate(batches(dataset, batch_size, device=device)))
+        with placed(place, network), crew(0, place) as hands:
+            hands.run(partial(job, i, *batch) for i, batch in enumerate(batches(dataset, batch_size, device=place)))
     finally:
         network.train(training)
     return mean(found[index] for index in sorted(found))

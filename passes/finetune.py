@@ -26,6 +26,7 @@ from .evaluate import Metrics, evaluate
 from .finetuning.loop import run_epoch
 from .finetuning.recipe import FinetuneRecipe, automatic_epochs, check
 from .finetuning.state import FinetuneState
+from .placement import placed
 
 STUDENT = "checkpoints/student.safetensors"
 
@@ -43,7 +44,7 @@ class FinetunePass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("student",)
 
     epochs: int | None = None
-    """0 keeps the weights as pretrained; by default 10 to 30, by the size of the data."""
+    """0 keeps the weights as pretrained; by default 10 to 15, by the size of the data."""
     batch_size: int = 64
     optimizer: str = "sgd"
     """``sgd`` or ``adamw``."""
@@ -70,7 +71,8 @@ class FinetunePass(Pass):
         parts = split(context.dataset, context.seed)
         recipe = self._recipe(context, winner, size(parts.fit))
         state = _start(context, winner, recipe, parts.held_out)
-        stopped = _train(context, state, recipe, parts.fit, parts.held_out)
+        with placed(context.device, context.teacher.network):
+            stopped = _train(context, state, recipe, parts.fit, parts.held_out)
         context.store.save_tensors(STUDENT, state.best)
         student = StudentRecord(
             file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=state.best_accuracy

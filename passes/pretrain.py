@@ -25,6 +25,7 @@ from ..transformer.contracts.progress import Task
 from ..transformer.contracts.records import CandidateRecord, OperationRecord
 from ..transformer.contracts.store import slug
 from ..transformer.ir.block import Block
+from .placement import placed
 from .pretraining.engine import measure, train, variances
 from .pretraining.recipe import Recipe, resolve
 from .pretraining.trainer import Trainer
@@ -77,6 +78,15 @@ class PretrainPass(Pass):
             self.learning_rate,
             self.momentum,
         )
+        with placed(context.device, context.teacher.module):
+            self._run(context, recipe, parts)
+        records = context.store.all(CandidateRecord).values()
+        failed = sum(record.state == "failed" for record in records)
+        trained = sum(record.steps > 0 for record in records)
+        note = f"{trained} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
+        return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
+
+    def _run(self, context: Context, recipe: Recipe, parts: Split) -> None:
         pairs = [pair for pair in missing(context, recipe.fingerprint) if self._takes(pair[0])]
         groups = list(_groups(pairs, self.in_flight))
         scale: dict[str, float] = {}
@@ -85,11 +95,6 @@ class PretrainPass(Pass):
         with context.progress.task("pretrain", sum(map(len, groups)) * recipe.steps) as task:
             for group in groups:
                 self._train_or_split(Work(context, recipe, parts, scale, task), group)
-        records = context.store.all(CandidateRecord).values()
-        failed = sum(record.state == "failed" for record in records)
-        trained = sum(record.steps > 0 for record in records)
-        note = f"{trained} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
-        return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
 
     def _takes(self, block: Block) -> bool:
         return not self.blocks or any(fnmatchcase(block.name, pattern) for pattern in self.blocks)

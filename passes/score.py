@@ -25,6 +25,7 @@ from ..transformer.ir.graph import Graph
 from .assemble import CandidateWeights
 from .crew import crew
 from .evaluate import Counts, Metrics, count, evaluate, mean
+from .placement import placed
 from .suffix import Suffix, SuffixError
 
 
@@ -47,8 +48,15 @@ class ScorePass(Pass):
         total = sum(map(len, waiting.values()))
         if not total:
             return PassResult(notes=("all candidates are scored",))
+        with placed(context.device, context.teacher.module, context.teacher.network):
+            teacher = self._score(context, waiting, held_out)
+        scored = f"{total} candidates on {size(held_out)} images"
+        return PassResult(notes=(f"{scored}; teacher loss {teacher.loss:.4f}, {teacher.accuracy:.2f} %",))
+
+    def _score(self, context: Context, waiting: dict[str, list[CandidateRecord]], held_out: Dataset[Sample]) -> Metrics:
+        """Score block by block; return the teacher's metrics."""
         teacher = evaluate(context.teacher.module, held_out, self.batch_size, context.device)
-        with context.progress.task("score", total) as task:
+        with context.progress.task("score", sum(map(len, waiting.values()))) as task:
             for block in context.teacher.replaceable:
                 records = waiting.get(block.name, [])
                 if not records:
@@ -60,10 +68,7 @@ class ScorePass(Pass):
                     for record in records:
                         self._keep(context, record, found[record.operation], teacher)
                 task.advance(len(records), block.name)
-        note = (
-            f"{total} candidates on {size(held_out)} images; teacher loss {teacher.loss:.4f}, {teacher.accuracy:.2f} %"
-        )
-        return PassResult(notes=(note,))
+        return teacher
 
     def _waiting(self, context: Context) -> dict[str, list[CandidateRecord]]:
         """Return the ready candidates without a score of this recipe, by block."""

@@ -70,11 +70,11 @@ class FinetuneRecipe:
 
 
 def automatic_epochs(samples: int) -> int:
-    """Return the epochs for a data set: about half a million images in all, at least 10 and at most 30 times each.
+    """Return the epochs for a data set: about half a million images in all, at least 10 and at most 15 times each.
 
     The paper's 100 epochs of ImageNet are worth their time on a cluster; ask for them with ``epochs=100``.
     """
-    return min(30, max(10, round(_IMAGES / max(1, samples))))
+    return min(15, max(10, round(_IMAGES / max(1, samples))))
 
 
 def check(optimizer: str, epochs: int | None, samples: int, batch_size: int) -> None:
