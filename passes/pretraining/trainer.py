@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from .recipe import PAPER_GAMMA, Recipe
 
+_LEAST_LENGTH = 1e-20
+"""Gradients shorter than this are scaled no further: that of an operation whose units are all dead is exactly 0."""
 _CHECK_EVERY = 25
 """Steps between looks at whether the loss is still a number (a look waits for the device)."""
 
@@ -83,7 +85,7 @@ def _relative(parameters: list[nn.Parameter]) -> None:
     moved = [p for p in parameters if p.grad is not None]
     gradients = [p.grad for p in moved if p.grad is not None]
     lengths = torch._foreach_norm(gradients)
-    torch._foreach_clamp_min_(lengths, torch.finfo(torch.float32).tiny)
+    torch._foreach_clamp_min_(lengths, _LEAST_LENGTH)
     norms = torch._foreach_norm([p.detach() for p in moved])
     sizes = [n if p.ndim > 1 else n.new_tensor(math.sqrt(p.numel())) for p, n in zip(moved, norms, strict=True)]
     torch._foreach_mul_(gradients, torch._foreach_div(sizes, lengths))
