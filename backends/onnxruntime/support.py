@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
+from ..device import processor
 
 _LEVELS = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -64,7 +65,7 @@ def session_options(target: Target) -> ort.SessionOptions:
 def provenance(target: Target) -> dict[str, str]:
     """Return what a latency on ``target`` depends on here."""
     return {
-        "device": _processor(),
+        "device": processor(),
         "cores": str(os.cpu_count()),
         "system": platform.system(),
         "runtime": f"onnxruntime {ort.__version__}",
@@ -73,16 +74,3 @@ def provenance(target: Target) -> dict[str, str]:
         "batch_size": str(target.batch_size),
         "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
     }
-
-
-def _processor() -> str:
-    """Return the processor's own name, as exact as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            facts = dict(line.split(":", 1) for line in lines if line.count(":") >= 1)
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = {key.strip(): value.strip() for key, value in facts.items()}
-    model = named.get("model name", platform.machine())
-    kind = "/".join(named[key] for key in ("cpu family", "model", "stepping") if key in named)
-    return f"{model} ({kind})" if kind else model

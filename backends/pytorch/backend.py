@@ -1,0 +1,52 @@
+"""PyTorch itself as the runtime: the papers' "PyTorch" column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...transformer.contracts.backend import Backend, Runner
+from ...transformer.contracts.target import Target
+from ...transformer.contracts.timing import Timing
+from ..stopwatch import interleave
+from . import support
+from .lower import export_program, write_program
+from .run import PyTorchRunner
+
+
+class PyTorchBackend(Backend):
+    """Lowers with ``torch.export``; runs eagerly or compiled, on the processor or on CUDA."""
+
+    name: ClassVar[str] = "pytorch"
+
+    def unavailable(self, target: Target) -> str | None:
+        """Return why ``target`` cannot be run on this machine; None if it can."""
+        return support.why_not(target)
+
+    def lower(
+        self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
+    ) -> None:
+        """Write ``module`` as one archive at the target's precision."""
+        precision = support.PRECISIONS[target.precision]
+        write_program(export_program(module, inputs, precision, dynamic_batch), path)
+
+    def load(self, path: Path, target: Target) -> Runner:
+        """Open a lowered file."""
+        return PyTorchRunner(path, target)
+
+    def time(
+        self, runners: Sequence[Runner], inputs: Sequence[Sequence[NDArray[np.generic]]], target: Target
+    ) -> tuple[Timing, ...]:
+        """Time the runners interleaved on the target's threads; the first is the reference."""
+        with support.thread_limit(target):
+            calls = [runner.prepare(*args) for runner, args in zip(runners, inputs, strict=True)]
+            return interleave(calls, target.protocol)
+
+    def provenance(self, target: Target) -> dict[str, str]:
+        """Return device, driver and versions that a latency depends on."""
+        return support.provenance(target)

@@ -1,0 +1,73 @@
+"""Run an exported program, eagerly or compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export.passes import move_to_device_pass
+
+from ...transformer.contracts.backend import Runner
+from ...transformer.contracts.target import Target
+from ...transformer.errors import LoadError, UsageError
+from . import support
+
+
+class PyTorchRunner(Runner):
+    """One program on the target's device. Takes and returns float32; the target's precision is used inside."""
+
+    def __init__(self, path: Path, target: Target) -> None:
+        """Open ``path``, an archive that this backend wrote.
+
+        Raises:
+            LoadError: missing, or not such an archive.
+        """
+        if not path.is_file():
+            raise LoadError(f"no exported program at {path}; run the export first")
+        try:
+            with path.open("rb") as handle:
+                program = torch.export.load(handle)
+        except Exception as error:  # zip, unpickling and schema errors share no base class
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LoadError(f"torch cannot open {path}: {reason}; export it again") from error
+        if target.device == "cuda":
+            program = move_to_device_pass(program, "cuda")
+        self._target = target
+        self._count = len(program.graph_signature.user_inputs)
+        module: Callable[..., object] = program.module()
+        self._module = torch.compile(module) if support.mode(target) == "compile" else module
+
+    def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
+        """Run once."""
+        tensors = self._place(inputs)
+        with torch.inference_mode(), support.thread_limit(self._target):
+            result = self._module(*tensors)
+        outputs = (result,) if isinstance(result, Tensor) else tuple(result)  # type: ignore[arg-type]
+        return tuple(output.float().cpu().numpy() for output in outputs)
+
+    def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
+        """Place the inputs on the device and return the bare call; on a GPU it waits for the result.
+
+        The caller sets the number of threads.
+        """
+        tensors, module = self._place(inputs), self._module
+        on_gpu = self._target.device == "cuda"
+
+        def call() -> None:
+            with torch.inference_mode():
+                module(*tensors)
+            if on_gpu:
+                torch.cuda.synchronize()
+
+        return call
+
+    def _place(self, inputs: tuple[NDArray[np.generic], ...]) -> list[Tensor]:
+        if len(inputs) != self._count:
+            raise UsageError(f"the network takes {self._count} inputs, but got {len(inputs)}")
+        precision = support.PRECISIONS[self._target.precision]
+        placed = [torch.from_numpy(np.array(array)).to(self._target.device) for array in inputs]
+        return [tensor.to(precision) if tensor.is_floating_point() else tensor for tensor in placed]

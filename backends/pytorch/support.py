@@ -1,0 +1,79 @@
+"""Whether a target can run in PyTorch here, and what its options mean."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+
+from ...transformer.contracts.target import Target
+from ...transformer.errors import UsageError, nearest
+from ..device import processor
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+MODES = ("eager", "compile")
+_OPTIONS = ("threads", "mode")
+
+
+def why_not(target: Target) -> str | None:
+    """Return why this machine cannot run ``target``; None if it can."""
+    if target.precision not in PRECISIONS:
+        return f"the pytorch backend has no {target.precision}; it has {', '.join(PRECISIONS)}"
+    if target.device == "cuda" and not torch.cuda.is_available():
+        return "PyTorch sees no CUDA device here"
+    if target.device not in ("cpu", "cuda"):
+        return f"the pytorch backend has no device {target.device!r}; it has cpu, cuda"
+    wanted, found = str(target.facts.get("device_name", "")), _device(target)
+    return None if wanted in found else f"the device here is {found}, not {wanted}"
+
+
+def mode(target: Target) -> str:
+    """Return how the network is run: ``eager`` or ``compile``."""
+    for name in target.options:
+        if name not in _OPTIONS:
+            raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, _OPTIONS)}")
+    chosen = str(target.options.get("mode", "eager"))
+    if chosen not in MODES:
+        raise UsageError(f"target {target.name!r}: unknown mode {chosen!r}{nearest(chosen, MODES)}")
+    return chosen
+
+
+def threads(target: Target) -> int:
+    """Return how many threads one operator may use."""
+    count = target.options.get("threads", 1)
+    if not isinstance(count, int) or count < 1:
+        raise UsageError(f"target {target.name!r}: threads is {count!r}; expected a whole number of at least 1")
+    return cast(int, count)
+
+
+@contextmanager
+def thread_limit(target: Target) -> Iterator[None]:
+    """Give PyTorch the target's threads for a while; the count belongs to the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads(target))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def provenance(target: Target) -> dict[str, str]:
+    """Return what a latency on ``target`` depends on here."""
+    return {
+        "device": _device(target),
+        "cores": str(os.cpu_count()),
+        "system": platform.system(),
+        "runtime": f"torch {torch.__version__}",
+        "precision": target.precision,
+        "batch_size": str(target.batch_size),
+        "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
+    }
+
+
+def _device(target: Target) -> str:
+    on_gpu = target.device == "cuda" and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if on_gpu else processor()

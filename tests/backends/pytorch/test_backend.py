@@ -1,0 +1,113 @@
+"""PyTorch as a runtime: real exports of small modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hant.backends.pytorch.backend import PyTorchBackend
+from hant.backends.targets.load import load_target
+from hant.transformer.contracts.timing import Protocol
+from hant.transformer.errors import CaptureError, LoadError, UsageError
+from torch import Tensor, nn
+
+BACKEND = PyTorchBackend()
+TARGET = load_target("cpu-torch").model_copy(
+    update={"protocol": Protocol(warmup_seconds=0.0, rounds=3, max_rounds=3, min_sample_ms=0.0)}
+)
+
+
+class Fickle(nn.Module):
+    """Decides on the values it sees, which no graph can hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum().item() > 0 else -x
+
+
+def block() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())
+
+
+def image(samples: int = 1) -> Tensor:
+    return torch.randn(samples, 4, 8, 8, generator=torch.Generator().manual_seed(samples))
+
+
+def difference(path: Path, target: object, samples: int = 1) -> float:
+    with torch.no_grad():
+        expected = block().eval()(image(samples)).numpy()
+    (actual,) = BACKEND.load(path, target)(image(samples).numpy())  # type: ignore[arg-type]
+    assert actual.dtype == np.float32
+    return float(abs(actual - expected).max())
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("fp16", 2e-2), ("bf16", 1e-1)])
+def test_a_lowered_module_computes_what_it_did(tmp_path: Path, precision: str, tolerance: float) -> None:
+    target = TARGET.model_copy(update={"precision": precision})
+    module = block().train()
+    BACKEND.lower(module, [image()], target, tmp_path / "x.pt2", dynamic_batch=True)
+    for samples in (1, 3):
+        assert difference(tmp_path / "x.pt2", target, samples) <= tolerance
+    assert all(part.training for part in module.modules())
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"^cannot export Fickle: [^\n]+$"):
+        BACKEND.lower(Fickle(), [image()], TARGET, tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_are_the_targets_while_it_runs_and_then_the_users(tmp_path: Path) -> None:
+    BACKEND.lower(block(), [image()], TARGET, tmp_path / "x.pt2")
+    runner = BACKEND.load(tmp_path / "x.pt2", TARGET)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one, two = BACKEND.time([runner, runner], [[image().numpy()]] * 2, TARGET)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert len(one.samples) == len(two.samples) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, r"no exported program at .*x\.pt2; run the export first"), (b"no", r"torch cannot open .*; export it ag")],
+)
+def test_a_file_that_cannot_be_opened(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "x.pt2").write_bytes(content)
+    with pytest.raises(LoadError, match=message):
+        BACKEND.load(tmp_path / "x.pt2", TARGET)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "eagre"}, "unknown mode 'eagre'; did you mean 'eager'"),
+        ({"thread": 1}, "unknown option 'thread'; did you mean 'threads'"),
+        ({"threads": "all"}, "threads is 'all'; expected a whole number of at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    BACKEND.lower(nn.ReLU(), [image()], TARGET, tmp_path / "x.pt2")
+    target = TARGET.model_copy(update={"options": options})
+    with pytest.raises(UsageError, match=message):
+        BACKEND.time([BACKEND.load(tmp_path / "x.pt2", target)], [[image().numpy()]], target)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"precision": "int3"}, "the pytorch backend has no int3; it has fp32, fp16, bf16"),
+        ({"device": "tpu"}, "the pytorch backend has no device 'tpu'; it has cpu, cuda"),
+        ({"facts": {"device_name": "Abacus"}}, ", not Abacus"),
+    ],
+)
+def test_what_this_machine_cannot_run_is_said(changes: dict[str, object], reason: str | None) -> None:
+    found = BACKEND.unavailable(TARGET.model_copy(update=changes))
+    assert found is None if reason is None else found is not None and reason in found
