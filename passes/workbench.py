@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..transformer.contracts.backend import Runner
+from ..transformer.contracts.backend import Runner, batch_of
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.statistics import summarise
 from ..transformer.contracts.timing import Timing
@@ -45,7 +47,7 @@ class Workbench:
     def network_inputs(self) -> tuple[Tensor, ...]:
         """Return example inputs of the whole network at the target's batch size."""
         size = self._context.target.batch_size
-        return tuple(_resize(tensor, size) for tensor in self._context.example_inputs)
+        return tuple(batch_of(tensor.cpu(), size) for tensor in self._context.example_inputs)
 
     def teacher(self) -> Runner:
         """Return the whole teacher, lowered once a run."""
@@ -53,7 +55,7 @@ class Workbench:
             context = self._context
             path = self._folder / f"teacher-{context.target.fingerprint}.lowered"
             if not path.exists():
-                context.backend.lower(context.model, self.network_inputs, context.target, path)
+                context.backend.lower(_on_cpu(context.model), self.network_inputs, context.target, path)
             self._teacher = context.backend.load(path, context.target)
         return self._teacher
 
@@ -61,7 +63,7 @@ class Workbench:
         """Lower modules and open them; where that cannot be done, the reason stands in place of the runner."""
         context = self._context
         paths = [self._next_path() for _ in modules]
-        reasons = context.backend.lower_many(modules, inputs, context.target, paths)
+        reasons = context.backend.lower_many([_on_cpu(module) for module in modules], inputs, context.target, paths)
         pairs = zip(reasons, paths, strict=True)
         found = [context.backend.load(path, context.target) if reason is None else reason for reason, path in pairs]
         for path in paths:
@@ -97,10 +99,10 @@ def combined(timings: Sequence[Timing], weights: Sequence[float], scale: Timing,
     return summarise([float(sample) for sample in samples], all(timing.converged for timing in timings))
 
 
-def _resize(tensor: Tensor, size: int) -> Tensor:
-    """Repeat or cut the batch of ``tensor`` to ``size`` samples."""
-    times = -(-size // len(tensor))
-    return tensor.repeat(times, *[1] * (tensor.dim() - 1))[:size]
+def _on_cpu(module: nn.Module) -> nn.Module:
+    """Return ``module``, or a copy where its weights are on a device that trains; exporters take one device."""
+    tensors = chain(module.parameters(), module.buffers())
+    return module if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(module).cpu()
 
 
 def _arrays(tensors: Sequence[Tensor]) -> Arrays:

@@ -16,6 +16,12 @@ from .target import Target
 from .timing import Timing
 
 
+def batch_of(tensor: Tensor, size: int) -> Tensor:
+    """Repeat or cut dimension 0 of ``tensor`` (N, ...) to ``size``, as a target's batch asks for."""
+    times = -(-size // len(tensor))
+    return tensor.repeat(times, *[1] * (tensor.dim() - 1))[:size]
+
+
 class Runner(ABC):
     """A lowered network that is ready to run."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ...backends.targets.load import load_target
-from ..contracts.backend import Backend
+from ..contracts.backend import Backend, batch_of
 from ..contracts.target import Target
 from ..contracts.timing import Timing
 from ..errors import UsageError
@@ -55,9 +55,3 @@ def _inputs(
         return tuple(spec.random(size) for spec in network.inputs)
     given = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     return tuple(batch_of(tensor, size) for tensor in given)
-
-
-def batch_of(tensor: Tensor, size: int) -> Tensor:
-    """Repeat or cut dimension 0 of ``tensor`` to ``size``."""
-    times = -(-size // len(tensor))
-    return tensor.repeat(times, *[1] * (tensor.dim() - 1))[:size]
