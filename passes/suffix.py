@@ -39,7 +39,7 @@ class Suffix:
         with torch.no_grad():
             for earlier in nodes[:place]:
                 before.env[earlier] = before.run_node(earlier)
-        self.input: Tensor = before.env[node.args[0]]
+        self.input: Tensor = before.env[node.all_input_nodes[0]]
         needed = {used for later in nodes[place:] for used in later.all_input_nodes}
         # The interpreter runs what is not in its environment, so finished nodes stay in, without their values.
         self._env: dict[fx.Node, Any] = {n: before.env[n] if n in needed else None for n in nodes[:place]}

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 
@@ -47,7 +46,7 @@ def threads(target: Target) -> int:
     count = target.options.get("threads", 1)
     if not isinstance(count, int) or count < 1:
         raise UsageError(f"target {target.name!r}: threads is {count!r}; expected a whole number of at least 1")
-    return cast(int, count)
+    return count
 
 
 @contextmanager

@@ -57,7 +57,8 @@ class CifarResNet(nn.Module):
         """Map images (N, 3, 32, 32) to logits (N, 10)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+        logits: Tensor = self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+        return logits
 
 
 def resnet20() -> CifarResNet:

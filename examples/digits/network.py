@@ -25,7 +25,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = self.bn2(self.conv2(y)) + self.shortcut(x)
+        out: Tensor = self.relu(y)
+        return out
 
 
 class DigitsNet(nn.Module):
@@ -49,7 +51,8 @@ class DigitsNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, 1, 32, 32) to logits (N, 10)."""
         x = self.stages(self.stem(x))
-        return self.head(torch.flatten(x.mean((2, 3)), 1))
+        logits: Tensor = self.head(torch.flatten(x.mean((2, 3)), 1))
+        return logits
 
 
 def digits_net() -> DigitsNet:

@@ -24,7 +24,7 @@ def train(epochs: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # the same bits on any number of cores
     data = load_data("digits")
-    network = digits_net()
+    network: nn.Module = digits_net()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * (size(data.train) // 64)
@@ -35,7 +35,7 @@ def train(epochs: int, seed: int) -> nn.Module:
                 group["lr"] = 0.1 * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * step / steps))
             loss = F.cross_entropy(network(data.augment(images, generator)), labels, label_smoothing=0.05)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
         print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, test {accuracy(network):.2f} %")
