@@ -151,12 +151,12 @@ def check(programs: list[list[Step]]) -> None:
     try:
         graph = hant.trace(model, torch.zeros(1, 3, SIZE, SIZE))
     except CaptureError as error:
-        assert "writes in place" in str(error), error
+        assert "writes in place" in str(error)  # noqa: PT017
         return
     state = {k: v.clone() for k, v in model.state_dict().items()}
     evaluation_only = any("evaluation only" in d.reason for d in graph.diagnostics)
     for training in (False,) if evaluation_only else (False, True):
-        for batch in (2, 5):
+        for batch in (5,) if training else (2, 5):
             x = torch.randn(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(batch))
             results = []
             for network in (model, graph.module):

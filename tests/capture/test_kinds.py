@@ -169,11 +169,7 @@ def test_quantised_modules() -> None:
         warnings.simplefilter("ignore")
         model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
         quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-        try:
-            graph = hant.trace(quantised, torch.randn(1, 8))
-        except CaptureError as error:
-            assert "\n" not in str(error)
-            return
+        graph = hant.trace(quantised, torch.randn(1, 8))
         x = torch.randn(3, 8)
         assert torch.equal(graph.module(x), quantised(x))
 

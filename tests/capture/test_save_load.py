@@ -101,11 +101,11 @@ def test_what_data_cannot_hold_is_refused_with_its_place(tmp_path: Path) -> None
         def forward(self, x: Tensor) -> Tensor:
             return self.lstm(x)[0]
 
-    with pytest.raises(CaptureError, match="module 0.lstm: a torch.nn.modules.rnn.LSTM is no layer of torch.nn"):
+    with pytest.raises(CaptureError, match=r"module 0\.lstm: a torch\.nn\.modules\.rnn\.LSTM is no layer of torch\.nn"):
         hant.save(nn.Sequential(Recurrent()), tmp_path / "x.pt", torch.randn(1, 3, 4))
     with pytest.raises(UsageError, match="needs example_inputs"):
         hant.save(Recurrent(), tmp_path / "x.pt")
-    with pytest.raises(StorageError, match="cannot write .*nowhere/x.pt: No such file"):
+    with pytest.raises(StorageError, match=r"cannot write .*nowhere/x\.pt: No such file"):
         hant.save(nn.Linear(2, 2), tmp_path / "nowhere" / "x.pt", torch.randn(1, 2))
     assert list(tmp_path.iterdir()) == []
 

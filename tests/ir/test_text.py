@@ -1,10 +1,12 @@
+# ruff: noqa: E501  (the text of a network has long lines)
 from __future__ import annotations
 
 import hant
 import pytest
 import torch
 from hant.transformer.errors import LoadError
-from hant.transformer.ir.parse import bind, parse_text
+from hant.transformer.ir.bind import bind
+from hant.transformer.ir.parse import parse_text
 from hant.transformer.ir.text import Line, Named, NetworkText, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -135,8 +135,8 @@ class Emitter:
     def _anchored(self) -> fx.Node:
         if self._anchor is None or not self.flow.steps[self._anchor].batch_dims:
             raise CaptureError(
-                f"{self.path or 'the network'} makes tensors that follow the batch, but no value that it gets tells the "
-                "batch size in a dimension of its own"
+                f"{self.path or 'the network'} makes tensors that follow the batch, but no value that it gets "
+                "tells the batch size in a dimension of its own"
             )
         return self._nodes[self._anchor]
 

@@ -90,7 +90,7 @@ class Levels:
 
     def _children(self, path: str, module: nn.Module) -> dict[str, nn.Module]:
         children = OrderedDict[str, nn.Module]()
-        for name, child in module.named_children():
+        for name, _ in module.named_children():
             below = f"{path}.{name}".lstrip(".")
             if self._reached(below):
                 children[name] = self.build(below)

@@ -15,8 +15,9 @@ from ..errors import CaptureError, HantError
 from .leaf import LeafPolicy, designers_leaf
 from .macs import MacCounter
 from .merge import merge_batches, merge_training
+from .patches import module_calls
 from .preserve import evaluating, preserved
-from .recorder import Recorder, module_calls
+from .recorder import Recorder
 from .recording import Recording, Ref, StepKind, leaves
 
 BATCHES = (2, 3)
@@ -157,7 +158,7 @@ def _check_output(recording: Recording) -> None:
     for leaf in leaves(recording.output):
         if not (leaf is None or isinstance(leaf, Ref | int | float | str)):
             raise CaptureError(
-                f"the network returns a {type(leaf).__name__}; return tensors, or tuples, lists and dicts of them, instead"
+                f"the network returns a {type(leaf).__name__}; return tensors, or tuples, lists and dicts of them"
             )
 
 
@@ -185,6 +186,3 @@ def _code(kind: type) -> Iterator[Any]:
 
 def _own(mro: Iterable[type]) -> Iterator[type]:
     return (owner for owner in mro if owner not in (nn.Module, object))
-
-
-__all__ = ["BATCHES", "reads_mode", "record", "source_line"]

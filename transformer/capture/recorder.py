@@ -17,6 +17,7 @@ from .functional import VALUE_READERS, as_function, assigning, out_of_place
 from .leaf import LeafPolicy
 from .macs import MacCounter
 from .memory import Memory
+from .owned import owned_tensors
 from .recording import InputDevice, ModuleCall, Ref, Step, StepKind, leaves, map_leaves
 from .source import source_line
 
@@ -42,7 +43,7 @@ class Recorder(TorchFunctionMode):
         self.notes: list[tuple[str, str, str]] = []
         self.memory = Memory()
         self._paths = {module: name for name, module in reversed(list(model.named_modules(remove_duplicate=False)))}
-        self._attributes = _owned_tensors(model)
+        self._attributes = owned_tensors(model)
         self._value_of: dict[int, int] = {}
         self._alive: list[Tensor] = []
         self._scope: list[str] = []
@@ -279,49 +280,3 @@ class Recorder(TorchFunctionMode):
 
     def _path(self) -> str:
         return self.calls[self._scope[-1]].path if self._scope else ""
-
-
-@contextmanager
-def module_calls(recorder: Recorder) -> Iterator[None]:
-    """Send every call of a module through the recorder inside the ``with``."""
-    original = nn.Module.__call__
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return recorder.call_module(original, module, args, kwargs)
-
-    nn.Module.__call__ = call  # type: ignore[method-assign]
-    try:
-        with _noted_functions(recorder):
-            yield
-    finally:
-        nn.Module.__call__ = original  # type: ignore[method-assign]
-
-
-@contextmanager
-def _noted_functions(recorder: Recorder) -> Iterator[None]:
-    """Note custom autograd functions inside the ``with``: what they compute is recorded, their backward is not."""
-    function: Any = torch.autograd.Function
-    original = vars(function)["apply"]
-
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder.note_function(cls.__name__)
-        return original.__get__(None, cls)(*args, **kwargs)
-
-    function.apply = classmethod(apply)
-    try:
-        yield
-    finally:
-        function.apply = original
-
-
-def _owned_tensors(model: nn.Module) -> dict[int, str]:
-    """Return the path of every tensor that a module holds, by identity."""
-    owned: dict[int, str] = {}
-    for source in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
-        for name, tensor in source:
-            owned.setdefault(id(tensor), name)
-    for path, module in model.named_modules():
-        for name, value in module.__dict__.items():
-            if isinstance(value, Tensor):
-                owned.setdefault(id(value), f"{path}.{name}" if path else name)
-    return owned

@@ -16,7 +16,8 @@ def find_runs(flow: Flow, sites: Iterable[Site], merge: bool = True) -> list[Sit
     """Make a run of every heavy step outside of ``sites``, with the light steps around it, in order.
 
     A run reaches back over single-use norms and activations and forward over single-use steps without weights, as long
-    as the rank stays and space does not collapse to a point. Neighbours in one container with equal resolution merge if asked to.
+    as the rank stays and space does not collapse to a point. With ``merge``, neighbours in one container with equal
+    resolution become one.
     """
     taken = {i for site in sites for i in site.region.steps}
     runs: list[list[int]] = []

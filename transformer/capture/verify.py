@@ -30,8 +30,8 @@ def verify_same(model: nn.Module, captured: nn.Module, inputs: Sequence[Tensor],
     worst = max((_difference(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
     if worst > 0:
         raise CaptureError(
-            f"the captured network differs from the model by up to {worst:.3g}: the model keeps state between calls, or "
-            f"does something that torch's functions do not show; {remedy}"
+            f"the captured network differs from the model by up to {worst:.3g}: the model keeps state between "
+            f"calls, or does something that torch's functions do not show; {remedy}"
         )
 
 
