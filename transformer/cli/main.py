@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Some versions of the parser turn Ctrl-C into this code, others into an error of their own.
         return _fail(STOPPED, code) if code == INTERRUPTED else code
     except ClickError as error:
-        return _fail(error.format_message(), USAGE)
+        return _fail(error.format_message(), USAGE)  # type: ignore[attr-defined]
     except HantError as error:
         if loud:
             traceback.print_exc()
