@@ -7,7 +7,7 @@
 3. One sample repeats the call until it lasts ``Protocol.min_sample_ms``. A sample in which the system gave the
    processor to somebody else is taken again, a few times; the samples are short, so most come through whole.
 4. It stops when every call's median, or its ratio to the reference, is known to ``Protocol.relative_width``, and says
-   so where ``Protocol.max_rounds`` came first.
+   so where ``Protocol.max_rounds`` or ``Protocol.max_seconds`` came first.
 """
 
 from __future__ import annotations
@@ -90,8 +90,10 @@ class _Stopwatch:
         kept: list[list[float]] = []
         drifted: list[list[float]] = []
         converged = False
-        check = self.protocol.rounds
-        for _ in range(self.protocol.max_rounds):
+        check, start = self.protocol.rounds, self.clock()
+        for done in range(self.protocol.max_rounds):
+            if done >= self.protocol.rounds and self.clock() - start > self.protocol.max_seconds:
+                break
             samples, drift = self._round()
             (drifted if drift > self.protocol.drift else kept).append(samples)
             if len(kept) >= check:

@@ -74,6 +74,14 @@ def test_a_machine_that_never_settles_still_answers_and_says_so() -> None:
     assert len(one.samples) == len(two.samples) >= 3
 
 
+def test_a_machine_that_never_settles_is_given_up_after_a_while() -> None:
+    noise = random.Random(0)
+    hurried = QUICK.model_copy(update={"max_seconds": 0.02})
+    (timing,) = Machine(lambda _: noise.uniform(0.5, 2.0)).time(1.0, protocol=hurried)
+    assert not timing.converged
+    assert len(timing.samples) <= QUICK.rounds
+
+
 def test_samples_that_were_interrupted_are_taken_again() -> None:
     machine = Machine()
     chance = random.Random(1)

@@ -15,6 +15,8 @@ class Protocol(BaseModel):
     rounds: int = 20
     """Least number of interleaved rounds."""
     max_rounds: int = 200
+    max_seconds: float = 20.0
+    """Stop after this time, however wide the intervals are, once there are as many rounds as asked at least."""
     confidence: float = 0.99
     """Level of the bootstrap interval."""
     relative_width: float = 0.02
