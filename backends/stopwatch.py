@@ -89,7 +89,7 @@ class _Stopwatch:
     def run(self) -> tuple[Timing, ...]:
         kept: list[list[float]] = []
         drifted: list[list[float]] = []
-        converged = False
+        narrow = [False] * len(self.calls)
         check, start = self.protocol.rounds, self.clock()
         for done in range(self.protocol.max_rounds):
             if done >= self.protocol.rounds and self.clock() - start > self.protocol.max_seconds:
@@ -97,15 +97,15 @@ class _Stopwatch:
             samples, drift = self._round()
             (drifted if drift > self.protocol.drift else kept).append(samples)
             if len(kept) >= check:
-                converged = self._narrow(kept)
-                if converged:
+                narrow = self._narrow(kept)
+                if all(narrow[1:] or narrow):
                     break
                 check = len(kept) + max(1, len(kept) // 4)
         # a machine on which every round drifts still gets an answer, marked as not converged
         used = kept if len(kept) >= 3 else kept + drifted
         return tuple(
             summarise(series, converged, self.protocol.confidence, self.protocol.trim)
-            for series in zip(*used, strict=True)
+            for series, converged in zip(zip(*used, strict=True), narrow, strict=True)
         )
 
     def _round(self) -> tuple[list[float], float]:
@@ -143,18 +143,17 @@ class _Stopwatch:
                 self.repeats[index] = max(1, math.ceil(self.protocol.min_sample_ms / sample))
         return total
 
-    def _narrow(self, rounds: list[list[float]]) -> bool:
-        reference = [samples[0] for samples in rounds]
-        return all(self._is_narrow([samples[i] for samples in rounds], reference) for i in range(len(self.calls)))
+    def _narrow(self, rounds: list[list[float]]) -> list[bool]:
+        """Return for each call whether its median, or its ratio to the reference, is known well enough."""
+        reference, *others = (list(series) for series in zip(*rounds, strict=True))
+        ratios = [[a / b for a, b in zip(series, reference, strict=True) if b > 0] for series in others]
+        pairs = zip(others, ratios, strict=True)
+        return [self._is_narrow(reference), *(self._is_narrow(one) or self._is_narrow(ratio) for one, ratio in pairs)]
 
-    def _is_narrow(self, series: list[float], reference: list[float]) -> bool:
-        width, level = self.protocol.relative_width, self.protocol.confidence
-        if median_interval(series, level).relative_width <= width:
-            return True
-        if len(self.calls) == 1:
+    def _is_narrow(self, series: list[float]) -> bool:
+        if not series:
             return False
-        ratios = [a / b for a, b in zip(series, reference, strict=True) if b > 0]
-        return len(ratios) > 0 and median_interval(ratios, level).relative_width <= width
+        return median_interval(series, self.protocol.confidence).relative_width <= self.protocol.relative_width
 
 
 def _settled(rounds: list[float]) -> bool:

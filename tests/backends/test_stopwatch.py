@@ -74,6 +74,20 @@ def test_a_machine_that_never_settles_still_answers_and_says_so() -> None:
     assert len(one.samples) == len(two.samples) >= 3
 
 
+def test_each_call_says_for_itself_whether_it_is_known_well_enough() -> None:
+    machine, noise = Machine(), random.Random(0)
+    wild = machine.call("wild", 1.0)
+
+    def run() -> None:
+        machine.now += noise.uniform(0.0, 0.002)
+        wild()
+
+    calls = [machine.call("reference", 1.0), machine.call("steady", 2.0), run]
+    timings = interleave(calls, QUICK, 0, machine.clock, machine.interrupted)
+    assert [timing.converged for timing in timings] == [True, True, False]
+    assert len(timings[0].samples) == QUICK.max_rounds
+
+
 def test_a_machine_that_never_settles_is_given_up_after_a_while() -> None:
     noise = random.Random(0)
     hurried = QUICK.model_copy(update={"max_seconds": 0.02})
