@@ -28,7 +28,8 @@ UNITS = ("candidate", "score", "latency", "network_latency", "epoch")
 
 
 def start(run: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
-    words = [HANT, TEACHER, "--target", "cpu-ort", "--budget", "0.45", "--data", "digits", "--output", run, *flags]
+    words: list[str | Path] = [HANT, TEACHER, "--target", "cpu-ort", "--budget", "0.45", "--data", "digits"]
+    words += ["--output", run, *flags]
     log = (run.parent / f"{run.name}.log").open("ab")
     return subprocess.Popen(words, stdout=log, stderr=log, cwd=run.parent, env=os.environ | {"OMP_NUM_THREADS": "1"})
 

@@ -53,7 +53,7 @@ def test_two_of_one_name_are_refused_and_both_named(tmp_path: Path) -> None:
 )
 def test_an_unknown_name_gets_the_nearest(group: str, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_plugin(group, name)  # type: ignore[arg-type]
+        load_plugin(group, name)
 
 
 def test_ours_are_registered_as_anyone_elses() -> None:

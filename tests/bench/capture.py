@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hant
-from capture_zoo import FAMILIES, TORCHVISION, VARIANTS
+from capture_zoo import FAMILIES, TORCHVISION, VARIANTS  # type: ignore[import-not-found]
 
 
 def randomise(model: nn.Module) -> None:

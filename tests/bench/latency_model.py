@@ -57,7 +57,7 @@ def options() -> argparse.Namespace:
 
 def network_of(arch: str) -> nn.Module:
     if ":" in arch:
-        return load(arch=arch)
+        return load(None, arch=arch)
     spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
     assert spec is not None
     assert spec.loader is not None

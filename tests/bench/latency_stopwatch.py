@@ -72,10 +72,11 @@ def main() -> None:
         print(
             f"network {alone.ms:.3f} ms ({alone.low:.3f} to {alone.high:.3f}), converged {alone.converged}", flush=True
         )
-        for name, other, right in (
+        cases: tuple[tuple[str, Callable[[], object], Callable[[float, float], bool]], ...] = (
             ("itself", call, lambda low, high: low <= 1 <= high),
             (f"{100 * args.slowdown:g} % slower", slower(call, args.slowdown, alone.ms), lambda low, _: low > 1),
-        ):
+        )
+        for name, other, right in cases:
             good, rounds, converged, start = 0, [], 0, time.perf_counter()
             for seed in range(args.comparisons):
                 first, second = interleave([call, other], protocol, seed)

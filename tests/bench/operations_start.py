@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -55,7 +56,7 @@ def main() -> None:
 def observe(graph: Any, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     with torch.no_grad(), graph.observe(lambda block, a, b: parts.setdefault(block.name, []).append((a, b))):
-        for batch in x.split(200):
+        for batch in x.split(200):  # type: ignore[no-untyped-call]
             graph.module(batch)
     return {name: (torch.cat([a for a, _ in part]), torch.cat([b for _, b in part])) for name, part in parts.items()}
 
@@ -65,7 +66,7 @@ def errors(spec: OpSpec, block: Any, end: str | None, data: tuple[Tensor, Tensor
     if clamps(end):
         variants.append(lambda module: nn.Sequential(module, activation(str(end))))
     if spec.family in ("repvgg", "dbb") and block.input == block.output:
-        variants += [lambda module, last=variant: last(normed(module, block.input.channels)) for variant in variants]
+        variants += [partial(behind_norm, block.input.channels, variant) for variant in variants]
     found = []
     for variant in variants:
         torch.manual_seed(0)
@@ -73,12 +74,18 @@ def errors(spec: OpSpec, block: Any, end: str | None, data: tuple[Tensor, Tensor
     return found
 
 
+def behind_norm(channels: int, variant: Callable[[nn.Module], nn.Module], module: nn.Module) -> nn.Module:
+    return variant(normed(module, channels))
+
+
 def normed(module: nn.Module, channels: int) -> nn.Module:
     """Give the input's branch a batch norm and all branches gain 1, as RepVGG has them."""
     assert isinstance(module, Branches)
     module.branches[-1] = nn.Sequential(nn.BatchNorm2d(channels))
     for branch in module.branches:
-        nn.init.ones_(branch[-1].weight)
+        *_, norm = branch.children()
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.ones_(norm.weight)
     return module
 
 

@@ -16,7 +16,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from hant import Budget, Data, Pipeline, RunStore, load, pool, save
@@ -112,7 +114,7 @@ def make_context(args: argparse.Namespace, store: RunStore) -> Context:
 
 def searches(args: argparse.Namespace, held_out: int) -> Iterator[BaselinePass]:
     for text in args.budgets.split(","):
-        common = {"budget": Budget.parse(text), "samples": held_out}
+        common: dict[str, Any] = {"budget": Budget.parse(text), "samples": held_out}
         yield IlpPass(solutions=1, **common)
         yield IlpPass(solutions=args.solutions, **common)
         yield GreedyPass(**common)
@@ -128,19 +130,19 @@ def steps(args: argparse.Namespace, context: Context) -> Iterator[Step]:
         CapturePass(), CandidatesPass(), ProfilePass(), PretrainPass(epochs=args.epochs), ScorePass(),
     ])  # fmt: skip
     for stage in preparation.passes[1:]:
-        yield stage.name, lambda name=stage.name: preparation.run(context, only=("capture", name))
+        yield stage.name, partial(preparation.run, context, only=("capture", stage.name))
     held_out = size(split(context.dataset, context.seed).held_out)
     for search in searches(args, held_out):
         known = store.get(BaselineRecord, f"{search.method}/{search.budget}")
         if known is None or known.samples != held_out:
-            yield f"{search.method} at {search.budget}", lambda search=search: told(context, search)
+            yield f"{search.method} at {search.budget}", partial(told, context, search)
     known_proxy = store.get(ProxyRecord, "proxy")
     if known_proxy is None or known_proxy.samples != held_out:
         yield "proxy", lambda: told(context, ProxyPass(networks=args.proxy))
     for text in args.budgets.split(","):
         search = IlpPass(budget=Budget.parse(text), solutions=1, samples=held_out, corrected=True)
         if store.get(BaselineRecord, f"{search.method}/{search.budget}") is None:
-            yield f"{search.method} at {text}", lambda search=search: told(context, search)
+            yield f"{search.method} at {text}", partial(told, context, search)
 
 
 def told(context: Context, stage: BaselinePass | ProxyPass) -> None:
@@ -157,12 +159,13 @@ def write_results(store: RunStore) -> None:
     budgets = sorted({record.budget for record in records}, key=float)
     methods = list(dict.fromkeys(record.method for record in records))
     found = {(record.method, record.budget): record for record in records}
-    for title, cell in (
+    columns: tuple[tuple[str, Callable[[BaselineRecord], str]], ...] = (
         ("cross-entropy before fine-tuning", lambda r: f"{r.loss:.4f}"),
         ("held-out accuracy before fine-tuning, %", lambda r: f"{r.accuracy:.2f}"),
         ("search cost, CPU seconds (networks run)", lambda r: f"{r.seconds:.1f} ({r.networks})"),
         ("table sum, share of its limit", lambda r: f"{r.cost['ms'] / r.limits['ms']:.3f}"),
-    ):
+    )
+    for title, cell in columns:
         print(f"\n{title}\n\n| method | " + " | ".join(budgets) + " |\n|---|" + "---:|" * len(budgets))
         for method in methods:
             row = [cell(found[method, b]) if (method, b) in found else "" for b in budgets]

@@ -13,22 +13,26 @@ import argparse
 import os
 import platform
 import time
+from collections.abc import Iterator
 
 import hant
 import highspy
 import numpy as np
 import pulp
 from hant import SelectionProblem
-from selection_instances import from_file, synthetic
+from numpy.typing import NDArray
+from selection_instances import from_file, synthetic  # type: ignore[import-not-found]
+
+Tables = NDArray[np.float64] | list[NDArray[np.float64]]
 
 
-def timed(problem, engine="default"):
+def timed(problem: SelectionProblem, engine: str = "default") -> tuple[list[hant.Selection], float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     selections = hant.solve(problem, engine)
     return selections, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def tables(options, **shape):
+def tables(options: argparse.Namespace, **shape: int) -> Iterator[tuple[str, Tables, Tables]]:
     if options.table:
         yield options.table, *from_file(options.table)
         return
@@ -36,7 +40,7 @@ def tables(options, **shape):
         yield f"seed {seed}", *synthetic(seed=seed, **shape)
 
 
-def first(options):
+def first(options: argparse.Namespace) -> None:
     """First optimum of each seed, against PuLP with HiGHS at gap 0."""
     seconds, worst = [], 0.0
     for name, loss, cost in tables(options):
@@ -51,7 +55,7 @@ def first(options):
     print(f"first  processor ms: median {median:.1f}, p95 {p95:.1f}; largest difference to the reference {worst:.1e}")
 
 
-def pool(options):
+def pool(options: argparse.Namespace) -> None:
     """K diverse selections at overlap 0.7."""
     rows = []
     for name, loss, cost in tables(options):
@@ -72,7 +76,7 @@ def pool(options):
     )
 
 
-def exact(options):
+def exact(options: argparse.Namespace) -> None:
     """The first ten objectives against ten exact selections."""
     for name, loss, cost in tables(options):
         problem = SelectionProblem(loss=loss, cost=cost, limits=options.budget, solutions=10, max_overlap=0.7)
@@ -86,7 +90,7 @@ def exact(options):
         )
 
 
-def large(options):
+def large(options: argparse.Namespace) -> None:
     """First optimum of 1000 blocks with 1000 operations each."""
     for seed in range(3):
         loss, cost = synthetic(1000, 1000, seed)
@@ -94,7 +98,7 @@ def large(options):
         print(f"large  seed {seed}: {best.objective:.6f} gap {best.gap:g}, processor {cpu:.2f} s, wall {wall:.2f} s")
 
 
-def hamming(options):
+def hamming(options: argparse.Namespace) -> None:
     """2,000 selections that differ in at least 3 of 46 blocks."""
     loss, cost = synthetic()
     problem = SelectionProblem(loss=loss, cost=cost, limits=options.budget, solutions=2000, max_overlap=43 / 46)
@@ -106,7 +110,7 @@ def hamming(options):
     )
 
 
-def main():
+def main() -> None:
     parts = {"first": first, "pool": pool, "exact": exact, "large": large, "hamming": hamming}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=parts)

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def synthetic(blocks=46, operations=197, seed=0):
+def synthetic(
+    blocks: int = 46, operations: int = 197, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Loss and latency tables of shape (blocks, operations); operation 0 is the teacher, 1 the identity.
 
     The teacher's latencies sum to 1. An operation costs 5 to 140 % of the teacher's block; its loss grows with the
@@ -26,7 +29,7 @@ def synthetic(blocks=46, operations=197, seed=0):
     return loss, teacher[:, None] / teacher.sum() * share
 
 
-def from_file(path):
+def from_file(path: str) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
     """Tables from a JSON file with ``loss`` and ``cost`` as lists of lists, rows may differ in length."""
     record = json.loads(Path(path).read_text())
     return [np.array(row) for row in record["loss"]], [np.array(row) for row in record["cost"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
@@ -51,10 +52,10 @@ class CifarResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            out = stage(out)
+        for stage in ("layer1", "layer2", "layer3"):
+            out = self.get_submodule(stage)(out)
         out = F.avg_pool2d(out, out.size()[3])
-        return self.linear(out.view(out.size(0), -1))
+        return cast(Tensor, self.linear(out.view(out.size(0), -1)))
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hant
 import pytest
@@ -31,7 +32,7 @@ class Gadget:
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = function, arguments
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return self.call
 
 

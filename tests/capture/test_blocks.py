@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import hant
 import pytest
@@ -61,12 +62,12 @@ def test_weights_that_run_elsewhere_too_make_no_block() -> None:
             self.out = nn.Conv2d(3, 4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.out(self.conv(self.conv(x) + x))
+            return cast(Tensor, self.out(self.conv(self.conv(x) + x)))
 
     graph = hant.trace(Shared(), images(1))
     assert not any("conv" in b.name for b in graph.blocks)
     assert any("also runs elsewhere" in d.reason for d in graph.diagnostics)
-    assert torch.equal(graph.module(images(2)), Shared.forward(graph.network, images(2)))
+    assert torch.equal(graph.module(images(2)), Shared.forward(cast(Shared, graph.network), images(2)))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_contracts_hold_layout_and_batch_multiplier() -> None:
             x = self.embed(x).permute(0, 2, 3, 1)
             b, h, w, c = x.shape
             x = x.reshape(b, 2, h // 2, 2, w // 2, c).transpose(2, 3).reshape(b * 4, h // 2 * (w // 2), c)
-            return self.norm(self.blocks(x))
+            return cast(Tensor, self.norm(self.blocks(x)))
 
     model = Windows()
     graph = hant.trace(model, images(1))
@@ -151,7 +152,7 @@ def test_what_is_in_no_block_has_a_reason() -> None:
             self.a, self.b = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
 
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            return self.a(x) * self.b(y) + y
+            return cast(Tensor, self.a(x) * self.b(y) + y)
 
     class Cells(nn.Module):
         def __init__(self) -> None:

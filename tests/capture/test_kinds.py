@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import hant
 import pytest
@@ -30,7 +31,7 @@ class Around(nn.Module):
         self.first, self.inner, self.last = nn.Conv2d(4, 4, 3, padding=1), inner, nn.Conv2d(4, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.inner(self.first(x)))
+        return cast(Tensor, self.last(self.inner(self.first(x))))
 
 
 def check(model: nn.Module, batches: tuple[int, ...] = (1, 2, 5)) -> hant.Graph:
@@ -123,7 +124,7 @@ def test_control_flow_on_the_batch() -> None:
 def test_shape_arithmetic_that_is_no_multiple_of_the_batch(power: int) -> None:
     class Scales(Opened):
         def forward(self, x: Tensor) -> Tensor:
-            return x * x.shape[0] ** power
+            return cast(Tensor, x * x.shape[0] ** power)
 
     with pytest.raises(CaptureError, match=r"an argument of mul at .*test_kinds\.py:\d+ went from"):
         hant.trace(Around(Scales()), X)
@@ -152,7 +153,7 @@ def test_custom_autograd_functions_are_exact_forward() -> None:
 
     class Straight(Opened):
         def forward(self, x: Tensor) -> Tensor:
-            return Round.apply(x)
+            return cast(Tensor, Round.apply(x))
 
     graph = check(Around(Straight()))
     notes = [d for d in graph.diagnostics if "custom autograd" in d.reason]
@@ -168,7 +169,7 @@ def test_quantised_modules() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
-        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
         graph = hant.trace(quantised, torch.randn(1, 8))
         x = torch.randn(3, 8)
         assert torch.equal(graph.module(x), quantised(x))
@@ -192,13 +193,15 @@ def test_recurrent_layers_stay_whole() -> None:
             self.lstm = nn.LSTM(8, 4, batch_first=True, bidirectional=True)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.lstm(x.flatten(1, 2))[0].view(x.shape)
+            return cast(Tensor, self.lstm(x.flatten(1, 2))[0].view(x.shape))
 
     check(Around(Rows()))
 
 
 def test_caches_and_state_do_not_leak() -> None:
     class Caches(Opened):
+        index: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.table: dict[tuple[int, int], Tensor] = {}
@@ -243,7 +246,7 @@ def test_other_work_in_training_is_noted() -> None:
             self.main, self.side = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.main(x) + self.side(x) if self.training else self.main(x)
+            return cast(Tensor, self.main(x) + self.side(x) if self.training else self.main(x))
 
     graph = check(Around(Auxiliary()))
     assert any("the graph holds evaluation only" in d.reason for d in graph.diagnostics)

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import hant
 import pytest
@@ -48,7 +49,7 @@ def test_a_loaded_network_trains_like_the_original(randomise: Randomise, tmp_pat
 
         def forward(self, x: Tensor) -> Tensor:
             x = nn.functional.dropout(self.bn(self.conv(x)).relu_(), 0.3, self.training)
-            return self.head(x.mean((2, 3)))
+            return cast(Tensor, self.head(x.mean((2, 3))))
 
     model = randomise(Net())
     hant.save(model, tmp_path / "net.pt", images(1))
@@ -85,11 +86,11 @@ def test_tied_weights_stay_tied(tmp_path: Path, suffix: str) -> None:
             self.b.weight = self.a.weight
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.a(x))
+            return cast(Tensor, self.b(self.a(x)))
 
     hant.save(Tied(), tmp_path / f"tied{suffix}", torch.randn(1, 4))
     loaded = hant.load(tmp_path / f"tied{suffix}")
-    assert loaded.a.weight.data_ptr() == loaded.b.weight.data_ptr()
+    assert loaded.get_parameter("a.weight").data_ptr() == loaded.get_parameter("b.weight").data_ptr()
 
 
 def test_what_data_cannot_hold_is_refused_with_its_place(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_what_data_cannot_hold_is_refused_with_its_place(tmp_path: Path) -> None
             self.lstm = nn.LSTM(4, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.lstm(x)[0]
+            return cast(Tensor, self.lstm(x)[0])
 
     with pytest.raises(CaptureError, match=r"module 0\.lstm: a torch\.nn\.modules\.rnn\.LSTM is no layer of torch\.nn"):
         hant.save(nn.Sequential(Recurrent()), tmp_path / "x.pt", torch.randn(1, 3, 4))
@@ -140,7 +141,7 @@ def test_a_timm_training_checkpoint_tells_its_arch(tmp_path: Path) -> None:
     torch.save({"state_dict": teacher.state_dict(), "args": args}, tmp_path / "last.pth.tar")
     loaded = hant.load(tmp_path / "last.pth.tar")
     assert input_shapes(loaded) == ((3, 224, 224),)
-    assert torch.equal(loaded.fc.weight, teacher.fc.weight)
+    assert torch.equal(loaded.get_parameter("fc.weight"), teacher.fc.weight)
 
 
 def test_a_factory_of_the_user_makes_the_network(tmp_path: Path) -> None:

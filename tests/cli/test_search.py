@@ -7,6 +7,7 @@ import json
 import shutil
 import xml.dom.minidom
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hant.transformer.cli.main import main
@@ -38,7 +39,7 @@ def _zero_shot(tmp_path_factory: pytest.TempPathFactory, network_files: Path) ->
     for name, batch in (("one", 1), ("four", 4)):
         (place / f"{name}.toml").write_text(TARGET.format(name=name, batch=batch))
     with contextlib.chdir(place):
-        scope: dict[str, object] = {}
+        scope: dict[str, Any] = {}
         exec((place / "net.py").read_text(), scope)
         save_file(scope["net"](16, 6).state_dict(), place / "net.safetensors")
         for verb in ("profile", "pretrain", "score"):
@@ -55,18 +56,19 @@ def zero_shot(_zero_shot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return place
 
 
-def test_zero_shot_skips_blocks_and_trains_nothing(zero_shot):
+def test_zero_shot_skips_blocks_and_trains_nothing(zero_shot: Path) -> None:
     for verb in ("select", "rank"):
         assert main([verb, "run", "--budget", "0.8", "--quiet"]) == 0
     with RunStore("run") as store:
         candidates = store.all(CandidateRecord).values()
         winner = store.get(WinnerRecord, "winner")
     assert all(record.steps == 0 and not record.file for record in candidates)
+    assert winner is not None
     assert set(winner.choice.values()) == {"teacher", "identity"}
     assert winner.measured_ms <= 0.8 * winner.teacher_ms
 
 
-def test_pareto_over_budgets_and_targets_from_one_run(zero_shot, capsys):
+def test_pareto_over_budgets_and_targets_from_one_run(zero_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = Path("run/config.toml").read_text()
     assert main(["pareto", "run", "--budgets", "0.001,0.9", "--targets", "./four.toml,./one.toml", "-k", "3"]) == 0
     shown = capsys.readouterr().out
@@ -90,12 +92,16 @@ def test_pareto_over_budgets_and_targets_from_one_run(zero_shot, capsys):
         xml.dom.minidom.parse(str(Path("run") / file))
 
 
-def test_pareto_without_a_budget_that_can_be_met_ends_with_3(zero_shot, capsys):
+def test_pareto_without_a_budget_that_can_be_met_ends_with_3(
+    zero_shot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["pareto", "run", "--budgets", "0.001", "-k", "2", "--quiet"]) == 3
     assert "budget 0.001 cannot be met on one: the least that can be is" in capsys.readouterr().err
 
 
-def test_apply_runs_registered_passes_and_leaves_the_configuration(zero_shot, capsys):
+def test_apply_runs_registered_passes_and_leaves_the_configuration(
+    zero_shot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = Path("run/config.toml").read_text()
     command = ["apply", "run", "baseline-random", "baseline-greedy", "baseline-ilp", "--budget", "0.8"]
     assert main([*command, "--set", "baseline-random.networks=5", "--set", "baseline-ilp.solutions=4"]) == 0
@@ -115,7 +121,9 @@ def test_apply_runs_registered_passes_and_leaves_the_configuration(zero_shot, ca
     (["pareto", "run", "--targets", "cpu-orr"], "unknown target 'cpu-orr'; did you mean 'cpu-ort'?"),
     (["pareto", "run", "--budgets", "2.0"], "budget '2.0' is above the teacher's own latency"),
 ])  # fmt: skip
-def test_bad_input_is_one_line(zero_shot, capsys, arguments, text):
+def test_bad_input_is_one_line(
+    zero_shot: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert text in error

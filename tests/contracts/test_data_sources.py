@@ -3,34 +3,44 @@ from __future__ import annotations
 import io
 import pickle
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hant.transformer.contracts.data import Sample
 from hant.transformer.contracts.data_images import batches, size
 from hant.transformer.contracts.data_sources import NORMALIZATIONS, load_data
 from hant.transformer.errors import LoadError, UsageError
+from numpy.typing import NDArray
 from PIL import Image
+from torch.utils.data import Dataset
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Writer = Callable[[Path, Pixels, Labels, str], None]
 
 
 class Evil:
     """Runs code when it is unpickled."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return print, ("code of a file ran",)
 
 
-def everything(dataset):
+def everything(dataset: Dataset[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = zip(*batches(dataset, 100), strict=True)
     return torch.cat(images), torch.cat(labels)
 
 
-def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def pictures(count: int, seed: int) -> tuple[Pixels, Labels]:
     generator = np.random.default_rng(seed)
     return generator.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), np.arange(count) % 10
 
 
-def write_sheets(root, images, labels, part):
+def write_sheets(root: Path, images: Pixels, labels: Labels, part: str) -> None:
     grid = images.reshape(2, -1, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(64, -1, 3)
     buffer = io.BytesIO()
     Image.fromarray(grid).save(buffer, "WEBP", lossless=True)
@@ -38,19 +48,19 @@ def write_sheets(root, images, labels, part):
     np.savez(root / f"cifar10-{part}-0.npz", labels=labels.astype(np.uint8), sheet0=sheet)
 
 
-def write_pickles(root, images, labels, part):
+def write_pickles(root: Path, images: Pixels, labels: Labels, part: str) -> None:
     content = {b"data": images.reshape(len(images), -1), b"labels": labels.tolist()}
     name = "data_batch_1" if part == "train" else "test_batch"
     (root / name).write_bytes(pickle.dumps(content, protocol=2))
 
 
-def write_binary(root, images, labels, part):
+def write_binary(root: Path, images: Pixels, labels: Labels, part: str) -> None:
     name = "data_batch_1.bin" if part == "train" else "test_batch.bin"
     rows = np.concatenate([labels[:, None].astype(np.uint8), images.reshape(len(images), -1)], 1)
     rows.tofile(root / name)
 
 
-def test_digits_are_split_the_same_everywhere():
+def test_digits_are_split_the_same_everywhere() -> None:
     first, second = load_data("digits"), load_data("digits")
     assert (size(first.train), size(first.test)) == (1438, 359)
     for one, other in ((first.train, second.train), (first.test, second.test)):
@@ -65,7 +75,7 @@ def test_digits_are_split_the_same_everywhere():
     assert shares.max() < 0.28
 
 
-def test_digits_fit_the_network():
+def test_digits_fit_the_network() -> None:
     data = load_data("digits", (3, 16, 24))
     images, _ = everything(data.test)
     assert images.shape[1:] == (3, 16, 24)
@@ -73,18 +83,18 @@ def test_digits_fit_the_network():
 
 
 @pytest.mark.parametrize("write", [write_sheets, write_pickles, write_binary])
-def test_cifar10_reads_every_layout(tmp_path, write):
+def test_cifar10_reads_every_layout(tmp_path: Path, write: Writer) -> None:
     made = {part: pictures(20, seed) for seed, part in enumerate(("train", "test"))}
     for part, (images, labels) in made.items():
         write(tmp_path, images, labels, part)
     data = load_data(f"cifar10:{tmp_path}?normalize=none", (3, 32, 32))
     for part in ("train", "test"):
-        images, labels = everything(getattr(data, part))
-        assert torch.equal(images, torch.from_numpy(made[part][0]).float() / 255)
-        assert labels.tolist() == made[part][1].tolist()
+        found, classes = everything(getattr(data, part))
+        assert torch.equal(found, torch.from_numpy(made[part][0]).float() / 255)
+        assert classes.tolist() == made[part][1].tolist()
 
 
-def test_normalisation_is_that_of_the_specification(tmp_path):
+def test_normalisation_is_that_of_the_specification(tmp_path: Path) -> None:
     images, labels = pictures(20, 0)
     for part in ("train", "test"):
         write_binary(tmp_path, images, labels, part)
@@ -97,7 +107,7 @@ def test_normalisation_is_that_of_the_specification(tmp_path):
     assert torch.equal(default, everything(load_data(f"cifar10:{tmp_path}?normalize=imagenet").train)[0])
 
 
-def test_pickles_run_no_code(tmp_path, capsys):
+def test_pickles_run_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, labels = pictures(20, 0)
     write_pickles(tmp_path, images, labels, "train")
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Evil(), b"labels": []}))
@@ -106,7 +116,9 @@ def test_pickles_run_no_code(tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
-def write_folder(root, part, names=("cat", "dog"), count=2, shape=(40, 60)):
+def write_folder(
+    root: Path, part: str, names: tuple[str, ...] = ("cat", "dog"), count: int = 2, shape: tuple[int, int] = (40, 60)
+) -> None:
     for index, name in enumerate(names):
         folder = root / part / name
         folder.mkdir(parents=True)
@@ -114,7 +126,7 @@ def write_folder(root, part, names=("cat", "dog"), count=2, shape=(40, 60)):
             Image.new("RGB", shape[::-1], (index * 100, number, 255)).save(folder / f"{number}.png")
 
 
-def test_imagefolder_is_resized_cropped_and_labelled(tmp_path):
+def test_imagefolder_is_resized_cropped_and_labelled(tmp_path: Path) -> None:
     write_folder(tmp_path, "train", count=3)
     write_folder(tmp_path, "val")
     data = load_data(f"imagefolder:{tmp_path}?normalize=none", (3, 16, 16))
@@ -127,7 +139,7 @@ def test_imagefolder_is_resized_cropped_and_labelled(tmp_path):
     assert everything(grey.test)[0].shape == (4, 1, 8, 12)
 
 
-def test_imagefolder_keeps_the_centre(tmp_path):
+def test_imagefolder_keeps_the_centre(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / part / "a").mkdir(parents=True)
         pixels = np.zeros((20, 60, 3), dtype=np.uint8)
@@ -137,7 +149,7 @@ def test_imagefolder_keeps_the_centre(tmp_path):
     assert torch.equal(images, torch.ones(1, 3, 20, 20))
 
 
-def test_a_function_of_a_file_or_a_module(tmp_path, monkeypatch):
+def test_a_function_of_a_file_or_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import torch, hant\nfrom torch.utils.data import TensorDataset\n"
         "def mine():\n    part = TensorDataset(torch.zeros(4, 1, 2, 2), torch.arange(4))\n"
@@ -170,7 +182,9 @@ def test_a_function_of_a_file_or_a_module(tmp_path, monkeypatch):
         ("cifar10:x?normalize=imagnet", "unknown normalisation 'imagnet' of data"),
     ],
 )
-def test_unknown_data_says_what_is_known(spec, message, tmp_path, monkeypatch):
+def test_unknown_data_says_what_is_known(
+    spec: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
         load_data(spec)
@@ -186,7 +200,7 @@ def test_unknown_data_says_what_is_known(spec, message, tmp_path, monkeypatch):
         (lambda root: (root / "val").rename(root / "valid"), "has no sub-folder val or test"),
     ],
 )
-def test_a_bad_folder_says_what_is_wrong(tmp_path, spoil, message):
+def test_a_bad_folder_says_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
     write_folder(tmp_path, "train")
     write_folder(tmp_path, "val")
     spoil(tmp_path)
@@ -195,6 +209,6 @@ def test_a_bad_folder_says_what_is_wrong(tmp_path, spoil, message):
     assert "\n" not in str(caught.value)
 
 
-def test_cifar10_refuses_other_shapes(tmp_path):
+def test_cifar10_refuses_other_shapes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cifar10 has images of 3x32x32, the network takes 3x224x224"):
         load_data(f"cifar10:{tmp_path}", (3, 224, 224))

@@ -29,7 +29,7 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
     chance = np.random.default_rng(0)
     covered = 0
     for _ in range(300):
-        interval = median_interval(chance.lognormal(0, 0.1, 25), confidence=0.9)
+        interval = median_interval(chance.lognormal(0, 0.1, 25).tolist(), confidence=0.9)
         covered += interval.low <= 1.0 <= interval.high
     assert 0.9 <= covered / 300 <= 0.99
 

@@ -72,7 +72,7 @@ def lower(program: torch.export.ExportedProgram) -> onnxruntime.InferenceSession
     onnx = torch.onnx.export(program, dynamo=True, verbose=False)
     assert onnx is not None
     file = io.BytesIO()
-    onnx.save(file)
+    onnx.save(file)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])

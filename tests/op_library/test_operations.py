@@ -126,7 +126,7 @@ def test_every_operation_learns_in_one_step(spec: OpSpec) -> None:
     x, target = border[0].random(4), border[1].random(4)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     before = loss(module, x, target)
-    before.backward()
+    before.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     assert loss(module, x, target) < before
 

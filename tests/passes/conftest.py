@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from hant.transformer.contracts.target import Target
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
 from torch import Tensor, fx, nn
+
+MakeContext = Callable[..., Context]
 
 POOL = "teacher,identity,cb_stack_3x3_ex0.5,cb_res_3x3,efn_3x3_e3_se1.00"
 
@@ -50,7 +53,7 @@ class Small(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.three(self.two(self.one(torch.relu(self.stem(x)))))
-        return self.head(x.mean((2, 3)))
+        return cast(Tensor, self.head(x.mean((2, 3))))
 
 
 class _Tracer(fx.Tracer):
@@ -68,7 +71,7 @@ def small_graph() -> Graph:
     for epoch in range(6):
         for images, labels in batches(data.train, 64, shuffled(size(data.train), 0, epoch), drop_last=True):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
+            nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     network.eval()
     module = fx.GraphModule(network, _Tracer().trace(network))
@@ -93,7 +96,7 @@ def small_graph() -> Graph:
 
 
 @pytest.fixture
-def make_context(small_graph: Graph):
+def make_context(small_graph: Graph) -> MakeContext:
     """Open a run whose candidates are listed as fitting or not."""
 
     def make(store: RunStore, names: str = POOL, **changes: object) -> Context:

@@ -5,6 +5,8 @@ The lookup table is made from MACs, so that what is selected does not depend on 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from hant import trace
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
@@ -58,7 +60,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer2(self.layer1(torch.relu(self.stem(x))))
-        return self.head(x.mean((2, 3)))
+        return cast(Tensor, self.head(x.mean((2, 3))))
 
 
 def teacher() -> nn.Module:
@@ -70,7 +72,7 @@ def teacher() -> nn.Module:
     for epoch in range(6):
         for images, labels in batches(data.train, 64, shuffled(size(data.train), 0, epoch), drop_last=True):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
+            nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return network.eval()
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_all_jobs_run_each_on_one_thread_of_torch(workers):
+def test_all_jobs_run_each_on_one_thread_of_torch(workers: int) -> None:
     before = torch.get_num_threads()
     done: list[tuple[int, int, bool]] = []
 
@@ -19,12 +20,12 @@ def test_all_jobs_run_each_on_one_thread_of_torch(workers):
         done.append((index, torch.get_num_threads(), threading.current_thread() is threading.main_thread()))
 
     with crew(workers, CPU) as hands:
-        hands.run((lambda i=i: job(i)) for i in range(50))
+        hands.run(partial(job, i) for i in range(50))
         assert sorted(done) == [(i, 1, False) for i in range(50)]
     assert torch.get_num_threads() == before
 
 
-def test_an_error_of_a_job_is_raised():
+def test_an_error_of_a_job_is_raised() -> None:
     def job() -> None:
         raise ValueError("of a job")
 
@@ -32,20 +33,20 @@ def test_an_error_of_a_job_is_raised():
         hands.run([job, lambda: None])
 
 
-def test_jobs_are_made_only_when_they_are_needed():
+def test_jobs_are_made_only_when_they_are_needed() -> None:
     done: list[int] = []
 
-    def jobs() -> Iterator:
+    def jobs() -> Iterator[Callable[[], object]]:
         for index in range(100):
             assert len(done) >= index - 2
-            yield lambda index=index: done.append(index)
+            yield partial(done.append, index)
 
     with crew(1, CPU) as hands:
         hands.run(jobs())
     assert done == list(range(100))
 
 
-def test_a_gpu_is_fed_by_the_calling_thread():
+def test_a_gpu_is_fed_by_the_calling_thread() -> None:
     seen = []
     with crew(4, torch.device("meta")) as hands:
         hands.run([lambda: seen.append(threading.current_thread())])

@@ -24,7 +24,7 @@ def numbered(labels: torch.Tensor) -> ImageTensors:
     return ImageTensors(torch.arange(len(labels)).float().view(-1, 1, 1, 1), labels)
 
 
-def test_metrics_are_means_over_all_samples_whatever_the_batch():
+def test_metrics_are_means_over_all_samples_whatever_the_batch() -> None:
     logits, labels = torch.randn(23, 5), torch.randint(5, (23,))
     expected = nn.functional.cross_entropy(logits, labels).item()
     for batch in (1, 7, 23, 100):
@@ -34,7 +34,7 @@ def test_metrics_are_means_over_all_samples_whatever_the_batch():
         assert found.samples == 23
 
 
-def test_mode_and_gradients_are_left_as_they_were():
+def test_mode_and_gradients_are_left_as_they_were() -> None:
     network = Table(nn.Parameter(torch.randn(3, 5)))
     for mode in (True, False):
         network.train(mode)

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,15 +15,23 @@ from hant.passes.finetune import FinetunePass
 from hant.passes.finetuning.loop import loss_of
 from hant.passes.finetuning.recipe import automatic_epochs
 from hant.passes.pretrain import PretrainPass
-from hant.transformer.contracts.data import Data, split
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data import Data, Sample, split
 from hant.transformer.contracts.records import EpochRecord, StudentRecord, WinnerRecord
 from hant.transformer.contracts.store import RunStore
 from hant.transformer.errors import UsageError
+from hant.transformer.ir.graph import Graph
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+MakeContext = Callable[..., Context]
+
 CHOICE = {"one": "identity", "two": "cb_res_3x3", "three": "teacher"}
 QUICK = FinetunePass(epochs=3, batch_size=64)
+
+
+OpenRun = Callable[..., Context]
+"""Opens the run of a name."""
 
 
 class Killed(BaseException):
@@ -28,10 +39,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def prepared(tmp_path, make_context):
+def prepared(tmp_path: Path, make_context: MakeContext) -> OpenRun:
     """Open a run with a winner, once or again."""
 
-    def open_run(name: str = "run"):
+    def open_run(name: str = "run") -> Context:
         store = RunStore(tmp_path / name)
         context = make_context(store, "teacher,identity,cb_res_3x3")
         if not store.count("winner"):
@@ -45,7 +56,7 @@ def prepared(tmp_path, make_context):
     return open_run
 
 
-def student_of(context) -> dict[str, Tensor]:
+def student_of(context: Context) -> dict[str, Tensor]:
     return load_student(context).network.state_dict()
 
 
@@ -53,34 +64,37 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_no_epochs_keep_the_weights(prepared, small_graph):
+def test_no_epochs_keep_the_weights(prepared: OpenRun, small_graph: Graph) -> None:
     context = prepared()
     FinetunePass(epochs=0).run(context)
     student = student_of(context)
     teacher = small_graph.module.state_dict()
     assert all(torch.equal(student[name], teacher[name]) for name in teacher if name.startswith(("three", "head")))
     record = context.store.get(StudentRecord, "student")
+    assert record is not None
     assert (record.epochs, record.choice) == (0, CHOICE)
 
 
-def test_training_improves_the_student_and_leaves_the_teacher(prepared, small_graph):
+def test_training_improves_the_student_and_leaves_the_teacher(prepared: OpenRun, small_graph: Graph) -> None:
     context = prepared()
     before = {name: tensor.clone() for name, tensor in small_graph.module.state_dict().items()}
     FinetunePass(epochs=0).run(context)
-    start = context.store.get(StudentRecord, "student").held_out_accuracy
+    start = context.store.get(StudentRecord, "student")
     QUICK.run(context)
     record = context.store.get(StudentRecord, "student")
-    assert record.held_out_accuracy > start
+    assert start is not None
+    assert record is not None
+    assert record.held_out_accuracy > start.held_out_accuracy
     assert equal(before, small_graph.module.state_dict())
-    metrics = evaluate(load_student(context).network, split(context.data, 0).held_out)
+    metrics = evaluate(load_student(context).network, split(context.dataset, 0).held_out)
     assert metrics.accuracy == pytest.approx(record.held_out_accuracy)
     assert [row.epoch for row in context.store.all(EpochRecord).values()] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw", "learning_rate": 0.002, "ema": 0.9}])
-def test_a_stopped_run_ends_with_the_same_bits(prepared, options):
+def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[str, Any]) -> None:
     whole, stopped = prepared("whole"), prepared("stopped")
-    tuned = replace(QUICK, **options)
+    tuned, augment = replace(QUICK, **options), whole.dataset.augment
     tuned.run(whole)
     steps = 0
 
@@ -89,10 +103,10 @@ def test_a_stopped_run_ends_with_the_same_bits(prepared, options):
         steps += 1
         if steps == 30:
             raise Killed
-        return whole.data.augment(images, _)
+        return cast(Tensor, augment(images, _))
 
     with pytest.raises(Killed):
-        tuned.run(replace(stopped, data=replace(stopped.data, augment=stop)))
+        tuned.run(replace(stopped, data=replace(stopped.dataset, augment=stop)))
     assert stopped.store.get(StudentRecord, "student") is None
     assert stopped.store.count("epoch") == 1
     tuned.run(stopped)
@@ -101,7 +115,7 @@ def test_a_stopped_run_ends_with_the_same_bits(prepared, options):
     assert [row.train_loss for row in first.values()] == [row.train_loss for row in second.values()]
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_state(prepared):
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(prepared: OpenRun) -> None:
     context = prepared()
     steps = 0
 
@@ -110,25 +124,27 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(prepared):
         steps += 1
         return images * (math.nan if steps > 25 else 1)
 
-    result = QUICK.run(replace(context, data=replace(context.data, augment=spoil)))
+    result = QUICK.run(replace(context, data=replace(context.dataset, augment=spoil)))
     assert result.notes[1] == "stopped in epoch 2: the loss is nan; the best weights before it are kept"
     assert all(torch.isfinite(tensor).all() for tensor in student_of(context).values())
-    assert context.store.get(StudentRecord, "student").epochs == 1
+    record = context.store.get(StudentRecord, "student")
+    assert record is not None
+    assert record.epochs == 1
 
 
-def test_the_test_data_is_never_read(prepared):
-    class Forbidden(torch.utils.data.Dataset):
+def test_the_test_data_is_never_read(prepared: OpenRun) -> None:
+    class Forbidden(torch.utils.data.Dataset[Sample]):
         def __len__(self) -> int:
             return 10
 
-        def __getitem__(self, index: int):
+        def __getitem__(self, index: int) -> Sample:
             raise AssertionError("test data was read")
 
     context = prepared()
-    FinetunePass(epochs=1).run(replace(context, data=Data(context.data.train, Forbidden())))
+    FinetunePass(epochs=1).run(replace(context, data=Data(context.dataset.train, Forbidden())))
 
 
-def test_without_distillation_the_loss_is_cross_entropy(prepared):
+def test_without_distillation_the_loss_is_cross_entropy(prepared: OpenRun) -> None:
     recipe = FinetunePass(distillation=0)._recipe(
         prepared(),
         WinnerRecord(index=0, choice=CHOICE, objective=0, bound=0, predicted_ms=1, measured_ms=1, teacher_ms=2),
@@ -142,7 +158,7 @@ def test_without_distillation_the_loss_is_cross_entropy(prepared):
 
 
 @pytest.mark.parametrize(("samples", "epochs"), [(1000, 15), (42_500, 12), (1_281_167, 10)])
-def test_automatic_epochs(samples, epochs):
+def test_automatic_epochs(samples: int, epochs: int) -> None:
     assert automatic_epochs(samples) == epochs
 
 
@@ -154,11 +170,11 @@ def test_automatic_epochs(samples, epochs):
         ({"batch_size": 1}, "fine-tuning on batches of 1 images, expected at least 2"),
     ],
 )
-def test_wrong_options_say_what_is_expected(prepared, options, message):
+def test_wrong_options_say_what_is_expected(prepared: OpenRun, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         FinetunePass(**options).run(prepared())
 
 
-def test_without_a_winner_the_message_says_what_to_run(tmp_path, make_context):
+def test_without_a_winner_the_message_says_what_to_run(tmp_path: Path, make_context: MakeContext) -> None:
     with RunStore(tmp_path) as store, pytest.raises(UsageError, match="no winner yet; run the rank stage first"):
         QUICK.run(make_context(store))

@@ -5,6 +5,7 @@ import xml.dom.minidom
 
 import pytest
 from hant.passes.pareto import ParetoPass, front_svg, mark_front
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import (
     CandidateRecord,
     EvaluationRecord,
@@ -16,18 +17,18 @@ from hant.transformer.contracts.records import (
 from hant.transformer.errors import UsageError
 
 
-def point(budget, ratio, loss):
+def point(budget: str, ratio: float, loss: float) -> ParetoRecord:
     return ParetoRecord(budget=budget, target="t", choice={"a": "teacher"}, ratio=ratio, loss=loss)
 
 
-def test_the_front_holds_what_nothing_else_beats():
+def test_the_front_holds_what_nothing_else_beats() -> None:
     points = [point("1", 0.3, 2.0), point("2", 0.5, 1.0), point("3", 0.6, 1.5), point("4", 0.6, 1.0)]
     missed = ParetoRecord(budget="5", target="t", choice={}, reason="too small")
     assert [p.on_front for p in mark_front([*points, missed])] == [True, True, False, False, False]
     assert [p.on_front for p in mark_front([points[0], points[0]])] == [True, True]
 
 
-def test_a_point_for_every_budget_with_json_and_drawings(profiled):
+def test_a_point_for_every_budget_with_json_and_drawings(profiled: Context) -> None:
     store = profiled.store
     before = store.all(CandidateRecord)
     options = ParetoPass(budgets=("0.001", "0.7", "0.9"), solutions=4)
@@ -54,12 +55,12 @@ def test_a_point_for_every_budget_with_json_and_drawings(profiled):
     assert {key: record for key, record in store.all(EvaluationRecord).items() if key in evaluated} == evaluated
 
 
-def test_budgets_are_needed(profiled):
+def test_budgets_are_needed(profiled: Context) -> None:
     with pytest.raises(UsageError, match="no budgets given; give --budgets"):
         ParetoPass(budgets=()).run(profiled)
 
 
-def test_estimates_are_called_so():
+def test_estimates_are_called_so() -> None:
     estimated = point("1", 0.3, 2.0).model_copy(update={"estimated": True})
     assert "(estimated)" in front_svg({"t": [estimated]}, "title")
     assert "(measured)" in front_svg({"t": [point("1", 0.3, 2.0)]}, "title")

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hant.passes.finetune import FinetunePass
 from hant.passes.placement import placed
 from hant.passes.pretrain import PretrainPass
 from hant.passes.score import ScorePass
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import CandidateRecord, ScoreRecord, StudentRecord, WinnerRecord
 from hant.transformer.contracts.store import RunStore
 from torch import nn
 
+MakeContext = Callable[..., Context]
 
-def test_networks_come_back_from_where_they_were_put():
+
+def test_networks_come_back_from_where_they_were_put() -> None:
     network, bare = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.ReLU()
     values = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with placed(torch.device("cpu"), network, bare):
@@ -20,7 +26,7 @@ def test_networks_come_back_from_where_they_were_put():
 
 
 @pytest.mark.gpu
-def test_training_on_a_gpu_gives_what_the_cpu_gives(tmp_path, make_context):
+def test_training_on_a_gpu_gives_what_the_cpu_gives(tmp_path: Path, make_context: MakeContext) -> None:
     found = []
     for device in ("cpu", "cuda"):
         with RunStore(tmp_path / device) as store:
@@ -44,4 +50,6 @@ def test_training_on_a_gpu_gives_what_the_cpu_gives(tmp_path, make_context):
     for key, record in candidates.items():
         assert on_gpu[key].nmse == pytest.approx(record.nmse, rel=0.05, abs=1e-6)
         assert scores_on_gpu[key].delta == pytest.approx(scores[key].delta, rel=0.1, abs=0.02)
+    assert student is not None
+    assert student_on_gpu is not None
     assert student_on_gpu.held_out_accuracy == pytest.approx(student.held_out_accuracy, abs=3)

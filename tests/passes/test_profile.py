@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ class Bessel(nn.Module):
     """ONNX has no such function."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.special.bessel_j0(x)
+        return cast(Tensor, torch.special.bessel_j0(x))
 
 
 class Fickle(nn.Module):
@@ -152,7 +153,9 @@ def test_operations_are_timed_between_neighbours(small_graph: Graph) -> None:
     first = of_block(found, small_graph.block("one"))
     assert first.before is None
     assert first.example(3).shape == (3, 8, 8, 8)
-    assert middle.window(nn.Identity())[0] is small_graph.block("one").module
+    window = middle.window(nn.Identity())
+    assert isinstance(window, nn.Sequential)
+    assert window[0] is small_graph.block("one").module
 
 
 def test_blocks_of_equal_shapes_share_the_site_with_most_neighbours(small_graph: Graph) -> None:

@@ -5,15 +5,17 @@ import xml.dom.minidom
 
 import numpy as np
 import pytest
+from hant.passes.baselines.contest import Ints
 from hant.passes.correction import Correction, corrected_table, fit, kendall, objectives, spearman
 from hant.passes.proxy import ProxyPass, sample_networks, stages, study
-from hant.passes.search_table import SearchTable, search_table
+from hant.passes.search_table import Floats, SearchTable, search_table
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import EvaluationRecord, FigureRecord, ProxyRecord
 from hant.transformer.errors import UsageError
 from scipy.stats import kendalltau
 
 
-def made_up(seed=0, blocks=8, operations=5, networks=200):
+def made_up(seed: int = 0, blocks: int = 8, operations: int = 5, networks: int = 200) -> tuple[SearchTable, list[Ints]]:
     rng = np.random.default_rng(seed)
     loss = rng.exponential(1.0, (blocks, operations)) ** 2
     loss[:, 0] = 0
@@ -22,11 +24,11 @@ def made_up(seed=0, blocks=8, operations=5, networks=200):
     return table, [rng.integers(0, operations, blocks) for _ in range(networks)]
 
 
-def rows_of(losses):
+def rows_of(losses: Floats) -> list[dict[str, float]]:
     return [{"loss": float(loss), "accuracy": 100 - float(loss)} for loss in losses]
 
 
-def test_a_proxy_that_is_true_needs_no_correction():
+def test_a_proxy_that_is_true_needs_no_correction() -> None:
     table, choices = made_up()
     record = study(0, table, [0] * 4 + [1] * 4, choices, rows_of(objectives(table, choices) + 0.3), 10)
     assert record.kendall_loss == pytest.approx(1)
@@ -35,7 +37,7 @@ def test_a_proxy_that_is_true_needs_no_correction():
     assert record.weights == {}
 
 
-def test_saturated_losses_that_weigh_by_stage_are_corrected():
+def test_saturated_losses_that_weigh_by_stage_are_corrected() -> None:
     table, choices = made_up()
     weights = (3.0,) * 4 + (0.5,) * 4
     real = np.exp(0.2 * objectives(Correction(0.5, weights).apply(table), choices))
@@ -46,7 +48,7 @@ def test_saturated_losses_that_weigh_by_stage_are_corrected():
     assert record.weights["b0"] / record.weights["b7"] == pytest.approx(6, rel=0.05)
 
 
-def test_noise_is_not_fitted_into_a_better_tau_in_most_cases():
+def test_noise_is_not_fitted_into_a_better_tau_in_most_cases() -> None:
     kept = []
     for seed in range(12):
         table, choices = made_up(seed)
@@ -55,7 +57,7 @@ def test_noise_is_not_fitted_into_a_better_tau_in_most_cases():
     assert all(abs(record.kendall_corrected) < 0.25 for record in kept)
 
 
-def test_correlations_agree_with_counting_pairs():
+def test_correlations_agree_with_counting_pairs() -> None:
     rng = np.random.default_rng(1)
     first, second = rng.random((2, 30))
     signs = [np.sign((first[i] - first[j]) * (second[i] - second[j])) for i in range(30) for j in range(i)]
@@ -66,17 +68,17 @@ def test_correlations_agree_with_counting_pairs():
     assert spearman(first, np.exp(first)) == pytest.approx(1)
 
 
-def test_fit_uses_losses_only_through_what_it_was_given():
+def test_fit_uses_losses_only_through_what_it_was_given() -> None:
     table, choices = made_up(networks=30)
     losses = (objectives(table, choices) + 0.1).tolist()
     assert fit(table, [0] * 8, choices, losses) == fit(table, [0] * 8, choices, losses)
 
 
-def test_stages_begin_where_the_shape_changes(scored):
+def test_stages_begin_where_the_shape_changes(scored: Context) -> None:
     assert stages(scored.teacher) == [0, 0, 0, 1, 1, 1]
 
 
-def test_study_of_a_run_writes_points_figure_and_correlations(scored):
+def test_study_of_a_run_writes_points_figure_and_correlations(scored: Context) -> None:
     options = ProxyPass(networks=24, budgets=4, random_share=0.5, samples=60, batch_size=60)
     table = search_table(scored.store, scored.teacher)
     sampled = sample_networks(scored, table, options)
@@ -84,6 +86,7 @@ def test_study_of_a_run_writes_points_figure_and_correlations(scored):
     assert {kind for kind, _ in sampled} == {"selected", "random"}
     options.run(scored)
     record = scored.store.get(ProxyRecord, "proxy")
+    assert record is not None
     content = json.loads(scored.store.path("proxy.json").read_text())
     assert content["networks"] == len(content["points"]) == record.networks == len(sampled)
     assert content["figures"] == [figure.file for figure in scored.store.all(FigureRecord).values()]
@@ -95,7 +98,7 @@ def test_study_of_a_run_writes_points_figure_and_correlations(scored):
     assert scored.store.get(ProxyRecord, "proxy") == record
 
 
-def test_a_kept_correction_changes_the_table_and_another_does_not(scored):
+def test_a_kept_correction_changes_the_table_and_another_does_not(scored: Context) -> None:
     table = search_table(scored.store, scored.teacher)
     assert corrected_table(scored.store, table) is table
     record = ProxyRecord(
@@ -110,6 +113,6 @@ def test_a_kept_correction_changes_the_table_and_another_does_not(scored):
     assert corrected_table(scored.store, table) is table
 
 
-def test_too_few_networks_are_told(scored):
+def test_too_few_networks_are_told(scored: Context) -> None:
     with pytest.raises(UsageError, match="12 are the least that say anything"):
         ProxyPass(networks=4, budgets=2).run(scored)

@@ -1,9 +1,13 @@
 """Ranking on a small run: the winner is the same with and without racing, and is inside the budget."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hant.passes.rank import RankPass
 from hant.passes.select import SelectPass
 from hant.transformer.contracts.budget import Budget
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import (
     EvaluationRecord,
     FinalistRecord,
@@ -17,60 +21,67 @@ BUDGET = Budget.parse("0.8")
 
 
 @pytest.fixture
-def selected(profiled):
+def selected(profiled: Context) -> Context:
     SelectPass(budget=BUDGET, solutions=6).run(profiled)
     return profiled
 
 
-def test_racing_has_the_winner_of_the_full_evaluation(selected):
+def test_racing_has_the_winner_of_the_full_evaluation(selected: Context) -> None:
     store = selected.store
-    options = {"budget": BUDGET, "batch_size": 32}
     found = {}
     for race in ("certain", "confident", "off"):
         store.delete(EvaluationRecord)
-        RankPass(race=race, **options).run(selected)
+        RankPass(race=race, budget=BUDGET, batch_size=32).run(selected)
         found[race] = store.get(WinnerRecord, "winner"), store.all(RankRecord)
     assert found["certain"][0] == found["confident"][0] == found["off"][0]
     full, raced = found["off"][1], found["certain"][1]
     assert all(record.complete for record in full.values())
     assert any(not record.complete for record in raced.values())
     winner = found["off"][0]
+    assert winner is not None
     assert winner.measured_ms <= 0.8 * winner.teacher_ms
     assert raced[f"{winner.index:03d}"] == full[f"{winner.index:03d}"]
     assert all(record.kl is not None and record.feature_mse is not None for record in full.values())
 
 
-def test_nothing_is_evaluated_twice(selected):
+def test_nothing_is_evaluated_twice(selected: Context) -> None:
     RankPass(budget=BUDGET).run(selected)
     before = selected.store.all(EvaluationRecord)
     RankPass(budget=BUDGET).run(selected)
     assert selected.store.all(EvaluationRecord) == before
 
 
-def test_metric_decides_the_winner(selected):
+def test_metric_decides_the_winner(selected: Context) -> None:
     store = selected.store
     RankPass(budget=Budget.parse("1.0"), race="off").run(selected)
-    measures = {"accuracy": lambda r: -r.accuracy, "kl": lambda r: r.kl, "feature-mse": lambda r: r.feature_mse}
+    measures: dict[str, Callable[[RankRecord], Any]] = {
+        "accuracy": lambda r: -r.accuracy,
+        "kl": lambda r: r.kl,
+        "feature-mse": lambda r: r.feature_mse,
+    }
     for metric, value in measures.items():
         RankPass(budget=Budget.parse("1.0"), race="off", metric=metric).run(selected)
         ranks = store.all(RankRecord).values()
-        assert store.get(WinnerRecord, "winner").index == min(ranks, key=lambda r: (value(r), r.index)).index
+        winner = store.get(WinnerRecord, "winner")
+        assert winner is not None
+        assert winner.index == min((value(record), record.index) for record in ranks)[1]
 
 
-def test_finalists_are_fine_tuned_once_and_the_best_of_them_wins(selected):
-    options = {"budget": Budget.parse("1.0"), "finalists": 2, "finalist_epochs": 1}
-    RankPass(**options).run(selected)
+def test_finalists_are_fine_tuned_once_and_the_best_of_them_wins(selected: Context) -> None:
+    rank = RankPass(budget=Budget.parse("1.0"), finalists=2, finalist_epochs=1)
+    rank.run(selected)
     tuned = selected.store.all(FinalistRecord)
     winner = selected.store.get(WinnerRecord, "winner")
+    assert winner is not None
     assert len(tuned) == 2
     assert winner.choice == min(tuned.values(), key=lambda record: record.loss).choice
     ranks = selected.store.all(RankRecord).values()
     assert sum(record.finetuned_accuracy is not None for record in ranks) == 2
-    RankPass(**options).run(selected)
+    rank.run(selected)
     assert selected.store.all(FinalistRecord) == tuned
 
 
-def test_no_selection_inside_the_budget_is_told(selected):
+def test_no_selection_inside_the_budget_is_told(selected: Context) -> None:
     with pytest.raises(InfeasibleError, match=r"none of the \d selections is inside budget 0\.01 when measured"):
         RankPass(budget=Budget.parse("0.01")).run(selected)
     assert selected.store.get(WinnerRecord, "winner") is None
@@ -80,7 +91,7 @@ def test_no_selection_inside_the_budget_is_told(selected):
     ({"metric": "cross-entrpy"}, "unknown metric 'cross-entrpy'; did you mean 'cross-entropy'?"),
     ({"race": "sure"}, "unknown race 'sure'; "),
 ])  # fmt: skip
-def test_unknown_options_are_told(scored, options, text):
+def test_unknown_options_are_told(scored: Context, options: dict[str, Any], text: str) -> None:
     choice = {block.name: "teacher" for block in scored.teacher.replaceable}
     scored.store.put("000", SelectionRecord(index=0, choice=choice, objective=0, bound=0, cost={}, predicted_ms=1))
     with pytest.raises(UsageError) as error:

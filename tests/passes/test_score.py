@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -9,26 +12,32 @@ from hant.passes.evaluate import evaluate
 from hant.passes.pretrain import PretrainPass
 from hant.passes.score import ScorePass
 from hant.passes.suffix import Suffix, SuffixError
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import split
 from hant.transformer.contracts.records import CandidateRecord, ScoreRecord
 from hant.transformer.contracts.store import RunStore
+from hant.transformer.ir.graph import Graph
 from torch import Tensor, fx, nn
 
+MakeContext = Callable[..., Context]
 
-def in_place_of(graph, name: str, module: nn.Module) -> fx.GraphModule:
+
+def in_place_of(graph: Graph, name: str, module: nn.Module) -> fx.GraphModule:
     """The network with another module at ``name``, without the rewriter."""
-    copied = fx.GraphModule(dict(graph.module.named_modules()) | {name: module}, graph.module.graph)
+    copied = fx.GraphModule(dict(graph.module.named_modules()) | {name: module}, cast(fx.Graph, graph.module.graph))
     return copied.eval()
 
 
-def test_scores_are_the_loss_changes_of_whole_networks(tmp_path, make_context, small_graph):
+def test_scores_are_the_loss_changes_of_whole_networks(
+    tmp_path: Path, make_context: MakeContext, small_graph: Graph
+) -> None:
     with RunStore(tmp_path) as store:
         context = make_context(store)
         PretrainPass(epochs=1, batch_size=64).run(context)
         ScorePass(batch_size=50).run(context)
         scores = store.all(ScoreRecord)
         assert scores.keys() == store.all(CandidateRecord).keys()
-        held_out = split(context.data, 0).held_out
+        held_out = split(context.dataset, 0).held_out
         teacher = evaluate(small_graph.module, held_out, 50)
         weights = CandidateWeights(store)
         for key, score in scores.items():
@@ -42,7 +51,7 @@ def test_scores_are_the_loss_changes_of_whole_networks(tmp_path, make_context, s
             assert (score.accuracy, score.samples) == (whole.accuracy, 216)
 
 
-def test_finished_scores_are_kept_and_new_candidates_scored(tmp_path, make_context):
+def test_finished_scores_are_kept_and_new_candidates_scored(tmp_path: Path, make_context: MakeContext) -> None:
     with RunStore(tmp_path) as store:
         context = make_context(store)
         PretrainPass(epochs=1, batch_size=64).run(context)
@@ -57,20 +66,22 @@ def test_finished_scores_are_kept_and_new_candidates_scored(tmp_path, make_conte
         assert store.get(ScoreRecord, "two/cb_res_3x3") != first["two/cb_res_3x3"]
 
 
-def test_a_network_whose_loss_is_no_number_fails_the_candidate(tmp_path, make_context):
+def test_a_network_whose_loss_is_no_number_fails_the_candidate(tmp_path: Path, make_context: MakeContext) -> None:
     with RunStore(tmp_path) as store:
         context = make_context(store, "teacher,cb_res_3x3")
         PretrainPass(epochs=1, batch_size=64).run(context)
         record = store.get(CandidateRecord, "two/cb_res_3x3")
+        assert record is not None
         tensors = store.load_tensors(record.file)
         store.save_tensors(record.file, {name: t * float("nan") for name, t in tensors.items()})
         ScorePass().run(context)
         failed = store.get(CandidateRecord, "two/cb_res_3x3")
+        assert failed is not None
         assert (failed.state, failed.reason) == ("failed", "loss of the network with it is nan")
         assert store.get(ScoreRecord, "two/cb_res_3x3") is None
 
 
-def test_suffix_refuses_a_network_that_writes_into_earlier_values(small_graph):
+def test_suffix_refuses_a_network_that_writes_into_earlier_values(small_graph: Graph) -> None:
     class Writes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -80,7 +91,7 @@ def test_suffix_refuses_a_network_that_writes_into_earlier_values(small_graph):
             before = x * 2
             after = self.block(before)
             before.add_(1)
-            return before + after
+            return cast(Tensor, before + after)
 
     graph = replace(small_graph, module=fx.symbolic_trace(Writes()))
     block = replace(small_graph.blocks[0], target="block")
@@ -88,7 +99,7 @@ def test_suffix_refuses_a_network_that_writes_into_earlier_values(small_graph):
         Suffix(graph, block, [torch.zeros(1, 1, 2, 2)]).run(nn.Identity())
 
 
-def test_suffix_refuses_what_is_no_graph(small_graph):
+def test_suffix_refuses_what_is_no_graph(small_graph: Graph) -> None:
     graph = replace(small_graph, module=nn.Sequential(nn.Identity()))
     with pytest.raises(SuffixError, match="the network is a Sequential, not a graph module"):
         Suffix(graph, small_graph.blocks[0], [torch.zeros(1)])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from hant.passes.search_table import search_table
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord, ScoreRecord
 from hant.transformer.errors import UsageError
 
 
-def test_every_entry_is_that_of_its_records(scored):
+def test_every_entry_is_that_of_its_records(scored: Context) -> None:
     table = search_table(scored.store, scored.teacher)
     assert table.blocks == tuple(block.name for block in scored.teacher.replaceable)
     for place, (block, operations) in enumerate(zip(table.blocks, table.operations, strict=True)):
@@ -15,16 +16,19 @@ def test_every_entry_is_that_of_its_records(scored):
         assert list(operations[1:]) == sorted(operations[1:])
         for column, operation in enumerate(operations):
             key = f"{block}/{operation}"
-            facts = scored.store.get(OperationRecord, key)
-            assert table.loss[place][column] == scored.store.get(ScoreRecord, key).delta
+            facts, score = scored.store.get(OperationRecord, key), scored.store.get(ScoreRecord, key)
+            assert facts is not None
+            assert score is not None
+            assert table.loss[place][column] == score.delta
             latency = scored.store.get(LatencyRecord, facts.latency_key)
+            assert latency is not None
             assert table.cost["ms"][place][column] == latency.timing.ms
             assert table.cost["params"][place][column] == facts.parameters
             assert table.cost["macs"][place][column] == facts.macs
             assert table.cost["memory"][place][column] == 4 * facts.parameters
 
 
-def test_choices_and_indices_are_each_others_inverse(scored):
+def test_choices_and_indices_are_each_others_inverse(scored: Context) -> None:
     table = search_table(scored.store, scored.teacher)
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -36,15 +40,16 @@ def test_choices_and_indices_are_each_others_inverse(scored):
 
 
 @pytest.mark.parametrize("state", ["failed", "dropped"])
-def test_what_is_not_ready_cannot_be_chosen(scored, state):
+def test_what_is_not_ready_cannot_be_chosen(scored: Context, state: str) -> None:
     key = "layer1.1/identity"
     record = scored.store.get(CandidateRecord, key)
+    assert record is not None
     scored.store.put(key, record.model_copy(update={"state": state}))
     table = search_table(scored.store, scored.teacher)
     assert "identity" not in table.operations[table.blocks.index("layer1.1")]
 
 
-def test_a_block_without_scores_is_named(scored):
+def test_a_block_without_scores_is_named(scored: Context) -> None:
     for key, record in scored.store.all(ScoreRecord).items():
         if record.block == "layer2.0":
             scored.store.delete(ScoreRecord, key)

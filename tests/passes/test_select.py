@@ -7,18 +7,19 @@ from hant.passes.latency_model import measure_network
 from hant.passes.search_table import search_table
 from hant.passes.select import SelectPass, further_limits, settle, used_share
 from hant.transformer.contracts.budget import Budget
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import NetworkLatencyRecord, RankRecord, SelectionRecord
 from hant.transformer.errors import InfeasibleError
 
 
-def whole(context, name, choice):
+def whole(context: Context, name: str, choice: dict[str, str]) -> float:
     """The cost of the whole network with ``choice``."""
     table, graph = search_table(context.store, context.teacher), context.teacher
     teacher = {"params": graph.parameters, "macs": graph.macs, "memory": 4 * graph.parameters}[name]
     return teacher - table.total(name, table.teacher()) + table.total(name, choice)
 
 
-def test_the_first_selection_was_measured_inside_the_budget_and_all_are_diverse(profiled):
+def test_the_first_selection_was_measured_inside_the_budget_and_all_are_diverse(profiled: Context) -> None:
     options = SelectPass(budget=Budget.parse("0.8"), solutions=5)
     profiled.store.put("000", RankRecord(index=0, loss=0.0, accuracy=0.0, samples=0))
     options.run(profiled)
@@ -35,7 +36,7 @@ def test_the_first_selection_was_measured_inside_the_budget_and_all_are_diverse(
     assert profiled.store.count("rank") == 0  # results for other selections are forgotten
 
 
-def test_measured_networks_are_kept_and_not_measured_again(profiled):
+def test_measured_networks_are_kept_and_not_measured_again(profiled: Context) -> None:
     table = search_table(profiled.store, profiled.teacher)
     options = SelectPass(budget=Budget.parse("0.8"))
     limit, notes = settle(profiled, table, options)
@@ -46,7 +47,7 @@ def test_measured_networks_are_kept_and_not_measured_again(profiled):
     assert any("% of the budget" in note for note in notes)
 
 
-def test_a_budget_that_cannot_be_met_names_the_least_that_was_measured(profiled):
+def test_a_budget_that_cannot_be_met_names_the_least_that_was_measured(profiled: Context) -> None:
     with pytest.raises(
         InfeasibleError, match=r"budget 0\.001 cannot be met on test: the least that can be is .* ms"
     ) as e:
@@ -58,7 +59,7 @@ def test_a_budget_that_cannot_be_met_names_the_least_that_was_measured(profiled)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("params", "params=60%"), ("macs", "macs=50%"), ("memory", "memory=12k")])
-def test_further_limits_hold_of_the_whole_network(profiled, name, limit):
+def test_further_limits_hold_of_the_whole_network(profiled: Context, name: str, limit: str) -> None:
     budget = Budget.parse("1.0", (limit,))
     SelectPass(budget=budget, solutions=4).run(profiled)
     allowed = budget.limits[0][1].absolute(
@@ -68,7 +69,7 @@ def test_further_limits_hold_of_the_whole_network(profiled, name, limit):
         assert whole(profiled, name, record.choice) <= allowed + 1e-6
 
 
-def test_a_further_limit_that_cannot_be_met_is_told_in_the_users_unit(profiled):
+def test_a_further_limit_that_cannot_be_met_is_told_in_the_users_unit(profiled: Context) -> None:
     table, graph = search_table(profiled.store, profiled.teacher), profiled.teacher
     smallest = {block: ops[row.argmin()] for block, ops, row in
                 zip(table.blocks, table.operations, table.cost["params"], strict=True)}  # fmt: skip
@@ -79,7 +80,7 @@ def test_a_further_limit_that_cannot_be_met_is_told_in_the_users_unit(profiled):
     assert e.value.least == {"params": least}
 
 
-def test_limits_are_taken_off_what_is_outside_of_the_blocks(profiled):
+def test_limits_are_taken_off_what_is_outside_of_the_blocks(profiled: Context) -> None:
     table, graph = search_table(profiled.store, profiled.teacher), profiled.teacher
     limits = further_limits(Budget.parse("0.5", ("params=100%", "macs=100%")), table, graph)
     assert limits["params"] == pytest.approx(table.total("params", table.teacher()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hant.passes.evaluate import evaluate
@@ -95,7 +96,13 @@ def test_a_target_that_cannot_run_here_is_left_to_its_device(context: Context) -
 
 def record(**changes: float) -> VerificationRecord:
     timing = summarise([1.0], True)
-    facts = {"ratio": 0.4, "max_abs_difference": 0.0, "top1_agreement": 1.0, "within_budget": True, **changes}
+    facts: dict[str, Any] = {
+        "ratio": 0.4,
+        "max_abs_difference": 0.0,
+        "top1_agreement": 1.0,
+        "within_budget": True,
+        **changes,
+    }
     return VerificationRecord(
         teacher=timing,
         student=timing,

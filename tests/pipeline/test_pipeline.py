@@ -146,8 +146,9 @@ def test_a_run_is_bound_to_its_teacher_and_seed(context: Context) -> None:
     pipeline.run(context)
     with pytest.raises(UsageError, match="made with another seed"):
         pipeline.run(replace(context, seed=1))
+    other = nn.Sequential(*context.model.children(), nn.Identity())
     with pytest.raises(UsageError, match="made with another model"):
-        pipeline.run(replace(context, model=nn.Sequential(*context.model, nn.Identity())))
+        pipeline.run(replace(context, model=other))
 
 
 def test_changed_weights_count(context: Context) -> None:

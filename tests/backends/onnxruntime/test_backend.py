@@ -88,8 +88,8 @@ def test_lowering_is_silent(
 
 def test_modules_lowered_together_are_those_lowered_alone(tmp_path: Path) -> None:
     first, last, shared = block(4, 1), block(4, 5), image()
-    middles = [block(4, 3), nn.Identity(), block(4, 1), nn.ReLU()]
-    modules = [nn.Sequential(first, middle, last) for middle in middles]
+    middles: list[nn.Module] = [block(4, 3), nn.Identity(), block(4, 1), nn.ReLU()]
+    modules: list[nn.Module] = [nn.Sequential(first, middle, last) for middle in middles]
     modules += [nn.Identity(), nn.Sequential(nn.Identity(), nn.Identity()), block(6)]
     inputs = [shared] * 6 + [image(6)]
     paths = [tmp_path / f"{index}.onnx" for index in range(len(modules))]

@@ -1,5 +1,6 @@
 import pytest
 from hant.op_library.cost import macs, parameters
+from hant.op_library.map_operation import MapOperation
 from hant.op_library.pools import operation
 from hant.op_library.tensor_spec import TensorSpec
 from torch import nn
@@ -64,5 +65,7 @@ def test_cost_by_hand() -> None:
 
 
 def test_cb_res_has_no_inner_activation_to_change() -> None:
-    assert operation("cb_res_3x3").with_activation("silu").name == "cb_res_3x3"
-    assert operation("cb_stack_3x3_ex0.5").with_activation("silu").name == "cb_stack_3x3_ex0.5_silu"
+    for name, changed in (("cb_res_3x3", "cb_res_3x3"), ("cb_stack_3x3_ex0.5", "cb_stack_3x3_ex0.5_silu")):
+        spec = operation(name)
+        assert isinstance(spec, MapOperation)
+        assert spec.with_activation("silu").name == changed

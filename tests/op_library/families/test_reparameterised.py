@@ -53,13 +53,18 @@ def test_branches_inside_a_network_are_fused() -> None:
     with torch.no_grad():
         torch.testing.assert_close(fused(x), network(x), rtol=1e-4, atol=1e-4)
     assert not any(isinstance(part, Branches | nn.BatchNorm2d) for part in fused.modules())
-    assert fuse(nn.Sequential(nn.Conv2d(3, 3, 1)))[0].kernel_size == (1, 1)
+    alone = fuse(nn.Sequential(nn.Conv2d(3, 3, 1))).get_submodule("0")
+    assert isinstance(alone, nn.Conv2d)
+    assert alone.kernel_size == (1, 1)
 
 
 def test_branches_of_repvgg() -> None:
     same = operation("repvgg_5x5").build(TensorSpec((8, 14, 14)), TensorSpec((8, 14, 14)))
     assert isinstance(same, Branches)
-    kernels = [[layer.kernel_size[0] for layer in branch if isinstance(layer, nn.Conv2d)] for branch in same.branches]
+    kernels = [
+        [layer.kernel_size[0] for layer in branch.children() if isinstance(layer, nn.Conv2d)]
+        for branch in same.branches
+    ]
     assert kernels == [[5], [1], []]
     other = operation("repvgg_5x5").build(TensorSpec((8, 14, 14)), TensorSpec((8, 7, 7)))
     assert isinstance(other, Branches)

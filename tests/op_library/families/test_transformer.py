@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hant.op_library.attention import RelativeAttention
+from hant.op_library.attention import RelativeAttention, SelfAttention
 from hant.op_library.geometry import Geometry
 from hant.op_library.patches import MapTransformer, PatchGrid
 from hant.op_library.pools import operation
@@ -37,7 +37,7 @@ def test_a_patch_of_the_output_stands_where_its_input_was(size: int, after: int)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()
-        module.layers = nn.Identity()
+        module.layers = nn.Sequential()
         module.embed.weight.fill_(1)
         module.project.weight.fill_(1)
     geometry = Geometry.between(*border)
@@ -52,7 +52,7 @@ def test_a_patch_of_the_output_stands_where_its_input_was(size: int, after: int)
 
 def test_depth_width_and_heads() -> None:
     module = operation("vit_d2_w64_h8").build(TensorSpec((8, 7, 7)), TensorSpec((8, 7, 7)))
-    attention = [part for part in module.modules() if type(part).__name__ == "SelfAttention"]
+    attention = [part for part in module.modules() if isinstance(part, SelfAttention)]
     assert [(part.project_in.in_features, part.heads) for part in attention] == [(64, 8)] * 2
 
 

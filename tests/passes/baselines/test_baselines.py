@@ -1,9 +1,11 @@
 """Every search on the same small run: within the limits, resumable to the bit, better than nothing."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from hant.passes.baselines.base import baseline_record, best_of
+from hant.passes.baselines.base import BaselinePass, baseline_record, best_of
 from hant.passes.baselines.contest import Contest
 from hant.passes.baselines.greedy import GreedyPass
 from hant.passes.baselines.random_search import RandomPass
@@ -13,6 +15,7 @@ from hant.passes.baselines.uniform import UniformSampler
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.search_table import search_table
 from hant.transformer.contracts.budget import Budget, Limit
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import EvaluationRecord
 from hant.transformer.errors import InfeasibleError
 
@@ -25,13 +28,13 @@ SEARCHES = [
 SMALL = Protocol(samples=80, batch_size=40)
 
 
-def contest_of(context, share=0.6):
+def contest_of(context: Context, share: float = 0.6) -> Contest:
     table = search_table(context.store, context.teacher)
     return Contest(table, {"ms": share * table.total("ms", table.teacher())})
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.name)
-def test_what_is_found_is_within_the_limits_and_the_same_again(scored, search):
+def test_what_is_found_is_within_the_limits_and_the_same_again(scored: Context, search: BaselinePass) -> None:
     contest = contest_of(scored)
     found = search.search(scored, contest, Judge(scored, SMALL))
     again = search.search(scored, contest, Judge(scored, SMALL))
@@ -43,13 +46,18 @@ def test_what_is_found_is_within_the_limits_and_the_same_again(scored, search):
 
 
 @pytest.mark.parametrize(("kind", "options"), [(SnasPass, {"search_batch_size": 8}), (ReinforcePass, {"finalists": 3})])
-def test_a_search_that_is_stopped_goes_on_to_the_same_bits(scored, monkeypatch, kind, options):
+def test_a_search_that_is_stopped_goes_on_to_the_same_bits(
+    scored: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[SnasPass] | type[ReinforcePass],
+    options: dict[str, Any],
+) -> None:
     contest = contest_of(scored)
     monkeypatch.setattr(f"{kind.__module__}._SAVE_EVERY", 2)
     search = kind(steps=6, **options)
     step, calls = kind._step, []
 
-    def stopping(self, *args):
+    def stopping(self: Any, *args: Any) -> None:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
@@ -69,7 +77,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_bits(scored, monkeypatch, 
     assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items() if name != "clock")
 
 
-def test_random_search_finds_the_best_of_its_samples(scored):
+def test_random_search_finds_the_best_of_its_samples(scored: Context) -> None:
     contest, judge = contest_of(scored), Judge(scored, SMALL)
     choices = UniformSampler(contest, 3).distinct(8)
     raced = best_of(contest, judge, choices, all_images=False)
@@ -81,7 +89,7 @@ def test_random_search_finds_the_best_of_its_samples(scored):
     assert min(whole.losses) == judge.totals(contest.table.choice(whole.choice)).mean("loss")
 
 
-def test_expected_excess_follows_the_probabilities(scored):
+def test_expected_excess_follows_the_probabilities(scored: Context) -> None:
     contest = contest_of(scored, 0.5)
     teacher = [torch.eye(len(row))[0] for row in contest.table.loss]
     fastest = [torch.eye(len(row))[int(np.argmin(row))] for row in contest.table.cost["ms"]]
@@ -89,7 +97,7 @@ def test_expected_excess_follows_the_probabilities(scored):
     assert expected_excess(contest, fastest).item() == 0
 
 
-def test_a_controller_that_never_keeps_the_budget_is_told(scored):
+def test_a_controller_that_never_keeps_the_budget_is_told(scored: Context) -> None:
     table = search_table(scored.store, scored.teacher)
     contest = Contest(table, {"ms": 1e-9})
     search = ReinforcePass(steps=1, finalists=1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from hant.passes.pretraining.recipe import resolve
 from hant.passes.pretraining.trainer import Trainer
@@ -19,7 +21,7 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         gate = self.expand(torch.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
-        return y * torch.sigmoid(gate)
+        return cast(Tensor, y * torch.sigmoid(gate))
 
 
 def test_step_leaves_a_tensor_without_gradient_where_it_is() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hant.passes.evaluate import evaluate
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.ranking.race import finishing_order
 from hant.passes.search_table import search_table
+from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import split
 from hant.transformer.contracts.records import CandidateRecord, EvaluationRecord
 from hant.transformer.contracts.store import RunStore
@@ -17,7 +19,7 @@ from hant.transformer.contracts.store import RunStore
 SMALL = Protocol(batch_size=40)
 
 
-def some_choices(context, count, seed=0):
+def some_choices(context: Context, count: int, seed: int = 0) -> list[dict[str, str]]:
     table = search_table(context.store, context.teacher)
     pick = random.Random(seed)
     rows = zip(table.blocks, table.operations, strict=True)
@@ -25,7 +27,7 @@ def some_choices(context, count, seed=0):
     return [{block: pick.choice(operations) for block, operations in pairs} for _ in range(count)]
 
 
-def test_totals_are_those_of_the_plain_evaluation(scored):
+def test_totals_are_those_of_the_plain_evaluation(scored: Context) -> None:
     judge = Judge(scored, SMALL)
     for choice in some_choices(scored, 3):
         totals = judge.totals(choice)
@@ -35,13 +37,13 @@ def test_totals_are_those_of_the_plain_evaluation(scored):
         assert totals.accuracy == pytest.approx(plain.accuracy)
 
 
-def test_the_teacher_differs_from_itself_by_nothing(scored):
+def test_the_teacher_differs_from_itself_by_nothing(scored: Context) -> None:
     totals = Judge(scored, SMALL).totals(dict.fromkeys((b.name for b in scored.teacher.replaceable), "teacher"))
     assert totals.sums["kl"] == 0
     assert totals.sums["feature_mse"] == 0
 
 
-def test_stopped_at_any_batch_and_resumed_gives_the_same_bits(scored, tmp_path):
+def test_stopped_at_any_batch_and_resumed_gives_the_same_bits(scored: Context, tmp_path: Path) -> None:
     choice = some_choices(scored, 1)[0]
     entry = Judge(scored, SMALL).entry(0, choice, "loss")
     entry.advance()
@@ -55,27 +57,28 @@ def test_stopped_at_any_batch_and_resumed_gives_the_same_bits(scored, tmp_path):
     assert resumed == whole
 
 
-def test_a_finished_network_is_not_run_again(scored, monkeypatch):
+def test_a_finished_network_is_not_run_again(scored: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = some_choices(scored, 1)[0]
     first = Judge(scored, SMALL).totals(choice)
     monkeypatch.setattr(Judge, "run", None)
     assert Judge(scored, SMALL).totals(choice) == first
 
 
-def test_key_follows_protocol_and_training(scored):
+def test_key_follows_protocol_and_training(scored: Context) -> None:
     choice = some_choices(scored, 1)[0]
     first = Judge(scored, SMALL).key(choice)
     assert Judge(scored, replace(SMALL, recalibrate=True)).key(choice) != first
     assert Judge(scored, replace(SMALL, samples=50)).key(choice) != first
     key = next(f"{b}/{op}" for b, op in choice.items())
     record = scored.store.get(CandidateRecord, key)
+    assert record is not None
     scored.store.put(key, record.model_copy(update={"recipe": "another"}))
     assert Judge(scored, SMALL).key(choice) != first
 
 
 @pytest.mark.parametrize("measure", ["loss", "wrong", "kl", "feature_mse"])
 @pytest.mark.parametrize("doubt", [None, 5.0])
-def test_the_winner_of_a_race_is_the_winner_without(scored, measure, doubt):
+def test_the_winner_of_a_race_is_the_winner_without(scored: Context, measure: str, doubt: float | None) -> None:
     choices = some_choices(scored, 8, seed=3)
     judge = Judge(scored, SMALL)
     raced = next(finishing_order([judge.entry(i, choice, measure, doubt) for i, choice in enumerate(choices)]))
@@ -85,7 +88,7 @@ def test_the_winner_of_a_race_is_the_winner_without(scored, measure, doubt):
     assert stopped > 0
 
 
-def test_recalibration_leaves_shared_parts_alone_and_lowers_the_loss(scored):
+def test_recalibration_leaves_shared_parts_alone_and_lowers_the_loss(scored: Context) -> None:
     choice = some_choices(scored, 1)[0]
     before = {name: tensor.clone() for name, tensor in scored.teacher.module.state_dict().items()}
     plain = Judge(scored, SMALL).totals(choice)

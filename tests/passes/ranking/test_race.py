@@ -19,27 +19,27 @@ class Lane:
     steps: list[int] = field(default_factory=list)
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         return self.done == len(self.costs)
 
     @property
-    def bound(self):
+    def bound(self) -> float:
         return float(sum(self.costs[: self.done]))
 
-    def advance(self):
+    def advance(self) -> None:
         assert not self.complete
         self.done += 1
 
 
 @given(COSTS)
-def test_order_is_that_of_the_totals_with_ties_by_index(costs):
+def test_order_is_that_of_the_totals_with_ties_by_index(costs: list[list[int]]) -> None:
     lanes = [Lane(index, row) for index, row in enumerate(costs)]
     found = [lane.index for lane in finishing_order(lanes)]
     assert found == sorted(range(len(costs)), key=lambda i: (sum(costs[i]), i))
 
 
 @given(COSTS)
-def test_losers_stop_as_soon_as_they_are_behind_the_winners_total(costs):
+def test_losers_stop_as_soon_as_they_are_behind_the_winners_total(costs: list[list[int]]) -> None:
     lanes = [Lane(index, row) for index, row in enumerate(costs)]
     winner = next(finishing_order(lanes))
     for lane in lanes:
@@ -48,7 +48,7 @@ def test_losers_stop_as_soon_as_they_are_behind_the_winners_total(costs):
             assert (before_last, lane.index) <= (winner.bound, winner.index)
 
 
-def test_certain_bound_never_exceeds_the_total_and_confident_is_above_it():
+def test_certain_bound_never_exceeds_the_total_and_confident_is_above_it() -> None:
     generator = torch.Generator().manual_seed(0)
     values = torch.rand(1000, generator=generator).square() * 3
     totals = Totals()
@@ -60,14 +60,14 @@ def test_certain_bound_never_exceeds_the_total_and_confident_is_above_it():
     assert totals.least("loss", 1000, 5.0) == totals.sums["loss"]
 
 
-def test_what_is_no_number_loses_and_stays_comparable():
+def test_what_is_no_number_loses_and_stays_comparable() -> None:
     totals = Totals()
     totals.add({"loss": torch.tensor([1.0, float("nan")]), "wrong": torch.tensor([0.0, 1.0])})
     assert totals.sums["loss"] > 1e29
     assert totals.least("loss", 100, 5.0) > 1e29
 
 
-def test_measures_agree_with_torch():
+def test_measures_agree_with_torch() -> None:
     generator = torch.Generator().manual_seed(1)
     ours, theirs = torch.randn(2, 5, 7, generator=generator)
     labels = torch.randint(7, (5,), generator=generator)

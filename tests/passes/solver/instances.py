@@ -2,9 +2,13 @@
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hant import SelectionProblem
+
+Exact = tuple[Fraction | int, tuple[int, ...]]
+"""The exact objective of a choice, and the choice."""
 
 KINDS = (
     "uniform",
@@ -20,7 +24,7 @@ KINDS = (
 )
 
 
-def random_problem(seed, most_blocks=4, most_operations=5, solutions=4):
+def random_problem(seed: int, most_blocks: int = 4, most_operations: int = 5, solutions: int = 4) -> SelectionProblem:
     rng = np.random.default_rng(seed)
     kind = KINDS[seed % len(KINDS)]
     blocks, operations = int(rng.integers(1, most_blocks + 1)), int(rng.integers(1, most_operations + 1))
@@ -36,10 +40,11 @@ def random_problem(seed, most_blocks=4, most_operations=5, solutions=4):
     elif kind == "negative":
         loss = loss - 0.5
     elif kind == "decimal":
-        loss, cost = rng.integers(0, 9, loss.shape) * 0.1, rng.integers(0, 9, loss.shape) * 0.1
+        tenth = np.float64(0.1)
+        loss, cost = rng.integers(0, 9, loss.shape) * tenth, rng.integers(0, 9, loss.shape) * tenth
     least, most = cost.min(1).sum(), cost.max(1).sum()
     limit = float(least if kind == "tight" else least + share * (most - least))
-    options = {"solutions": solutions, "max_overlap": float(rng.choice([0.0, 0.3, 0.5, 0.7, 1.0]))}
+    options: dict[str, Any] = {"solutions": solutions, "max_overlap": float(rng.choice([0.0, 0.3, 0.5, 0.7, 1.0]))}
     if kind == "infeasible":
         limit = float(least) - 0.01 if seed % 20 < 10 else limit
     if kind == "decimal":
@@ -53,11 +58,12 @@ def random_problem(seed, most_blocks=4, most_operations=5, solutions=4):
     return SelectionProblem(loss=loss, cost=cost, limits=limit, **options)
 
 
-def feasible_choices(problem):
+def feasible_choices(problem: SelectionProblem) -> list[Exact]:
     """Every choice that holds the limits exactly, with its exact objective, best first."""
-    costs = problem.cost if isinstance(problem.cost, dict) else {"": problem.cost}
-    limits = problem.limits if isinstance(problem.limits, dict) else {"": problem.limits}
-    loss = [[Fraction(float(v)) for v in row] for row in problem.loss]
+    costs: dict[str, Any] = problem.cost if isinstance(problem.cost, dict) else {"": problem.cost}
+    limits: dict[str, Any] = problem.limits if isinstance(problem.limits, dict) else {"": problem.limits}
+    table: Any = problem.loss
+    loss = [[Fraction(float(v)) for v in row] for row in table]
     exact = {name: [[Fraction(float(v)) for v in row] for row in costs[name]] for name in limits}
     bounds = {
         name: limit if isinstance(limit, tuple) else (float("-inf"), float(limit)) for name, limit in limits.items()
@@ -70,7 +76,7 @@ def feasible_choices(problem):
     return sorted(found)
 
 
-def best_given(problem, feasible, earlier):
+def best_given(problem: SelectionProblem, feasible: list[Exact], earlier: list[tuple[int, ...]]) -> float | None:
     """The exact optimum under the overlap with ``earlier``; None if there is none."""
     for objective, choice in feasible:
         if all(sum(a == b for a, b in zip(choice, other, strict=True)) <= problem.overlap for other in earlier):

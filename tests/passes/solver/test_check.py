@@ -1,6 +1,7 @@
 """The checker must find every kind of broken promise."""
 
 from dataclasses import replace
+from typing import Any
 
 import hant
 import numpy as np
@@ -29,12 +30,12 @@ PROBLEM = SelectionProblem(
         ({"cost": {"ms": 2.0}}, "says ms 2.0, it is 3.0"),
     ],
 )
-def test_a_false_selection_is_found(change, text):
+def test_a_false_selection_is_found(change: dict[str, Any], text: str) -> None:
     (best, _) = hant.solve(PROBLEM)
     assert any(text in line for line in violations(PROBLEM, [replace(best, **change)]))
 
 
-def test_limits_overlap_pins_and_count_are_checked():
+def test_limits_overlap_pins_and_count_are_checked() -> None:
     (best, other) = hant.solve(PROBLEM)
     assert violations(PROBLEM, [best, other]) == []
     assert "shares 2 blocks" in violations(PROBLEM, [best, best])[0]
@@ -44,6 +45,6 @@ def test_limits_overlap_pins_and_count_are_checked():
     assert "pinned to 1" in violations(replace(PROBLEM, pins={0: 1}), [best])[0]
 
 
-def test_sums_are_exact():
+def test_sums_are_exact() -> None:
     assert exact_sum([[0.1], [0.2], [-0.1], [-0.2]], [0, 0, 0, 0]) == 0
     assert exact_sum([[1e16], [1.0], [-1e16]], [0, 0, 0]) == 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hant
 import numpy as np
@@ -15,11 +16,13 @@ from hant.passes.solver.check import violations
 from hant.transformer.errors import InfeasibleError, UsageError
 
 _spec = importlib.util.spec_from_file_location("selection_instances", Path(__file__).with_name("instances.py"))
+assert _spec is not None
+assert _spec.loader is not None
 small = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(small)
 
 
-def agrees_with_brute_force(problem, engine, exact_pool):
+def agrees_with_brute_force(problem: SelectionProblem, engine: str, exact_pool: bool) -> None:
     feasible = small.feasible_choices(problem)
     if not feasible:
         with pytest.raises(InfeasibleError):
@@ -27,7 +30,7 @@ def agrees_with_brute_force(problem, engine, exact_pool):
         return
     selections = hant.solve(problem, engine=engine)
     assert violations(problem, selections) == []
-    earlier = []
+    earlier: list[tuple[int, ...]] = []
     for index, selection in enumerate(selections):
         best = small.best_given(problem, feasible, earlier)
         assert selection.bound <= best + 1e-9 <= selection.objective + 2e-9
@@ -41,26 +44,26 @@ def agrees_with_brute_force(problem, engine, exact_pool):
 
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("engine", ["pulp", "pulp-cbc"])
-def test_reference_engines_agree_with_brute_force(seed, engine):
+def test_reference_engines_agree_with_brute_force(seed: int, engine: str) -> None:
     agrees_with_brute_force(small.random_problem(seed, solutions=3), engine, exact_pool=True)
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_default_engine_agrees_with_brute_force(part):
+def test_default_engine_agrees_with_brute_force(part: int) -> None:
     for seed in range(part * 20, part * 20 + 20):
         agrees_with_brute_force(small.random_problem(seed), "default", exact_pool=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(100))
-def test_default_engine_agrees_with_brute_force_on_100000_problems(part):
+def test_default_engine_agrees_with_brute_force_on_100000_problems(part: int) -> None:
     for seed in range(part * 1000, part * 1000 + 1000):
         agrees_with_brute_force(small.random_problem(seed, solutions=2), "default", exact_pool=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
-def test_default_engine_agrees_with_highs_on_middling_problems(seed):
+def test_default_engine_agrees_with_highs_on_middling_problems(seed: int) -> None:
     problem = small.random_problem(seed, most_blocks=20, most_operations=30, solutions=6)
     try:
         reference = hant.solve(replace(problem, solutions=1), "pulp")[0]
@@ -74,14 +77,14 @@ def test_default_engine_agrees_with_highs_on_middling_problems(seed):
     assert all(s.bound >= reference.objective - 1e-9 for s in selections)
 
 
-def test_blocks_may_have_different_numbers_of_operations():
+def test_blocks_may_have_different_numbers_of_operations() -> None:
     problem = SelectionProblem(loss=[[0.0, 1.0, 2.0], [0.5]], cost=[[3.0, 2.0, 1.0], [1.0]], limits=3.0)
     (best,) = hant.solve(problem)
     assert best.choice.tolist() == [1, 0]
     assert (best.objective, best.cost, best.gap) == (1.5, 3.0, 0.0)
 
 
-def test_pins_bans_and_mask_hold():
+def test_pins_bans_and_mask_hold() -> None:
     loss, cost = np.arange(12.0).reshape(3, 4), np.ones((3, 4))
     allowed = np.ones((3, 4), dtype=bool)
     allowed[2, 0] = False
@@ -90,18 +93,18 @@ def test_pins_bans_and_mask_hold():
     assert hant.solve(problem)[0].choice.tolist() == [2, 1, 1]
 
 
-def test_costs_by_name_are_reported_and_unlimited_ones_too():
+def test_costs_by_name_are_reported_and_unlimited_ones_too() -> None:
     loss, ms, params = [[0.0, 1.0]], [[2.0, 1.0]], [[10.0, 20.0]]
     (best,) = hant.solve(SelectionProblem(loss=loss, cost={"ms": ms, "params": params}, limits={"ms": 1.5}))
     assert best.cost == {"ms": 1.0, "params": 20.0}
 
 
-def test_fewer_selections_than_asked_for_is_no_error():
+def test_fewer_selections_than_asked_for_is_no_error() -> None:
     problem = SelectionProblem(loss=[[0.0, 1.0]], cost=[[1.0, 1.0]], limits=1, solutions=5)
     assert [s.choice.tolist() for s in hant.solve(problem)] == [[0], [1]]
 
 
-def test_overlap_is_the_floor_of_the_share():
+def test_overlap_is_the_floor_of_the_share() -> None:
     problem = SelectionProblem(loss=np.zeros((46, 2)), cost=np.zeros((46, 2)), max_overlap=43 / 46)
     assert problem.overlap == 43
     assert SelectionProblem(loss=np.zeros((46, 2)), cost=np.zeros((46, 2)), max_overlap=0.7).overlap == 32
@@ -109,7 +112,7 @@ def test_overlap_is_the_floor_of_the_share():
     assert SelectionProblem(loss=np.zeros((10, 2)), cost=np.zeros((10, 2)), max_overlap=1.0).overlap == 9
 
 
-def test_a_limit_is_exact_not_within_a_tolerance():
+def test_a_limit_is_exact_not_within_a_tolerance() -> None:
     # 0.1 + 0.2 exceeds 0.3 as floats are read exactly, 0.30000000000000004 is the least limit that admits it
     loss, cost = [[0.0, 1.0], [0.0, 1.0]], [[0.1, 0.0], [0.2, 0.0]]
     for engine in ("default", "pulp"):
@@ -117,14 +120,14 @@ def test_a_limit_is_exact_not_within_a_tolerance():
         assert hant.solve(SelectionProblem(loss=loss, cost=cost, limits=0.30000000000000004), engine)[0].objective == 0
 
 
-def test_the_same_problem_gives_the_same_bits():
+def test_the_same_problem_gives_the_same_bits() -> None:
     problem = small.random_problem(1000, most_blocks=12, most_operations=20, solutions=10)
     first, second = hant.solve(problem), hant.solve(problem)
     assert [s.choice.tolist() for s in first] == [s.choice.tolist() for s in second]
     assert [(s.objective, s.bound) for s in first] == [(s.objective, s.bound) for s in second]
 
 
-def test_threads_do_not_change_the_bits():
+def test_threads_do_not_change_the_bits() -> None:
     code = (
         "import numpy as np, hant; r = np.random.default_rng(0); a, b = r.random((12, 20)), r.random((12, 20));"
         "s = hant.solve(hant.SelectionProblem(loss=a, cost=b, limits=3.0, solutions=5));"
@@ -138,7 +141,7 @@ def test_threads_do_not_change_the_bits():
     assert len(said) == 1
 
 
-def test_a_real_size_is_selected_within_a_certified_gap():
+def test_a_real_size_is_selected_within_a_certified_gap() -> None:
     random = np.random.default_rng(3)
     share = random.uniform(0.0, 1.4, (30, 60))
     loss = random.lognormal(0, 1, (30, 1)) * np.clip(1 - share, 0, 1) ** 1.7 * random.lognormal(0, 0.3, share.shape)
@@ -152,7 +155,7 @@ def test_a_real_size_is_selected_within_a_certified_gap():
 
 
 @pytest.mark.parametrize("engine", ["default", "pulp"])
-def test_infeasible_tells_the_least_and_which_limit_binds(engine):
+def test_infeasible_tells_the_least_and_which_limit_binds(engine: str) -> None:
     problem = SelectionProblem(
         loss=[[0.0, 1.0]], cost={"ms": [[2.0, 1.0]], "params": [[5.0, 9.0]]}, limits={"ms": 0.5, "params": 9.0}
     )
@@ -165,7 +168,7 @@ def test_infeasible_tells_the_least_and_which_limit_binds(engine):
 
 
 @pytest.mark.parametrize("engine", ["default", "pulp"])
-def test_limits_that_exclude_each_other_are_told_as_such(engine):
+def test_limits_that_exclude_each_other_are_told_as_such(engine: str) -> None:
     problem = SelectionProblem(
         loss=[[0.0, 1.0]], cost={"ms": [[2.0, 1.0]], "params": [[5.0, 9.0]]}, limits={"ms": 1.5, "params": 6.0}
     )
@@ -174,12 +177,12 @@ def test_limits_that_exclude_each_other_are_told_as_such(engine):
     assert e.value.least == {"ms": 2.0, "params": 9.0}
 
 
-def test_a_range_above_the_most_is_infeasible():
+def test_a_range_above_the_most_is_infeasible() -> None:
     with pytest.raises(InfeasibleError, match="at least 9; the most that can be reached is 2,"):
         hant.solve(SelectionProblem(loss=[[0.0, 1.0]], cost=[[2.0, 1.0]], limits=(9, None)))
 
 
-TWO = {"loss": [[0.0, 1.0]], "cost": [[1.0, 2.0]], "limits": 2.0}
+TWO: dict[str, Any] = {"loss": [[0.0, 1.0]], "cost": [[1.0, 2.0]], "limits": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -212,11 +215,11 @@ TWO = {"loss": [[0.0, 1.0]], "cost": [[1.0, 2.0]], "limits": 2.0}
         ({"allowed": [[1, 0]]}, "expected booleans"),
     ],
 )
-def test_malformed_problems_are_refused(change, text):
+def test_malformed_problems_are_refused(change: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         hant.solve(SelectionProblem(**{**TWO, **change}))
 
 
-def test_unknown_engine_is_refused_with_the_nearest_name():
+def test_unknown_engine_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="no selection engine 'pulb'; did you mean 'pulp'"):
         hant.solve(SelectionProblem(**TWO), engine="pulb")
