@@ -27,8 +27,8 @@ class Recipe:
     """``constant``, or ``late``: a short warm-up, constant to the middle, then falling to 0."""
     loss: str
     """``nmse``: MSE over the variance of the teacher's output; ``mse``: the paper's, times ``PAPER_GAMMA``."""
-    relative: bool
-    """Scale the gradient of each tensor to the tensor's norm: the rate fits blocks and operations of any scale."""
+    unit_length: bool
+    """Scale every gradient to length 1: the rate is the length of a step and fits blocks of any scale."""
     seed: int
     samples: int
     """Images of the part of the data that it is trained on."""
@@ -55,12 +55,12 @@ class Preset:
     learning_rate: float
     loss: str
     schedule: str
-    relative: bool
+    unit_length: bool
     least_steps: int
 
 
 PRESETS = {
-    "auto": Preset(0, 0.05, "nmse", "late", True, AUTOMATIC_STEPS),
+    "auto": Preset(0, 0.4, "nmse", "late", True, AUTOMATIC_STEPS),
     "paper-b2": Preset(128, 0.008, "mse", "constant", False, 0),
     "paper-b4": Preset(40, 0.0005, "mse", "constant", False, 0),
     "paper-b6": Preset(12, 0.0012, "mse", "constant", False, 0),
@@ -103,7 +103,7 @@ def resolve(
         momentum=momentum,
         schedule=base.schedule,
         loss=base.loss,
-        relative=base.relative,
+        unit_length=base.unit_length,
         seed=seed,
         samples=samples,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import torch
@@ -56,8 +55,8 @@ class Trainer:
             loss = loss / variance if self.recipe.loss == "nmse" else loss * PAPER_GAMMA
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.relative:
-            _relative(self._parameters)
+        if self.recipe.unit_length:
+            _to_unit_length(self._parameters)
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.rate(index)
         self._optimizer.step()
@@ -76,16 +75,12 @@ class Trainer:
 
 
 @torch.no_grad()
-def _relative(parameters: list[nn.Parameter]) -> None:
-    """Scale each tensor's gradient to the tensor's own norm, so that the rate is the relative length of a step.
+def _to_unit_length(parameters: list[nn.Parameter]) -> None:
+    """Scale the whole gradient to length 1, so that the rate is the length of a step; a gradient of zeros stays.
 
-    The idea is that of LARS (You et al. 2017). Vectors (gains, biases) count as if their values were 1, because many
-    of them start at 0. A gradient of zeros stays.
+    Scaling each tensor by itself learns faster still where a norm follows every layer, but drives the weights of
+    saturated gates and of attention out of range: a tensor that hardly matters must hardly move.
     """
-    moved = [p for p in parameters if p.grad is not None]
-    gradients = [p.grad for p in moved if p.grad is not None]
-    lengths = torch._foreach_norm(gradients)
-    torch._foreach_clamp_min_(lengths, _LEAST_LENGTH)
-    norms = torch._foreach_norm([p.detach() for p in moved])
-    sizes = [n if p.ndim > 1 else n.new_tensor(math.sqrt(p.numel())) for p, n in zip(moved, norms, strict=True)]
-    torch._foreach_mul_(gradients, torch._foreach_div(sizes, lengths))
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_div_(gradients, length.clamp_min(torch.finfo(torch.float32).tiny))

@@ -1,0 +1,127 @@
+"""Figures of docs/pretraining.md.
+
+    python tests/bench/pretraining.py recipe      # error after the same number of images, recipe by recipe
+    python tests/bench/pretraining.py throughput  # all in flight on one teacher pass against one by one
+    python tests/bench/pretraining.py memory      # growth of the process over many steps
+
+Times are CPU seconds of this process on one thread, so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import hant
+import psutil
+import torch
+from hant.op_library.pools import pool
+from hant.passes.pretraining.engine import measure, train, variances
+from hant.passes.pretraining.recipe import Recipe, resolve
+from hant.passes.pretraining.trainer import Trainer
+from hant.transformer.contracts.candidate import build_candidate
+from hant.transformer.contracts.data import split, take
+from hant.transformer.contracts.data_images import size
+from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.ir.graph import Graph
+
+CPU = torch.device("cpu")
+OPERATIONS = "cb_stack_3x3_ex0.5,cb_bottle_3x3_ex0.25,cb_res_3x3,efn_3x3_e3_se0.25"
+
+
+class Adam(Trainer):
+    """The same with Adam."""
+
+    def __init__(self, block: str, operation: str, module: torch.nn.Module, recipe: Recipe) -> None:
+        super().__init__(block, operation, module, recipe)
+        self._optimizer = torch.optim.Adam(self._parameters, lr=recipe.learning_rate)
+
+
+class Bench:
+    """Teacher, data and blocks of the measurements."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        model = hant.load(options.model)
+        self.data = load_data(options.data, options.shape)
+        self.graph: Graph = hant.trace(model, torch.zeros(2, *options.shape))
+        self.parts = split(self.data, 0)
+        self.scale = variances(self.graph, take(self.parts.fit, 512), 64, CPU)
+        blocks = self.graph.replaceable
+        self.blocks = [blocks[round(place * (len(blocks) - 1))] for place in (0.15, 0.4, 0.85)]
+        self.specs = pool(options.operations)
+
+    def trainers(self, recipe: Recipe, kind: Callable[..., Trainer] = Trainer) -> list[Trainer]:
+        return [
+            kind(block.name, spec.name, build_candidate(block, spec, 0), recipe)
+            for block in self.blocks
+            for spec in self.specs
+        ]
+
+    def train(self, trainers: Sequence[Trainer], recipe: Recipe) -> float:
+        """Return the CPU seconds of training."""
+        started = time.process_time()
+        train(self.graph, trainers, recipe, self.parts.fit, self.scale, CPU, workers=1)
+        return time.process_time() - started
+
+    def error(self, trainers: Sequence[Trainer]) -> float:
+        """Return the geometric mean of the errors on held-out images."""
+        found = measure(self.graph, trainers, take(self.parts.held_out, 1000), 64, CPU)
+        return math.exp(sum(map(math.log, found.values())) / len(found))
+
+
+def recipe(bench: Bench, steps: int) -> None:
+    base = replace(resolve(size(bench.parts.fit), 0), steps=steps, batch_size=16)
+    plain = replace(base, unit_length=False)
+    variants: list[tuple[str, Recipe, Callable[..., Trainer]]] = [
+        *((f"momentum SGD, rate {rate}", replace(plain, learning_rate=rate), Trainer) for rate in (0.1, 0.3, 1.0)),
+        *((f"Adam, rate {rate}", replace(plain, learning_rate=rate), Adam) for rate in (0.01, 0.03)),
+        *((f"unit length, rate {rate}", replace(base, learning_rate=rate), Trainer) for rate in (0.2, 0.4, 0.8)),
+    ]
+    for name, chosen, kind in variants:
+        trainers = bench.trainers(chosen, kind)
+        seconds = bench.train(trainers, chosen)
+        print(f"{name:28} error {bench.error(trainers):.4f}   {seconds:.1f} CPU s", flush=True)
+
+
+def throughput(bench: Bench, steps: int) -> None:
+    chosen = replace(resolve(size(bench.parts.fit), 0), steps=steps, batch_size=16)
+    for name, whole in (("together", True), ("one by one", False)):
+        trainers = bench.trainers(chosen)
+        groups = [trainers] if whole else [[trainer] for trainer in trainers]
+        seconds = sum(bench.train(group, chosen) for group in groups)
+        rate = steps * chosen.batch_size * len(trainers) / seconds
+        print(f"{name:10} {rate:7.0f} candidate-images per CPU s, error {bench.error(trainers):.5f}", flush=True)
+
+
+def memory(bench: Bench, steps: int) -> None:
+    process = psutil.Process()
+    chosen = replace(resolve(size(bench.parts.fit), 0), steps=steps, batch_size=16)
+    seen: list[float] = []
+
+    def look() -> None:
+        seen.append(process.memory_info().rss / 2**20)
+
+    train(bench.graph, bench.trainers(chosen), chosen, bench.parts.fit, bench.scale, CPU, look, workers=1)
+    tenth = max(1, len(seen) // 10)
+    first, last = max(seen[: 2 * tenth]), max(seen[-tenth:])
+    print(f"{steps} steps: at most {first:.0f} MiB in the first fifth, {last:.0f} MiB in the last tenth")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["recipe", "throughput", "memory"])
+    parser.add_argument("--model", default="examples/digits/teacher.pt")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--shape", type=lambda text: tuple(map(int, text.split("x"))), default=(1, 32, 32))
+    parser.add_argument("--operations", default=OPERATIONS)
+    parser.add_argument("--steps", type=int, default=220)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"recipe": recipe, "throughput": throughput, "memory": memory}[options.what](Bench(options), options.steps)
+
+
+if __name__ == "__main__":
+    main()
