@@ -73,6 +73,17 @@ def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...
     return blocks, names, matrix
 
 
+def fastest(store: RunStore) -> dict[str, str]:
+    """Return the choice that the table says is fastest: each block's fastest operation."""
+    rows = store.all(LatencyRecord)
+    best: dict[str, tuple[float, str]] = {}
+    for record in store.all(OperationRecord).values():
+        if record.fits and record.latency_key in rows:
+            found = (rows[record.latency_key].timing.ms, record.operation)
+            best[record.block] = min(found, best.get(record.block, found))
+    return {block: name for block, (_, name) in best.items()}
+
+
 def limit_for(store: RunStore, budget_ms: float) -> float:
     """Return the limit on the table's raw sum (ms) at which the whole network is predicted to take ``budget_ms``."""
     model = _model(store)
