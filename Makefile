@@ -20,7 +20,7 @@ demo: $(READY)  ## make a faster network from the embedded digits teacher (about
 	$(HANT) examples/digits/teacher.pt --target cpu-ort --budget 0.45 --data digits --output runs/digits
 
 test: $(READY)  ## all quick tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(READY)  ## the tests that take minutes to hours
 	$(BIN)/python -m pytest -q -m slow
