@@ -37,7 +37,7 @@ class Adam(Trainer):
 
     def __init__(self, block: str, operation: str, module: torch.nn.Module, recipe: Recipe) -> None:
         super().__init__(block, operation, module, recipe)
-        self._optimizer = torch.optim.Adam(self._parameters, lr=recipe.learning_rate)
+        self._optimizer = torch.optim.Adam(self._parameters, lr=recipe.learning_rate)  # type: ignore[assignment]
 
 
 class Bench:
