@@ -45,8 +45,8 @@ def powers(table: SearchTable, power: float, weights: Sequence[float]) -> tuple[
 def fit(table: SearchTable, stages: Sequence[int], choices: Sequence[Ints], losses: Sequence[float]) -> Correction:
     """Return the correction that ranks ``losses`` (cross-entropy of ``choices``) best, by tau in cross-validation.
 
-    Tried are all powers, each with one weight, a weight per stage and a weight per block, fitted to the logarithm of the loss by
-    non-negative least squares.
+    Tried are all powers, each with one weight, a weight per stage and a weight per block, fitted to the logarithm of
+    the loss by non-negative least squares.
 
     Args:
         table: the plain loss changes.

@@ -86,7 +86,9 @@ NAMES = sorted(gadgets(Path()))
 
 
 @pytest.mark.parametrize(
-    ("maker", "suffix"), list(zip(MAKERS, [".pt", ".pth", ".pkl", ".ckpt", ".bin"], strict=True)), ids=lambda m: str(m)
+    ("maker", "suffix"),
+    list(zip(MAKERS, [".pt", ".pth", ".pkl", ".ckpt", ".bin"], strict=True)),
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_pickled_code_is_named_and_not_run(maker: Callable[[Path, object], Path], suffix: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
@@ -277,6 +279,7 @@ def test_no_code_falls_back_from_safe_to_unsafe_reading() -> None:
         if unsafe.search(line) and not re.search(r"\.eval\(\)|model\.eval|docstring", line)
     }
     arrays_only = "transformer/contracts/data_cifar.py"  # an unpickler that refuses every name but arrays
-    assert found <= {"transformer/capture/trusted.py", arrays_only}
+    own_files = "backends/pytorch/run.py"  # what the backend itself has lowered; never a model that a user names
+    assert found <= {"transformer/capture/trusted.py", arrays_only, own_files}
     loading = (SOURCE / "transformer/capture/load.py").read_text()
     assert re.findall(r"\n( *)(?:if trust:|trusted = load_trusted)", loading) == ["    ", "        "]
