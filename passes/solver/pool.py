@@ -2,9 +2,10 @@
 
 1. One budget: Lagrangian dual, reduced-cost fixing, dynamic programming. Several: relaxation, local search, branch
    and cut on what reduced costs leave.
-2. Each later selection: the relaxation gives a bound and reduced costs, local search from rounded shares and from
+2. Few blocks: all selections near the optimum are listed, as many of the pool taken from them as are certain.
+3. Each later selection: the relaxation gives a bound and reduced costs, local search from rounded shares and from
    exchanged parts of the best gives the selection. Local optima are kept for the selections after it.
-3. Where the gap stays wide, or no selection was found, branch and cut decides.
+4. Where the gap stays wide, or no selection was found, branch and cut decides.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...transformer.errors import InfeasibleError
 from .branch import branch
 from .dual import Grid, solve_dual
 from .dynamic import TooManyStatesError, optimum_under_budget
+from .enumeration import Enumerated, enumerate_pool
 from .instance import Floats, Instance, Ints
 from .limits import alone_infeasible, holds, jointly_infeasible
 from .local import local_optimum
@@ -51,8 +53,10 @@ class Effort:
     """Relative gap from which branch and cut is asked."""
     nodes: int = 500
     """Most nodes of one such question."""
+    few: int = 16
+    """Instances with at most this many blocks are enumerated as far as that goes, ..."""
     small: int = 200
-    """Instances with at most this many entries are left to branch and cut after a few local searches."""
+    """... and those with at most this many entries left to branch and cut after a few local searches."""
     archive: int = 1000
     """Local optima kept."""
 
@@ -75,7 +79,16 @@ def pool_selections(instance: Instance, effort: Effort | None = None) -> Iterato
     if instance.solutions == 1:
         return
     search = _Search(scaled, _relaxation(scaled), effort, float(scaled.loss[entries].sum()))
-    for _ in range(1, instance.solutions):
+    listed = Enumerated([entries], complete=False)
+    if instance.blocks <= effort.few:
+        listed = enumerate_pool(scaled, search.start(), entries)
+    for entries in listed.selections[1:]:
+        yield instance.selection(entries, bound=0.0, optimal=True)
+    if listed.complete:
+        return
+    for before in listed.selections[:-1]:
+        search.exclude(before)
+    for _ in range(len(listed.selections), instance.solutions):
         entries = search.next_after(entries)
         if entries is None:
             return
@@ -121,6 +134,17 @@ class _Search:
         self.best_loss = np.inf
         self.archive: NDArray[np.int64] = np.zeros((0, instance.blocks), dtype=np.int64)
         self.archive_loss: Floats = np.zeros(0)
+
+    def start(self) -> Point:
+        """Return the relaxation's optimum; before any selection is excluded there is one."""
+        point = self.relaxation.solve()
+        assert point is not None, "a selection exists"
+        return point
+
+    def exclude(self, entries: Ints) -> None:
+        """Exclude ``entries`` without asking for the next."""
+        self.relaxation.exclude(entries)
+        self.bound = max(self.bound, float(self.instance.loss[entries].sum()))
 
     def next_after(self, entries: Ints) -> Ints | None:
         """Exclude ``entries`` and return the next selection, None if there is none; ``bound`` is then its bound."""

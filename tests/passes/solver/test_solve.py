@@ -4,7 +4,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ import numpy as np
 import pytest
 from hant import SelectionProblem
 from hant.passes.solver.check import violations
+from hant.passes.solver.dynamic import optimum_under_budget
+from hant.passes.solver.enumeration import enumerate_pool
+from hant.passes.solver.instance import build
+from hant.passes.solver.pool import Effort, pool_selections
+from hant.passes.solver.problem import Selection
+from hant.passes.solver.relaxation import Relaxation
 from hant.transformer.errors import InfeasibleError, UsageError
 
 _spec = importlib.util.spec_from_file_location("selection_instances", Path(__file__).with_name("instances.py"))
@@ -22,13 +30,24 @@ small = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(small)
 
 
-def agrees_with_brute_force(problem: SelectionProblem, engine: str, exact_pool: bool) -> None:
+def search(problem: SelectionProblem) -> list[Selection]:
+    """Solve as where there are too many selections to enumerate."""
+    return list(pool_selections(build(problem), Effort(few=0)))
+
+
+def agrees_with_brute_force(
+    problem: SelectionProblem, *engines: Callable[[SelectionProblem], list[Selection]], exact_pool: bool
+) -> None:
     feasible = small.feasible_choices(problem)
-    if not feasible:
-        with pytest.raises(InfeasibleError):
-            hant.solve(problem, engine=engine)
-        return
-    selections = hant.solve(problem, engine=engine)
+    for engine in engines:
+        if feasible:
+            check_pool(problem, engine(problem), feasible, exact_pool)
+        else:
+            with pytest.raises(InfeasibleError):
+                engine(problem)
+
+
+def check_pool(problem: SelectionProblem, selections: list[Selection], feasible: list[Any], exact_pool: bool) -> None:
     assert violations(problem, selections) == []
     earlier: list[tuple[int, ...]] = []
     for index, selection in enumerate(selections):
@@ -45,20 +64,51 @@ def agrees_with_brute_force(problem: SelectionProblem, engine: str, exact_pool: 
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("engine", ["pulp", "pulp-cbc"])
 def test_reference_engines_agree_with_brute_force(seed: int, engine: str) -> None:
-    agrees_with_brute_force(small.random_problem(seed, solutions=3), engine, exact_pool=True)
+    problem = small.random_problem(seed, solutions=3)
+    agrees_with_brute_force(problem, partial(hant.solve, engine=engine), exact_pool=True)
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_default_engine_agrees_with_brute_force(part: int) -> None:
     for seed in range(part * 20, part * 20 + 20):
-        agrees_with_brute_force(small.random_problem(seed), "default", exact_pool=False)
+        agrees_with_brute_force(small.random_problem(seed), hant.solve, exact_pool=True)
+        agrees_with_brute_force(small.random_problem(seed), search, exact_pool=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(100))
 def test_default_engine_agrees_with_brute_force_on_100000_problems(part: int) -> None:
     for seed in range(part * 1000, part * 1000 + 1000):
-        agrees_with_brute_force(small.random_problem(seed, solutions=2), "default", exact_pool=False)
+        agrees_with_brute_force(small.random_problem(seed, solutions=2), hant.solve, search, exact_pool=False)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_pool_of_few_blocks_is_exact(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    blocks, operations = 7 + seed % 3, 9
+    loss, cost = random.random((blocks, operations)), random.random((blocks, operations))
+    limit = cost.min(1).sum() + 0.4 * np.ptp(cost, axis=1).sum()
+    problem = SelectionProblem(loss=loss, cost=cost, limits=limit, solutions=8)
+    ours, exact = hant.solve(problem), hant.solve(problem, "pulp")
+    assert [s.objective for s in ours] == pytest.approx([s.objective for s in exact], abs=1e-9)
+    assert all(s.gap == 0 for s in ours)
+
+
+def test_enumeration_gives_up_when_there_is_too_much_to_list_and_search_goes_on() -> None:
+    random = np.random.default_rng(0)
+    instance = build(
+        SelectionProblem(loss=random.random((9, 9)), cost=random.random((9, 9)), limits=4.0, solutions=60)
+    ).scaled()
+    point = Relaxation(instance, np.arange(len(instance.block))).solve()
+    assert point is not None
+    first = optimum_under_budget(instance)
+    whole = enumerate_pool(instance, point, first)
+    part = enumerate_pool(instance, point, first, most=300)
+    assert whole.complete
+    assert len(whole.selections) == 60
+    assert not part.complete
+    assert 1 < len(part.selections) < 60
+    assert np.array_equal(part.selections, whole.selections[: len(part.selections)])
 
 
 @pytest.mark.slow
