@@ -168,9 +168,10 @@ def check(programs: list[list[Step]]) -> None:
             assert all(torch.equal(p.nan_to_num(), q.nan_to_num()) for p, q in zip(*results, strict=True))
 
 
-# Known defect: a write through a view followed by relu_ on its base is refused, safely, but with the wrong reason
-# ("made by code that torch's functions do not see" instead of "writes in place").
-@pytest.mark.xfail(reason="view write then relu_ is refused with the wrong reason", strict=False)
+def test_a_written_argument_and_another_result_are_refused_for_the_write() -> None:
+    check([[("view_write", 0, 0), ("relu_inplace", 0, 0), ("conv", 1, 0)]])
+
+
 @given(networks)
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_networks_are_captured_exactly(programs: list[list[Step]]) -> None:
