@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,11 @@ def test_inspect_shows_the_blocks(job: Path, command: Any) -> None:
 
 def test_ctrl_c_ends_in_one_line_and_the_same_command_goes_on(job: Path, command: Any) -> None:
     words = [*JOB, "-o", "fresh", "--set", "pretrain.epochs=500"]
-    process = subprocess.Popen([HANT, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # a shell that starts the tests in the background has SIGINT ignored, and children inherit that
+    attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [HANT, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=attend
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("reachable"):
