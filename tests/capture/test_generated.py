@@ -172,6 +172,10 @@ def test_a_written_argument_and_another_result_are_refused_for_the_write() -> No
     check([[("view_write", 0, 0), ("relu_inplace", 0, 0), ("conv", 1, 0)]])
 
 
+def test_dropout_whose_result_nobody_reads_draws_its_random_numbers() -> None:
+    check([[("f_dropout", 0, 0), ("dropout", 0, 0)]])
+
+
 @given(networks)
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_networks_are_captured_exactly(programs: list[list[Step]]) -> None:

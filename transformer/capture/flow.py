@@ -41,20 +41,13 @@ class Flow:
 
     def _live(self) -> list[bool]:
         live = [False] * len(self.steps)
-        wanted = [*self.outputs, *(step.index for step in self.steps if self._has_effect(step))]
+        wanted = [*self.outputs, *(step.index for step in self.steps if self.recording.has_effect(step))]
         while wanted:
             index = wanted.pop()
             if not live[index]:
                 live[index] = True
                 wanted.extend(self.reads[index])
         return live
-
-    def _has_effect(self, step: Step) -> bool:
-        """Return whether a step does more than make a value: it draws random numbers or updates statistics."""
-        if step.kind is StepKind.MODULE:
-            module = self.recording.model.get_submodule(step.target)
-            return "drop" in type(module).__name__.lower() or next(module.buffers(), None) is not None
-        return step.kind is StepKind.CALL and ("dropout" in step.name or "batch_norm" in step.name)
 
     @cached_property
     def ancestors(self) -> list[int]:

@@ -80,7 +80,7 @@ def _same_object(a: Any, b: Any) -> bool:
 def merge_training(evaluation: Recording, training: Recording) -> str:
     """Make flags and rates that differ in training symbolic; return why it could not be done, or an empty string.
 
-    Only steps that the result depends on are compared, so counters of batches do not matter.
+    Only steps that the result depends on, or that have effects, are compared, so counters of batches do not matter.
     """
     first, second = _live(evaluation), _live(training)
     number = {b.index: a.index for a, b in zip(first, second, strict=False)}
@@ -126,8 +126,9 @@ def _renumbered(leaf: Any, number: dict[int, int]) -> Any:
 
 
 def _live(recording: Recording) -> list[Step]:
-    """Return the steps that the output depends on, in order."""
+    """Return the steps that the output depends on or that draw random numbers, with all they read, in order."""
     wanted = [leaf.index for leaf in leaves(recording.output) if isinstance(leaf, Ref)]
+    wanted += [step.index for step in recording.steps if recording.has_effect(step)]
     seen = set(recording.inputs)
     while wanted:
         index = wanted.pop()

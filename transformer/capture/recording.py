@@ -132,6 +132,13 @@ class Recording:
         """Return the calls of the module at ``path``."""
         return [call for call in self.calls.values() if call.path == path]
 
+    def has_effect(self, step: Step) -> bool:
+        """Return whether a step does more than make a value: it draws random numbers or updates statistics."""
+        if step.kind is StepKind.MODULE:
+            module = self.model.get_submodule(step.target)
+            return "drop" in type(module).__name__.lower() or next(module.buffers(), None) is not None
+        return step.kind is StepKind.CALL and ("dropout" in step.name or "batch_norm" in step.name)
+
 
 def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     """Return ``value`` with every leaf of its tuples, lists, dicts and slices changed."""
