@@ -14,10 +14,10 @@ from ...transformer.contracts.backend import Backend, Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError
+from ..onnx.chain import export_chains
+from ..onnx.export import export_graph, write_graph
 from ..stopwatch import interleave
 from . import support
-from .chain import export_chains
-from .lower import export_graph, write_graph
 from .run import OnnxRuntimeRunner
 
 

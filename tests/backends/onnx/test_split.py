@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from hant.backends.onnxruntime.split import split_parts
+from hant.backends.onnx.split import split_parts
 from hant.transformer.errors import CaptureError
 from onnx import TensorProto, helper, numpy_helper
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...transformer.errors import CaptureError
-from .lower import evaluating, export_many
+from .export import evaluating, export_many
 
 _TOGETHER = 24  # modules of one exporter call: enough to share its fixed cost, few enough to bound memory
 _Key = tuple[int, tuple[int, ...], torch.dtype]
