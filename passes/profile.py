@@ -65,7 +65,6 @@ class ProfilePass(Pass):
         if context.backend.unavailable(context.target) is None:
             least = measure_network(context, fastest(context.store))
             refit(context.store)
-            Workbench(context).clean()
             notes.append(f"the fastest network takes {least.timing.ms / least.teacher.ms:.3f} of the teacher's latency")
         return PassResult(notes=tuple(notes))
 
@@ -99,11 +98,7 @@ def _measure_missing(context: Context, group: int) -> int:
     whole = context.store.get(NetworkLatencyRecord, "teacher")
     if whole is not None and not plan(context).missing:
         return 0
-    bench = Workbench(context)
-    try:
-        return _measure(context, bench, here(context), group)
-    finally:
-        bench.clean()
+    return _measure(context, Workbench(context), here(context), group)
 
 
 def _measure(context: Context, bench: Workbench, provenance: dict[str, str], group: int) -> int:

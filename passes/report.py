@@ -86,10 +86,18 @@ def build_report(context: Context, budget: Budget) -> Report:
         ),
         parameters=parameters,
         macs=macs,
-        seconds={name: record.seconds for name, record in store.all(PassRecord).items()},
+        seconds=_seconds(store),
         environment=verified.provenance,
         files=export.sha256 | {figure.file: figure.sha256 for figure in store.all(FigureRecord).values()},
     )
+
+
+def _seconds(store: RunStore) -> dict[str, float]:
+    """Return the seconds of each pass, in the order in which they finished last."""
+    records = store.all(PassRecord)
+    finished = [str(event["name"]) for _, event in store.events("pass_finished")]
+    last = {name: place for place, name in enumerate(finished)}
+    return {name: records[name].seconds for name in sorted(records, key=lambda name: last.get(name, -1))}
 
 
 def _latency(verified: VerificationRecord) -> LatencyReport:

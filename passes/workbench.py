@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -34,14 +33,10 @@ class Workbench:
         if reason is not None:
             raise UsageError(f"target {context.target.name} cannot be run here: {reason}")
         self._context = context
-        self._folder = context.store.path("scratch")
+        self._folder = context.store.scratch
         self._folder.mkdir(parents=True, exist_ok=True)
         self._count = 0
         self._teacher: Runner | None = None
-
-    def clean(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def network_inputs(self) -> tuple[Tensor, ...]:

@@ -91,6 +91,8 @@ def test_the_run_holds_everything(finished: Path) -> None:
     assert {"report.json", "student.onnx", "student.pt2", "student.safetensors", "student.json", "config.toml"} <= names
     report = json.loads((run / "report.json").read_text())
     assert {"budget", "target", "latency", "accuracy", "selection", "seconds"} <= report.keys()
+    assert list(report["seconds"]) == list(DEFAULT_PASSES[:-1])
+    assert "scratch" not in names
     assert {"teacher_ms", "student_ms", "ratio", "predicted_ratio", "estimated"} <= report["latency"].keys()
     assert report["budget"] == "0.95"
     assert set(report["selection"]) == {"blocks.0", "blocks.1"}

@@ -89,7 +89,6 @@ def test_every_listed_operation_has_a_row_and_the_teacher_its_time(make_context:
     teacher = context.store.get(NetworkLatencyRecord, "teacher")
     assert teacher is not None
     assert teacher.timing.ms > 0
-    assert not context.store.path("scratch").exists()
     context.store.close()
 
 

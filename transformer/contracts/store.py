@@ -1,6 +1,7 @@
 """The run directory: everything one optimisation made; every stage restarts from it.
 
-Layout: ``run.sqlite`` (records, events), ``config.toml``, ``candidates/*.safetensors``, ``checkpoints/``, outputs.
+Layout: ``run.sqlite`` (records, events), ``config.toml``, ``candidates/*.safetensors``, ``checkpoints/``, outputs,
+``scratch/`` while passes run.
 A record is durable when ``put`` returns (SQLite in WAL mode, full sync); a file when ``write`` returns (temporary
 file, fsync, rename). One writer at a time: a second process on the same run is refused.
 """
@@ -11,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -156,6 +158,15 @@ class RunStore:
     def path(self, relative: str) -> Path:
         """Return the absolute path of a file of the run."""
         return self.root / relative
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of files that can be made again at any time."""
+        return self.path("scratch")
+
+    def clear_scratch(self) -> None:
+        """Delete what is in the scratch folder, and the folder."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def write(self, relative: str, content: bytes | str | Callable[[Path], None]) -> Path:
         """Write a file atomically: from bytes, text, or a function that fills the path it is given."""

@@ -48,7 +48,7 @@ class Pipeline:
     def run(self, context: Context, only: Collection[str] | None = None, listener: Listener | None = None) -> Context:
         """Run the passes, or those of them that are named in ``only``; return the context with the graph.
 
-        The run's store is bound to the teacher, data and seed of the context.
+        The run's store is bound to the teacher, data and seed of the context; its scratch files are deleted at the end.
 
         ``listener(name, context)`` is called after each pass that ran or was up to date. A pass that ends
         unverified does not stop the passes after it; its error is raised at the end.
@@ -74,6 +74,7 @@ class Pipeline:
                 unverified = unverified or error
             if listener is not None:
                 listener(stage.name, context)
+        context.store.clear_scratch()
         if unverified is not None:
             raise unverified
         return context
