@@ -6,45 +6,44 @@ trained on one forward pass of the teacher, each with its own optimizer.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import ClassVar
 
 import torch
 
-from ..op_library.op_spec import OpSpec
-from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Split, split, take
 from ..transformer.contracts.data_images import size
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.progress import Task
-from ..transformer.contracts.records import CandidateRecord, OperationRecord
-from ..transformer.contracts.store import slug
-from ..transformer.ir.block import Block
+from ..transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord
+from ..transformer.errors import UsageError
 from .placement import placed
-from .pretraining.engine import measure, train, variances
+from .pretraining.driver import Driver
+from .pretraining.engine import variances
+from .pretraining.executor import open_executor
+from .pretraining.halving import stops
+from .pretraining.memory import Bound
 from .pretraining.recipe import Recipe, resolve
-from .pretraining.trainer import Trainer
+from .pretraining.tally import Tally
+from .pretraining.unit import Job, Pair, key_of
+from .pretraining.units import Cut
 
 HELD_OUT = 1000
 """Images that a candidate's error is measured on, at most."""
+UNIT_SECONDS = 180.0
+"""Longest time between two moments at which all that was done is durable."""
 _SCALE_SAMPLES = 512
 """Images that the variance of a block's output is taken from, at most."""
-_MEASURE_BATCH = 64
-
-Pair = tuple[Block, OpSpec]
 
 
 @dataclass(frozen=True)
 class PretrainPass(Pass):
     """Write a ready or failed candidate for every (block, operation) that fits and may be selected.
 
-    Weights depend on the options, the seed, the teacher and the data only: neither ``in_flight``, ``workers`` nor the
-    order of work changes them. Candidates that are finished with the same recipe are kept.
+    Weights depend on the recipe, the seed, the teacher and the data only: not on where, in which order, together with
+    what or in how many goes candidates are trained. Those that are finished with the same recipe are kept.
     """
 
     name: ClassVar[str] = "pretrain"
@@ -58,16 +57,24 @@ class PretrainPass(Pass):
     batch_size: int | None = None
     learning_rate: float | None = None
     momentum: float = 0.9
+    halving: int = 0
+    """Rungs after 1/2, 1/4, ... of the steps at which candidates that another one beats by far are stopped."""
     in_flight: int = 8
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
+    memory: int = 0
+    """Bound in MiB on what the candidates of a group take together; 0 for none."""
+    executor: str = "local"
+    """``local``, or ``ray``: the cluster that RAY_ADDRESS names, or Ray on this machine."""
     workers: int = 0
-    """Threads that train candidates at the same time on a CPU; 0 for as many as torch uses."""
-
+    """Threads that train candidates on a CPU, or units at a time on Ray; 0 for as many as there is room for."""
     blocks: tuple[str, ...] = ()
     """Patterns such as ``layer1.*`` of the blocks to train for, so that people can share the work; all by default."""
 
     def run(self, context: Context) -> PassResult:
         """Train what is not yet in the store."""
+        for option, value in (("halving", self.halving), ("memory", self.memory), ("workers", self.workers)):
+            if value < 0:
+                raise UsageError(f"option pretrain.{option} is {value}, expected 0 or more")
         parts = split(context.dataset, context.seed)
         recipe = resolve(
             size(parts.fit),
@@ -78,141 +85,83 @@ class PretrainPass(Pass):
             self.learning_rate,
             self.momentum,
         )
-        with placed(context.device, context.teacher.module):
-            self._run(context, recipe, parts)
+        self._run(context, recipe, parts)
         records = context.store.all(CandidateRecord).values()
         failed = sum(record.state == "failed" for record in records)
-        trained = sum(record.steps > 0 for record in records)
+        trained = sum(record.state == "ready" and record.steps > 0 for record in records)
+        stopped = sum(record.state == "dropped" and record.steps > 0 for record in records)
         note = f"{trained} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
+        note += f"; {stopped} stopped on the way" if stopped else ""
         return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
 
     def _run(self, context: Context, recipe: Recipe, parts: Split) -> None:
-        pairs = [pair for pair in missing(context, recipe.fingerprint) if self._takes(pair[0])]
-        groups = list(_groups(pairs, self.in_flight))
-        scale: dict[str, float] = {}
-        if groups:
-            scale = variances(context.teacher, take(parts.fit, _SCALE_SAMPLES), recipe.batch_size, context.device)
-        with context.progress.task("pretrain", sum(map(len, groups)) * recipe.steps) as task:
-            for group in groups:
-                self._train_or_split(Work(context, recipe, parts, scale, task), group)
-
-    def _takes(self, block: Block) -> bool:
-        return not self.blocks or any(fnmatchcase(block.name, pattern) for pattern in self.blocks)
-
-    def _train_or_split(self, work: Work, group: list[Pair]) -> None:
-        """Train a group; where the memory does not hold it, one half after the other. Results are the same."""
-        try:
-            self._train(work, group)
-        except torch.OutOfMemoryError as error:
-            work.context.progress.log(f"pretrain: out of memory with {len(group)} candidates in flight; halving")
-            if len(group) == 1:
-                _keep_failed(work, group[0], f"out of memory in training it alone: {str(error).splitlines()[0]}")
-                return
-        else:
-            return
-        if work.context.device.type == "cuda":
-            torch.cuda.empty_cache()
-        middle = len(group) // 2
-        self._train_or_split(work, group[:middle])
-        self._train_or_split(work, group[middle:])
-
-    def _train(self, work: Work, group: list[Pair]) -> None:
-        """Train a group and keep each of its candidates."""
-        context, recipe, parts = work.context, work.recipe, work.parts
-        trainers = [
-            Trainer(block.name, spec.name, build_candidate(block, spec, context.seed).to(context.device), recipe)
-            for block, spec in group
-            if spec.name != "teacher"
-        ]
-        trainable = [trainer for trainer in trainers if trainer.trainable]
-        names = ", ".join(dict.fromkeys(trainer.operation for trainer in trainable))
-        report = partial(work.task.advance, len(group), names)
-        if trainable:
-            train(context.teacher, trainable, recipe, parts.fit, work.scale, context.device, report, self.workers)
-        else:
-            work.task.advance(len(group) * recipe.steps)
-        errors = measure(context.teacher, trainers, take(parts.held_out, HELD_OUT), _MEASURE_BATCH, context.device)
-        for block, spec in group:
+        pairs = [pair for pair in missing(context, recipe.fingerprint, self.halving > 0) if self._takes(pair[0])]
+        for block, spec in pairs:
             if spec.name == "teacher":
                 _keep_teacher(context, block, recipe.fingerprint)
-        for trainer in trainers:
-            _keep(context, trainer, errors[trainer.block, trainer.operation], recipe.fingerprint)
+        pairs = [pair for pair in pairs if pair[1].name != "teacher"]
+        with context.progress.task("pretrain", len(pairs) * recipe.steps) as task:
+            if pairs:
+                self._train(context, _job(context, recipe, parts), pairs, task)
+
+    def _train(self, context: Context, job: Job, pairs: list[Pair], task: Task) -> None:
+        """Take the pairs from rung to rung."""
+        tally = Tally(context.progress, task, pairs, job.recipe.steps)
+        latency = _latencies(context)
+        with open_executor(self.executor, job, self.workers, tally.report) as executor:
+            cut = Cut(self.in_flight, executor.slots, self._bound(context, job.recipe.batch_size))
+            driver = Driver(context.store, job.recipe, executor, cut, tally, context.progress)
+            for stop in stops(job.recipe.steps, self.halving):
+                pairs = driver.advance(pairs, stop)
+                if stop < job.recipe.steps:
+                    pairs = driver.thin(pairs, stop, latency)
+
+    def _takes(self, block: str) -> bool:
+        return not self.blocks or any(fnmatchcase(block, pattern) for pattern in self.blocks)
+
+    def _bound(self, context: Context, batch_size: int) -> Bound | None:
+        """Return what cuts a group so that the memory holds each part; None where there is no limit."""
+        if not self.memory:
+            return None
+        threads = self.workers or torch.get_num_threads()
+        at_a_time = threads if self.executor == "local" and context.device.type == "cpu" else 1
+        return Bound(context.teacher, batch_size, self.memory * 2**20, at_a_time)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every group needs."""
+def missing(context: Context, recipe: str, halving: bool = False) -> list[Pair]:
+    """Return the (block, operation) pairs to train: they fit, are not dropped, and not finished with this recipe.
 
-    context: Context
-    recipe: Recipe
-    parts: Split
-    scale: dict[str, float]
-    """Variance of every block's output."""
-    task: Task
-
-
-def missing(context: Context, recipe: str) -> list[Pair]:
-    """Return the (block, operation) pairs to train: they fit, are not dropped, and not finished with this recipe."""
+    Those that were stopped on the way count as finished where ``halving`` is in use.
+    """
     fits = {key for key, record in context.store.all(OperationRecord).items() if record.fits}
     known = context.store.all(CandidateRecord)
-    found: list[Pair] = []
-    for block in context.teacher.replaceable:
-        for spec in context.pool:
-            key = f"{block.name}/{spec.name}"
-            record = known.get(key)
-            finished = record is not None and (record.state == "dropped" or record.recipe == recipe)
-            if key in fits and not finished:
-                found.append((block, spec))
-    return found
+    pairs = [(block.name, spec) for block in context.teacher.replaceable for spec in context.pool]
+    return [p for p in pairs if key_of(p) in fits and not _finished(known.get(key_of(p)), recipe, halving)]
 
 
-def _groups(pairs: Sequence[Pair], in_flight: int) -> Iterator[list[Pair]]:
-    """Yield the pairs of ``in_flight`` operations at a time."""
-    operations = list(dict.fromkeys(spec.name for _, spec in pairs))
-    for start in range(0, len(operations), max(1, in_flight)):
-        chosen = set(operations[start : start + max(1, in_flight)])
-        yield [(block, spec) for block, spec in pairs if spec.name in chosen]
+def _finished(record: CandidateRecord | None, recipe: str, halving: bool) -> bool:
+    if record is None:
+        return False
+    if record.state == "dropped" and not record.recipe:  # before training, for its latency
+        return True
+    return record.recipe == recipe and (halving or record.state != "dropped")
 
 
-def _keep_teacher(context: Context, block: Block, recipe: str) -> None:
-    record = CandidateRecord(block=block.name, operation="teacher", state="ready", nmse=0.0, recipe=recipe)
-    context.store.put(f"{block.name}/teacher", record)
+def _job(context: Context, recipe: Recipe, parts: Split) -> Job:
+    """Return what all units share."""
+    graph, device = context.teacher, context.device
+    with placed(device, graph.module):
+        scale = variances(graph, take(parts.fit, _SCALE_SAMPLES), recipe.batch_size, device)
+    return Job(graph, recipe, parts.fit, take(parts.held_out, HELD_OUT), scale, device, UNIT_SECONDS)
 
 
-def _keep_failed(work: Work, pair: Pair, reason: str) -> None:
-    block, operation = pair[0].name, pair[1].name
-    record = CandidateRecord(
-        block=block, operation=operation, state="failed", reason=reason, recipe=work.recipe.fingerprint
-    )
-    work.context.store.put(f"{block}/{operation}", record)
+def _latencies(context: Context) -> dict[str, float]:
+    """Return the milliseconds of every candidate that is in the lookup table, by key."""
+    rows = context.store.all(LatencyRecord)
+    listed = context.store.all(OperationRecord)
+    return {key: rows[o.latency_key].timing.ms for key, o in listed.items() if o.latency_key in rows}
 
 
-def _keep(context: Context, trainer: Trainer, error: float, recipe: str) -> None:
-    """Write the candidate's weights, then its record: a record means that the weights are there."""
-    key = f"{trainer.block}/{trainer.operation}"
-    failure = trainer.failure or _unusable(trainer, error)
-    file = ""
-    if not failure and trainer.trainable:
-        file = f"candidates/{slug(trainer.block)}/{slug(trainer.operation)}.safetensors"
-        context.store.save_tensors(file, trainer.state())
-    record = CandidateRecord(
-        block=trainer.block,
-        operation=trainer.operation,
-        state="failed" if failure else "ready",
-        reason=failure,
-        nmse=error if math.isfinite(error) else None,
-        steps=trainer.steps,
-        seconds=trainer.seconds,
-        file=file,
-        recipe=recipe,
-    )
-    context.store.put(key, record)
-
-
-def _unusable(trainer: Trainer, error: float) -> str:
-    if not math.isfinite(error):
-        return f"error on held-out images is {error}"
-    for name, tensor in trainer.state().items():
-        if not torch.isfinite(tensor).all():
-            return f"tensor {name} is not finite after training"
-    return ""
+def _keep_teacher(context: Context, block: str, recipe: str) -> None:
+    record = CandidateRecord(block=block, operation="teacher", state="ready", nmse=0.0, recipe=recipe)
+    context.store.put(f"{block}/teacher", record)

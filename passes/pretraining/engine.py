@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +65,14 @@ def train(
     device: torch.device,
     done: Callable[[], None] = lambda: None,
     workers: int = 0,
-) -> None:
+    start: int = 0,
+    stop: int | None = None,
+    seconds: float = math.inf,
+) -> int:
     """Train the candidates together; ``scale`` holds the variance of every block's output.
+
+    Takes the recipe's steps from ``start`` up to ``stop`` (the last by default), or ends after the step in which
+    ``seconds`` are over. Returns the number of the recipe's steps that are done.
 
     A candidate's weights do not depend on which others are in flight: it starts from its own seed, and the order
     of the images comes from the recipe alone. Trains inside the teacher's forward pass, so features are neither
@@ -76,8 +83,9 @@ def train(
     tensors = {name: torch.tensor(value, device=device) for name, value in scale.items()}
     for trainer in trainers:
         trainer.module.train()
+    ends, step = time.monotonic() + seconds, start
     with crew(workers, device) as hands:
-        for index, images in enumerate(_stream(dataset, recipe, device)):
+        for index, images in _stream(dataset, recipe, device, range(start, recipe.steps if stop is None else stop)):
 
             def observe(block: Block, x: Tensor, y: Tensor, index: int = index) -> None:
                 variance = tensors[block.name]
@@ -87,6 +95,10 @@ def train(
             for group in waiting.values():
                 group.sort(key=lambda trainer: -trainer.seconds)  # the longest first, so that nobody waits for it
             done()
+            step = index + 1
+            if time.monotonic() >= ends:
+                break
+    return step
 
 
 def measure(
@@ -120,16 +132,20 @@ def _by_block(trainers: Sequence[Trainer]) -> dict[str, list[Trainer]]:
     return found
 
 
-def _stream(dataset: Dataset[Sample], recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
-    """Yield one batch of images a step, epoch after epoch in the recipe's order."""
+def _stream(
+    dataset: Dataset[Sample], recipe: Recipe, device: torch.device, steps: range
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (step, images) for the given steps: one batch each, epoch after epoch in the recipe's order."""
     seed = derived_seed(recipe.seed, "pretrain", "order") % 2**31
-    left, epoch = recipe.steps, 0
-    while left:
-        order = shuffled(size(dataset), seed, epoch)[: left * recipe.batch_size]
-        for images, _ in batches(dataset, recipe.batch_size, order, device, drop_last=True):
-            yield images
-            left -= 1
-        epoch += 1
+    per_epoch = size(dataset) // recipe.batch_size
+    step = steps.start
+    while step < steps.stop:
+        epoch, first = divmod(step, per_epoch)
+        last = min(per_epoch, first + steps.stop - step)
+        order = shuffled(size(dataset), seed, epoch)[first * recipe.batch_size : last * recipe.batch_size]
+        for images, _ in batches(dataset, recipe.batch_size, order, device):
+            yield step, images
+            step += 1
 
 
 def _run(graph: Graph, observe: Callable[[Block, Tensor, Tensor], None], stream: Iterable[Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from .recipe import PAPER_GAMMA, Recipe
 
 _LEAST_LENGTH = 1e-20
 """Gradients shorter than this are scaled no further: that of an operation whose units are all dead is exactly 0."""
+_MODULE, _MOMENTUM = "module.", "momentum."
+"""Prefixes of the names in a checkpoint."""
 _CHECK_EVERY = 25
 """Steps between looks at whether the loss is still a number (a look waits for the device)."""
 
@@ -72,6 +75,24 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Return parameters and buffers."""
         return dict(self.module.state_dict())
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Return everything that going on with training needs, on the CPU."""
+        tensors = {_MODULE + name: tensor for name, tensor in self.state().items()}
+        for index, parameter in enumerate(self._parameters):
+            momentum = self._optimizer.state[parameter].get("momentum_buffer") if self._optimizer else None
+            if momentum is not None:
+                tensors[f"{_MOMENTUM}{index}"] = momentum
+        return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from a checkpoint, with the same bits as if training had not stopped."""
+        own = {name.removeprefix(_MODULE): tensor for name, tensor in tensors.items() if name.startswith(_MODULE)}
+        self.module.load_state_dict(own)
+        for index, parameter in enumerate(self._parameters):
+            momentum = tensors.get(f"{_MOMENTUM}{index}")
+            if momentum is not None and self._optimizer is not None:
+                self._optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device, copy=True)
 
 
 @torch.no_grad()

@@ -1,0 +1,129 @@
+"""Gives out the work in units and writes what comes back: the only one who writes."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ...transformer.contracts.progress import Progress
+from ...transformer.contracts.records import CandidateRecord
+from ...transformer.contracts.store import RunStore, slug
+from . import partial
+from .executor import Executor
+from .halving import hopeless
+from .recipe import Recipe
+from .tally import Tally
+from .unit import Outcome, Pair, Result, TooLarge, Unit, key_of, unusable
+from .units import Cut, units
+
+State = Literal["ready", "failed", "dropped"]
+
+
+class Driver:
+    """Takes candidates through their training, unit by unit; each is durable when it came back."""
+
+    def __init__(
+        self, store: RunStore, recipe: Recipe, executor: Executor, cut: Cut, tally: Tally, progress: Progress
+    ) -> None:
+        self._store, self._recipe, self._executor = store, recipe, executor
+        self._cut, self._tally, self._progress = cut, tally, progress
+        self._known = partial.known(store, recipe.fingerprint)
+        self._ended: set[str] = set()
+
+    def advance(self, pairs: Sequence[Pair], stop: int) -> list[Pair]:
+        """Train the pairs up to step ``stop``; return those that can go on from there."""
+        begun = [(pair, partial.begun(self._known.get(key_of(pair)))) for pair in pairs]
+        waiting = deque(units([(pair, step) for pair, step in begun if step < stop], stop, self._cut))
+        while waiting or self._executor.running:
+            while waiting and self._executor.running < self._executor.slots:
+                self._start(waiting.popleft())
+            waiting.extendleft(reversed(self._settle(*self._executor.finish())))
+        return self._going(pairs)
+
+    def thin(self, pairs: Sequence[Pair], step: int, latency: Mapping[str, float]) -> list[Pair]:
+        """End the candidates that are hopeless after ``step``; return the others. ``latency`` is in ms, by key.
+
+        Judged by what is durable alone, so a run that was stopped comes to the same end.
+        """
+        for block in dict.fromkeys(name for name, _ in pairs):
+            rivals = {
+                key: (latency[key], record.errors[step])
+                for key, record in self._known.items()
+                if record.block == block and step in record.errors and key in latency
+            }
+            reasons = hopeless(rivals, self._recipe.steps / step)
+            for pair in pairs:
+                if pair[0] == block and key_of(pair) in reasons:
+                    reason = f"stopped after {step} of {self._recipe.steps} steps: {reasons[key_of(pair)]}"
+                    self._tally.skip(self._recipe.steps - step)
+                    self._end(pair, "dropped", reason)
+        return self._going(pairs)
+
+    def _going(self, pairs: Sequence[Pair]) -> list[Pair]:
+        return [pair for pair in pairs if key_of(pair) not in self._ended]
+
+    def _start(self, unit: Unit) -> None:
+        keys = [key_of(pair) for pair in unit.pairs]
+        states = {key: partial.state(self._store, self._known.get(key)) for key in keys if unit.start}
+        self._executor.start(unit, states)
+
+    def _settle(self, unit: Unit, result: Result) -> list[Unit]:
+        """Write what came back; return the units that follow from it."""
+        if isinstance(result, TooLarge):
+            return self._split(unit, result.reason)
+        step = min(outcome.step for outcome in result.values())
+        going = [pair for pair in unit.pairs if self._keep(pair, result[key_of(pair)])]
+        if step < unit.stop:
+            return [Unit(tuple(going), step, unit.stop)] if going else []
+        self._tally.show()
+        return []
+
+    def _split(self, unit: Unit, reason: str) -> list[Unit]:
+        """Return two halves, one to be trained after the other; a candidate that is too large alone has failed."""
+        self._progress.log(f"pretrain: out of memory with {len(unit.pairs)} candidates in flight; halving")
+        if len(unit.pairs) > 1:
+            return list(unit.halves())
+        self._end(unit.pairs[0], "failed", f"out of memory in training it alone: {reason}")
+        return []
+
+    def _keep(self, pair: Pair, outcome: Outcome) -> bool:
+        """Write how far a candidate got; return whether it goes on."""
+        failure = unusable(outcome)
+        if not failure and outcome.step < self._recipe.steps:
+            before = self._known.get(key_of(pair))
+            self._known[key_of(pair)] = partial.keep(self._store, pair, outcome, self._recipe.fingerprint, before)
+            return True
+        self._finish(pair, outcome, failure)
+        return False
+
+    def _finish(self, pair: Pair, outcome: Outcome, failure: str) -> None:
+        """Write the candidate's weights, then its record: a record means that the weights are there."""
+        before = self._known.get(key_of(pair))
+        steps = outcome.steps + (before.steps if before else 0)
+        file = ""
+        if not failure and steps:
+            file = f"candidates/{slug(pair[0])}/{slug(pair[1].name)}.safetensors"
+            self._store.save_tensors(file, outcome.weights)
+        self._end(
+            pair,
+            "failed" if failure else "ready",
+            failure,
+            nmse=outcome.error if outcome.error is not None and math.isfinite(outcome.error) else None,
+            steps=steps,
+            seconds=outcome.seconds + (before.seconds if before else 0.0),
+            file=file,
+        )
+
+    def _end(self, pair: Pair, state: State, reason: str, **facts: Any) -> None:
+        """Write what became of a candidate."""
+        key, (block, spec) = key_of(pair), pair
+        record = CandidateRecord(
+            block=block, operation=spec.name, state=state, reason=reason, recipe=self._recipe.fingerprint, **facts
+        )
+        self._store.put(key, record)
+        if key in self._known:
+            partial.forget(self._store, pair, self._known[key])
+        self._ended.add(key)
+        self._tally.ended(pair, record.nmse)
