@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ...transformer.contracts.backend import Backend, Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
-from ...transformer.errors import CaptureError
-from ..onnx.chain import export_chains
+from ..onnx.chain import lower_chains
 from ..onnx.export import export_graph, write_graph
 from ..stopwatch import interleave
 from . import support
@@ -46,14 +45,7 @@ class OnnxRuntimeBackend(Backend):
         """Export modules of one input together; parts that sequences share go through the exporter once."""
         if any(len(args) != 1 for args in inputs):
             return super().lower_many(modules, inputs, target, paths)
-        reasons: list[str | None] = []
-        for graph, path in zip(export_chains(modules, [args[0] for args in inputs]), paths, strict=True):
-            if isinstance(graph, CaptureError):
-                reasons.append(str(graph))
-            else:
-                write_graph(graph, path)
-                reasons.append(None)
-        return tuple(reasons)
+        return lower_chains(modules, [args[0] for args in inputs], paths)
 
     def load(self, path: Path, target: Target) -> Runner:
         """Open a lowered file."""

@@ -1,0 +1,1 @@
+"""From modules to ONNX graphs, for every runtime that reads ONNX."""

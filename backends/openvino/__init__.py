@@ -1,0 +1,1 @@
+"""OpenVINO: lower to ONNX, compile for the processor, run, time."""

@@ -1,0 +1,1 @@
+"""TensorRT in two flavours: prepare the graph, build the engine, run, time."""

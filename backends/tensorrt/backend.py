@@ -1,0 +1,118 @@
+"""TensorRT, the vendor's or TensorRT for RTX.
+
+The lowered file is the prepared ONNX graph; the engine is made from it where it runs. An engine fits one device and one
+version, and opening one runs what is in it: a graph is safe to take from elsewhere and good for every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...transformer.contracts.backend import Backend, Runner
+from ...transformer.contracts.target import Target
+from ...transformer.contracts.timing import Timing
+from ...transformer.errors import CaptureError, LoadError
+from ..cuda import DeviceClock, side_stream
+from ..onnx.chain import lower_chains
+from ..onnx.export import export_graph, write_graph
+from ..stopwatch import interleave
+from . import support
+from .build import build_engine
+from .prepare import prepare, quantize
+from .run import TensorRTRunner
+
+
+class TensorRTBackend(Backend):
+    """Lowers to a prepared ONNX graph, which the builder has accepted if it works here; runs on the GPU."""
+
+    name: ClassVar[str] = "tensorrt"
+
+    def __init__(self) -> None:
+        self._engines: dict[str, bytes] = {}
+
+    def unavailable(self, target: Target) -> str | None:
+        """Return why ``target`` cannot be run on this machine; None if it can."""
+        return support.why_not(target)
+
+    def lower(
+        self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
+    ) -> None:
+        """Write ``module`` as one prepared ONNX file; INT8 is calibrated on ``inputs``.
+
+        Raises:
+            CaptureError: the exporter, the parser or the builder refuses it, with its words.
+        """
+        self._finish(export_graph(module, inputs, dynamic_batch), inputs, target, path)
+
+    def lower_many(
+        self,
+        modules: Sequence[nn.Module],
+        inputs: Sequence[Sequence[Tensor]],
+        target: Target,
+        paths: Sequence[Path],
+    ) -> tuple[str | None, ...]:
+        """Export modules of one input together; parts that sequences share go through the exporter once."""
+        if any(len(args) != 1 for args in inputs):
+            return super().lower_many(modules, inputs, target, paths)
+
+        def finish(graph: onnx.ModelProto, tensor: Tensor, path: Path) -> None:
+            self._finish(graph, [tensor], target, path)
+
+        return lower_chains(modules, [args[0] for args in inputs], paths, finish)
+
+    def load(self, path: Path, target: Target) -> Runner:
+        """Open a lowered file; its engine is built unless this process has just built it."""
+        if not path.is_file():
+            raise LoadError(f"no ONNX file at {path}; run the export first")
+        content = path.read_bytes()
+        engine = self._engines.pop(_digest(content, target), None)
+        if engine is None:
+            engine = _rebuild(content, target, path)
+        return TensorRTRunner(engine, target)
+
+    def time(
+        self, runners: Sequence[Runner], inputs: Sequence[Sequence[NDArray[np.generic]]], target: Target
+    ) -> tuple[Timing, ...]:
+        """Time the runners interleaved by the device's clock; the first is the reference."""
+        with torch.cuda.stream(side_stream()):
+            calls = [runner.prepare(*args) for runner, args in zip(runners, inputs, strict=True)]
+            return interleave(calls, target.protocol, clock=DeviceClock())
+
+    def provenance(self, target: Target) -> dict[str, str]:
+        """Return device, driver and versions that a latency depends on."""
+        return support.provenance(target)
+
+    def _finish(self, graph: onnx.ModelProto, inputs: Sequence[Tensor], target: Target, path: Path) -> None:
+        """Prepare a graph, have an engine built where that is possible, and write the graph."""
+        model = prepare(graph)
+        if target.precision == "int8":
+            model = quantize(model, [tensor.detach().cpu().numpy() for tensor in inputs])
+        if support.cannot_build(target) is None:
+            engine = build_engine(model, target)
+            if support.why_not(target) is None:
+                self._engines[_digest(model.SerializeToString(), target)] = engine
+        write_graph(model, path)
+
+
+def _rebuild(content: bytes, target: Target, path: Path) -> bytes:
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's error has no public class
+        raise LoadError(f"{path} holds no ONNX graph: {error}; export it again") from error
+    try:
+        return build_engine(model, target)
+    except CaptureError as error:
+        raise LoadError(f"cannot build an engine from {path}: {error}; export it again") from error
+
+
+def _digest(content: bytes, target: Target) -> str:
+    return hashlib.sha256(content).hexdigest() + target.fingerprint
