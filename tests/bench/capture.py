@@ -114,7 +114,7 @@ def measure(family: str, name: str, submodule: str, size: int | None, expected: 
     }
     if expected:
         wanted = [n for n, m in model.named_modules() if re.fullmatch(expected, type(m).__name__) and holds_work(m)]
-        wanted = [n for n in wanted if not any(o.startswith(f"{n}.") for o in wanted)]
+        wanted = [n for n in wanted if not any(n.startswith(f"{o}.") for o in wanted)]
         found = {b.name for b in graph.blocks}
         row |= {"expected": len(wanted), "found": sum(n in found for n in wanted)}
         row["missed"] = [n for n in wanted if n not in found][:6]

@@ -5,7 +5,8 @@ The variants were written down before the rules were tuned on anything in this f
 
 from __future__ import annotations
 
-# family (module of timm.models): (model, input size if not the model's own, classes its designer calls blocks)
+# family (module of timm.models): (model, input size if not the model's own, classes its designer calls blocks);
+# "-" where a plain container is the block
 FAMILIES: dict[str, tuple[str, int | None, str]] = {
     "beit": ("beit_base_patch16_224", None, "Block"),
     "byoanet": ("halonet_h1", None, "SelfAttnBlock|BottleneckBlock"),
@@ -13,9 +14,9 @@ FAMILIES: dict[str, tuple[str, int | None, str]] = {
     "cait": ("cait_xxs24_224", None, "LayerScaleBlock"),
     "coat": ("coat_tiny", None, "SerialBlock|ParallelBlock"),
     "convit": ("convit_tiny", None, "Block"),
-    "convmixer": ("convmixer_768_32", None, "Sequential"),
+    "convmixer": ("convmixer_768_32", None, "-"),
     "convnext": ("convnext_atto", None, "ConvNeXtBlock"),
-    "cpubone": ("cpubone_nano", None, ".*Block"),
+    "cpubone": ("cpubone_nano", None, "ResidualBlock"),
     "crossvit": ("crossvit_tiny_240", None, "Block|CrossAttentionBlock"),
     "csatv2": ("csatv2", 256, "Block|ConvNeXtBlock|TransformerBlock"),
     "cspnet": ("darknet17", None, "DarkBlock"),
@@ -45,7 +46,7 @@ FAMILIES: dict[str, tuple[str, int | None, str]] = {
     "hiera": ("hiera_tiny_224", None, "HieraBlock"),
     "hieradet_sam2": ("hieradet_small", 256, "MultiScaleBlock"),
     "hrnet": ("hrnet_w18_small", None, "BasicBlock|Bottleneck"),
-    "iformer": ("iformer_t", None, ".*Block"),
+    "iformer": ("iformer_t", None, "ConvBlock|SHMABlock"),
     "inception_next": ("inception_next_atto", None, "MetaNeXtBlock"),
     "inception_resnet_v2": ("inception_resnet_v2", None, "Block35|Block17|Block8|Mixed.*"),
     "inception_v3": ("inception_v3", None, "Inception[A-E]"),
@@ -54,12 +55,12 @@ FAMILIES: dict[str, tuple[str, int | None, str]] = {
     "levit": ("levit_128s", None, "LevitBlock|Residual"),
     "lowformer": ("lowformer_b0", None, ".*Block"),
     "mambaout": ("mambaout_femto", None, "GatedConvBlock"),
-    "maxxvit": ("maxvit_pico_rw_256", None, "MaxxVitBlock|MbConvBlock|PartitionAttentionCl"),
+    "maxxvit": ("maxvit_pico_rw_256", None, "MaxxVitBlock"),
     "metaformer": ("poolformer_s12", None, "MetaFormerBlock"),
     "mlp_mixer": ("gmlp_ti16_224", None, "SpatialGatingBlock|MixerBlock"),
     "mobilenetv3": ("mobilenetv3_small_050", None, "InvertedResidual|DepthwiseSeparableConv"),
     "mobilenetv5": ("mobilenetv5_base", None, "EdgeResidual|UniversalInvertedResidual|MobileAttention"),
-    "mobilevit": ("mobilevit_xxs", None, "BottleneckBlock|MobileVitBlock|Block"),
+    "mobilevit": ("mobilevit_xxs", None, "BottleneckBlock|Block"),
     "mvitv2": ("mvitv2_tiny", None, "MultiScaleBlock"),
     "naflexvit": ("naflexvit_base_patch16_gap", 224, "Block"),
     "nasnet": ("nasnetalarge", 224, ".*Cell.*"),

@@ -66,8 +66,48 @@ def test_weights_that_run_elsewhere_too_make_no_block() -> None:
 
     graph = hant.trace(Shared(), images(1))
     assert not any("conv" in b.name for b in graph.blocks)
-    assert any("also runs elsewhere" in d.reason for d in graph.diagnostics)
+    assert any("is also used elsewhere" in d.reason for d in graph.diagnostics)
     assert torch.equal(graph.module(images(2)), Shared.forward(cast(Shared, graph.network), images(2)))
+
+
+def test_a_weight_held_by_two_modules_makes_no_block() -> None:
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            convolutions = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)]
+            convolutions[3].weight = convolutions[0].weight
+            self.blocks = nn.ModuleList(nn.Sequential(c, nn.ReLU(), nn.Conv2d(3, 3, 1)) for c in convolutions)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    graph = hant.trace(Held(), images(1))
+    assert [b.name for b in graph.blocks if b.class_name == "Sequential"] == ["blocks.1", "blocks.2"]
+    reasons = {d.where: d.reason for d in graph.diagnostics}
+    for name in ("blocks.0.0", "blocks.3.0"):
+        assert (
+            reasons[name] == "its weight blocks.0.0.weight is also used elsewhere, so replacing it here would split it"
+        )
+
+
+def test_one_layer_that_runs_on_several_levels_is_tied() -> None:
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.out = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            x = self.stem(x)
+            return [self.out(x), self.out(x[:, :, ::2, ::2])]
+
+    model = Levels()
+    graph = hant.trace(model, images(1))
+    assert (graph.block("out").calls, graph.block("out").module) == (2, model.out)
+    student = graph.replace({"out": nn.Conv2d(8, 4, 3, padding=1)})
+    assert [t.shape[1:] for t in student.network(images(2))] == [(4, 32, 32), (4, 16, 16)]
+    assert student.network is not student.module
 
 
 @pytest.mark.parametrize(
@@ -170,3 +210,22 @@ def test_what_is_in_no_block_has_a_reason() -> None:
     assert all(not b.name.startswith("cells.1") or b.class_name == "Run" for b in graph.blocks)
     reasons = {d.where: d.reason for d in graph.diagnostics}
     assert "reads 2 values from outside" in reasons["cells.2"]
+
+
+def test_every_step_in_no_block_has_a_reason() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)
+            self.attend = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.a(x).flatten(2).mT, self.b(x).flatten(2).mT
+            return cast(Tensor, self.attend(a, b, b)[0] + a)
+
+    graph = hant.trace(Odd(), images(1, 8))
+    assert [b.name for b in graph.blocks] == ["a", "b"]
+    reasons = {d.where: d.reason for d in graph.diagnostics if "attend" in d.reason}
+    assert reasons == {"network": "attend reads 2 values (getattr, getattr); a block has one input"}
+    light = next(d for d in graph.diagnostics if "flatten" in d.reason)
+    assert light.reason.endswith(": no weighted sum, so there is nothing to replace")

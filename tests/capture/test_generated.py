@@ -176,6 +176,11 @@ def test_dropout_whose_result_nobody_reads_draws_its_random_numbers() -> None:
     check([[("f_dropout", 0, 0), ("dropout", 0, 0)]])
 
 
+def test_zeros_like_a_value_keep_the_order_of_its_memory() -> None:
+    """Random numbers are drawn in the order of memory, so that a dropout behind shows the difference."""
+    check([[("linear", 0, 0), ("zeros_like", 1, 0), ("f_dropout", 2, 0)]])
+
+
 @given(networks)
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_networks_are_captured_exactly(programs: list[list[Step]]) -> None:

@@ -55,6 +55,10 @@ def test_in_place_write_on_a_view_keeps_its_module_whole() -> None:
     graph = check(Around(Writes()))
     graphs = [m.graph for m in graph.module.modules() if isinstance(m, fx.GraphModule)]
     assert any(n.op == "call_module" and n.target == "inner" for g in graphs for n in g.nodes)
+    (note,) = [d for d in graph.diagnostics if "kept whole" in d.reason]
+    assert note.where == "inner"
+    assert "writes into a tensor that is read again through another view" in note.reason
+    assert "test_kinds.py" in note.source
 
 
 def test_in_place_write_on_a_view_outside_of_any_module() -> None:
@@ -64,7 +68,8 @@ def test_in_place_write_on_a_view_outside_of_any_module() -> None:
             y[:, 0].add_(1)
             return y
 
-    with pytest.raises(CaptureError, match=r"writes in place into a tensor that it reads again .* write x = x \+ y"):
+    told = r"writes in place into a tensor that it reads again .*\(add at .*test_kinds\.py:\d+\); write x = x \+ y"
+    with pytest.raises(CaptureError, match=told):
         hant.trace(Root(), X)
 
 

@@ -140,6 +140,30 @@ def test_several_inputs_and_nested_outputs() -> None:
     assert [str(s) for s in graph.inputs] == ["4 flat", "6 flat"]
 
 
+def test_lists_and_dicts_as_inputs() -> None:
+    class Joins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(6, 8)
+
+        def forward(self, pair: list[Tensor], named: dict[str, Tensor]) -> Tensor:
+            return cast(Tensor, self.a(pair[0]) + self.b(pair[1]) * named["scale"])
+
+    def inputs(batch: int) -> tuple[list[Tensor], dict[str, Tensor]]:
+        return [torch.randn(batch, 4), torch.randn(batch, 6)], {"scale": torch.randn(batch, 1)}
+
+    model = Joins()
+    graph = hant.trace(model, inputs(1))
+    pair, named = inputs(5)
+    assert torch.equal(graph.module(pair, named), model(pair, named))
+    assert [str(s) for s in graph.inputs] == ["4 flat", "6 flat", "1 flat"]
+    assert str(graph).splitlines()[1:4] == [
+        "  input %x0",
+        "  input %x1",
+        "  %getitem = function operator.getitem(%x0, 0) : 2x4",
+    ]
+
+
 def test_include_and_exclude_choose_what_is_replaceable(cifar_resnet: nn.Module) -> None:
     graph = hant.trace(cifar_resnet, images(1), include=["layer*.*"], exclude=["layer1.*", "layer3.1"])
     assert [b.name for b in graph.replaceable] == ["layer2.0", "layer2.1", "layer3.0"]
@@ -150,7 +174,7 @@ def test_include_and_exclude_choose_what_is_replaceable(cifar_resnet: nn.Module)
 @pytest.mark.parametrize("inputs", [(), ("x",), [1]])
 def test_inputs_must_be_tensors(cifar_resnet: nn.Module, inputs: object) -> None:
     with pytest.raises(UsageError, match="example_inputs must be a tensor"):
-        hant.trace(cifar_resnet, inputs)  # type: ignore[arg-type]
+        hant.trace(cifar_resnet, inputs)
 
 
 def test_in_place_layers_keep_their_meaning() -> None:

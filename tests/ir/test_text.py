@@ -30,8 +30,8 @@ network CifarResNet
   %avg_pool2d = function torch.nn.functional.avg_pool2d(%layer3_1, 8) : 2x32x1x1
   %size = method size(%x, 0)
   %view = method view(%avg_pool2d, %size, -1) : 2x32
-  %regions_linear = block linear(%view) : head Run, 32 flat -> 10 flat, 320 MACs, 330 parameters, kept
-  return %regions_linear
+  %linear = block linear(%view) : head Run, 32 flat -> 10 flat, 320 MACs, 330 parameters, kept
+  return %linear
 """
 AFTER = BEFORE.replace(
     "%layer1_1 = block layer1.1(%layer1_0) : residual BasicBlock, 8x32x32 -> 8x32x32, 1179648 MACs, 1184 parameters",

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import hant
+import onnxruntime
 import pytest
 import torch
 from hant.transformer.errors import UnfitError, UsageError
@@ -65,6 +67,19 @@ def test_all_blocks_at_once_and_the_result_is_traceable_and_exportable(graph: ha
     dynamic = ({0: torch.export.Dim.DYNAMIC},)
     program = torch.export.export(student.network, (images(2),), dynamic_shapes=dynamic)
     assert torch.allclose(program.module()(images(5)), graph.module(images(5)), atol=1e-5)
+
+
+@pytest.mark.parametrize("replaced", [("layer1.0",), ("conv1", "layer2.1")], ids=["swapped", "graph-surgery"])
+def test_the_result_exports_to_onnx(graph: hant.Graph, replaced: tuple[str, ...], tmp_path: Path) -> None:
+    student = graph.replace({name: nn.Sequential(graph.block(name).module) for name in replaced})
+    assert (student.eager is None) == ("conv1" in replaced)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    file = tmp_path / "student.onnx"
+    torch.onnx.export(student.network.eval(), (images(2),), file, dynamo=True, dynamic_shapes=({0: batch},))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images(5).numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), graph.module(images(5)), rtol=1e-4, atol=1e-5)
 
 
 def test_surgery_where_a_block_is_no_submodule(graph: hant.Graph) -> None:

@@ -60,7 +60,9 @@ def make_block(tree: Hierarchy, site: Site, position: Position) -> Block | str:
     if isinstance(exit_, str):
         return exit_
     original = swapped(tree, site)
-    class_name = type(tree.calls[site.call].module).__name__ if site.call is not None else "Run"
+    class_name = "Run"
+    if site.call is not None and site.role is not Role.RUN:
+        class_name = type(tree.calls[site.call].module).__name__
     target = site.name if original is not None else _region_target(site.name)
     kind = _kind(tree, site, position, entry, exit_)
     return Block(
@@ -76,6 +78,7 @@ def make_block(tree: Hierarchy, site: Site, position: Position) -> Block | str:
         target=target,
         signature=signature(flow, region),
         replaceable=kind not in (BlockKind.STEM, BlockKind.HEAD),
+        trunk={region.entry, region.exit} <= flow.trunk,
     )
 
 
@@ -110,17 +113,23 @@ def _light_from_inputs(flow: Flow) -> set[int]:
 
 def _kind(tree: Hierarchy, site: Site, position: Position, entry: TensorSpec, exit_: TensorSpec) -> BlockKind:
     flow, region = tree.flow, site.region
-    if site.role is not Role.BLOCK and position.before_blocks:
+    between = site.role is Role.BLOCK or _is_tied(tree, site)
+    if not between and position.before_blocks:
         first = region.entry in _light_from_inputs(flow)
         if first or site.role is Role.RUN or flow.heavy(region.steps) < 2:
             return BlockKind.STEM
-    if len(exit_.shape) <= 1 or (site.role is not Role.BLOCK and position.after_blocks):
+    if len(exit_.shape) <= 1 or (not between and position.after_blocks):
         return BlockKind.HEAD
     if _points(exit_) < _points(entry):
         return BlockKind.DOWNSAMPLE
     if _attends(flow, region.steps) or (exit_.layout is Layout.TOKENS and site.role is Role.BLOCK):
         return BlockKind.TRANSFORMER
     return BlockKind.RESIDUAL if adds_shortcut(tree, region) else BlockKind.PLAIN
+
+
+def _is_tied(tree: Hierarchy, site: Site) -> bool:
+    """Return whether the site's module runs several times: a head over a pyramid is worth replacing."""
+    return site.call is not None and len(tree.flow.recording.calls_of(tree.calls[site.call].path)) > 1
 
 
 def _points(spec: TensorSpec) -> int:

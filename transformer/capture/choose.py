@@ -8,6 +8,7 @@ from .hierarchy import Hierarchy
 from .region import NoRegion, Region
 from .repetition import Repetition
 from .site import Role, Site
+from .tied import split
 
 Granularity = Literal["fine", "block", "stage"]
 """How large the sites are: parts of blocks, blocks, or stages of blocks."""
@@ -48,7 +49,7 @@ class Chooser:
         tree, call = self.tree, self.tree.calls[key]
         if not tree.work(key) or call.leaf:
             return
-        region = tree.region_or_reason(key)
+        region = self._region(key)
         if call.path and isinstance(region, Region):
             if self.granularity == "stage" and self._is_stage(key):
                 self.sites.append(Site(Role.BLOCK, region, key, call.key))
@@ -67,6 +68,14 @@ class Chooser:
             self.refused.append((key, region.reason))
         self._descend(key)
 
+    def _region(self, key: str) -> Region | NoRegion:
+        """Return the region of a call; weights that others use too bar it, unless all calls may be tied."""
+        region, flow = self.tree.region_or_reason(key), self.tree.flow
+        if isinstance(region, NoRegion) or len(flow.recording.calls_of(self.tree.calls[key].path)) > 1:
+            return region
+        weight = flow.shared_weight(region.steps)
+        return region if weight is None else NoRegion(split(weight))
+
     def _could_be_block(self, key: str) -> bool:
         """Return whether a designer may call this a block: a named item of a container, or of a repeated class."""
         named = self.tree.calls[key].path != "" and not self.tree.is_anonymous(key)
@@ -81,10 +90,9 @@ class Chooser:
         """Take a block's parts (attention, MLP) as sites; a block without such parts is left to runs of layers."""
         tree = self.tree
         parts = [k for k in tree.children[key] if tree.work(k) and not tree.calls[k].leaf]
-        regions = [(k, tree.region(k)) for k in parts]
-        if sum(tree.work(k) for k in parts) < _SHARE_OF_PARTS * tree.work(key) or any(r is None for _, r in regions):
-            return
-        self.sites += [Site(Role.BLOCK, region, k, k) for k, region in regions if region is not None]
+        regions = {k: region for k in parts if isinstance(region := self._region(k), Region)}
+        if sum(map(tree.work, parts)) >= _SHARE_OF_PARTS * tree.work(key) and len(regions) == len(parts):
+            self.sites += [Site(Role.BLOCK, region, k, k) for k, region in regions.items()]
 
     def _descend(self, key: str) -> None:
         for child in self.tree.children[key]:

@@ -37,6 +37,21 @@ class Emitter:
         """Make the value of a step an argument of the graph."""
         self._nodes[index] = self.graph.placeholder(name)
 
+    def arguments(self) -> None:
+        """Make the network's arguments those of the graph, and take their tensors out of tuples, lists and dicts."""
+        given = self.flow.recording.arguments
+        nodes = [self.graph.placeholder("x" if len(given) == 1 else f"x{i}") for i in range(len(given))]
+        for argument, node in zip(given, nodes, strict=True):
+            self._unpack(argument, node)
+
+    def _unpack(self, argument: Any, node: fx.Node) -> None:
+        if isinstance(argument, Ref):
+            node.meta["shape"] = self.flow.steps[argument.index].shape
+            self.bind(argument.index, node)
+            return
+        for key, item in argument.items() if isinstance(argument, dict) else enumerate(argument):
+            self._unpack(item, self.item(node, key))
+
     def bind(self, index: int, node: fx.Node) -> None:
         """Let ``node`` stand for the value of a step."""
         self._nodes[index] = node
@@ -46,8 +61,8 @@ class Emitter:
         self.attributes[target] = module
         return self.graph.call_module(target, (self.node(argument),))
 
-    def item(self, node: fx.Node, position: int) -> fx.Node:
-        """Take one value of a tuple."""
+    def item(self, node: fx.Node, position: int | str) -> fx.Node:
+        """Take one value of a tuple, list or dict."""
         return self.graph.call_function(operator.getitem, (node, position))
 
     def relative(self, path: str) -> str:

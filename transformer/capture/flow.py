@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
+from .owned import owned_tensors
 from .recording import Recording, Ref, Step, StepKind, leaves
 
 _NEVER = sys.maxsize
@@ -87,6 +89,12 @@ class Flow:
             reach = max(reach, self._last_use(index, inside))
         return found
 
+    @cached_property
+    def trunk(self) -> frozenset[int]:
+        """The values that the whole flow of the network is in: its only input, and what it narrows to on the way."""
+        inputs = self.recording.inputs
+        return frozenset(self.cuts(self.data, inputs) + list(inputs if len(inputs) == 1 else ()))
+
     def _last_use(self, index: int, inside: set[int]) -> int:
         if index in self.outputs:
             return _NEVER
@@ -119,6 +127,35 @@ class Flow:
         if step.kind is StepKind.INPUT:
             return False
         return step.kind is StepKind.ATTRIBUTE or any(self._trained(r) for r in self.reads[constant])
+
+    @cached_property
+    def weights(self) -> dict[int, frozenset[str]]:
+        """For each heavy step the paths of the tensors that it multiplies by; one path for a tensor held twice."""
+        owned = owned_tensors(self.recording.model)
+        return {i: frozenset(self._weights(self.steps[i], owned)) for i in self.data if self.is_heavy[i]}
+
+    def _weights(self, step: Step, owned: dict[int, str]) -> Iterator[str]:
+        if step.kind is StepKind.MODULE:
+            module = self.recording.model.get_submodule(step.target)
+            yield from (owned[id(p)] for p in module.parameters())
+        for index in self.constants_of([step.index]):
+            if self.steps[index].kind is StepKind.ATTRIBUTE:
+                yield self.steps[index].target
+
+    @cached_property
+    def readers_of_weight(self) -> dict[str, list[int]]:
+        """For the path of each such tensor the heavy steps that multiply by it."""
+        readers: dict[str, list[int]] = defaultdict(list)
+        for index, weights in self.weights.items():
+            for weight in sorted(weights):
+                readers[weight].append(index)
+        return readers
+
+    def shared_weight(self, region: Iterable[int]) -> str | None:
+        """Return the path of a tensor that is multiplied by both in a region and outside of it."""
+        inside = set(region)
+        weights = (weight for i in sorted(inside) if self.is_heavy[i] for weight in sorted(self.weights[i]))
+        return next((w for w in weights if not inside.issuperset(self.readers_of_weight[w])), None)
 
     def weight_macs(self, region: Iterable[int]) -> int:
         """Return the multiply-accumulates of a region's heavy steps."""

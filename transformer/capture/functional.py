@@ -106,7 +106,7 @@ def _shape_only(
     name: str, given: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
     shape = tuple(result.shape)
-    if name in _FACTORIES:
+    if name in _FACTORIES and result.is_contiguous():  # the others keep the order of their tensor's memory
         filled: tuple[Any, ...] = (shape,)
         if name in ("full_like", "new_full"):
             position = 1 if name == "full_like" else 2

@@ -164,11 +164,14 @@ class Levels:
 
     def _emit(self, key: str, path: str) -> Emitter:
         recording = self.flow.recording
-        inputs = list(recording.inputs) if path == "" else self.entries(key, path)
+        inputs = recording.inputs if path == "" else self.entries(key, path)
         anchor = next((i for i in inputs if self.flow.steps[i].batch_dims), None)
         emitter = Emitter(self.flow, anchor, path)
-        for position, index in enumerate(inputs):
-            emitter.placeholder(index, "x" if position == 0 else f"x{position}")
+        if path == "":
+            emitter.arguments()
+        else:
+            for position, index in enumerate(inputs):
+                emitter.placeholder(index, "x" if position == 0 else f"x{position}")
         steps = self.live if path == "" else self._steps[key]
         depth = self._depth(key)
         done: set[str] = set()

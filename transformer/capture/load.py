@@ -15,7 +15,7 @@ from .arch import make_network
 from .assign import assign, fits_but_for_classes, stripped
 from .checkpoint import Architecture
 from .trusted import load_trusted
-from .weights import Weights, read_weights
+from .weights import Weights, read_torch_file, read_weights
 
 _SHAPES = "_hant_input_shapes"
 
@@ -63,6 +63,18 @@ def load(
     if arch is None and weights.architecture is not None:
         return _described(file, weights, weights.architecture).eval()
     return _made(file, weights, arch or weights.arch, kwargs).eval()
+
+
+def load_described(path: Path) -> nn.Module:
+    """Return the network of a self-describing checkpoint of any name, in eval mode; the file names no code at all.
+
+    Raises:
+        LoadError: it is no such checkpoint, or is damaged.
+    """
+    weights = read_torch_file(path)
+    if weights.architecture is None or weights.architecture.network is None:
+        raise LoadError(f"{path} does not describe its network as data")
+    return _described(path, weights, weights.architecture).eval()
 
 
 def _is_name(path: str) -> bool:

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Write:
+    """An in-place operation."""
+
+    scope: tuple[str, ...]
+    """Keys of the module calls it happened in, outermost first."""
+    name: str
+    source: str
+    """``file:line`` of the model's code."""
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.source or 'an unknown line'}"
 
 
 class Memory:
@@ -19,9 +34,9 @@ class Memory:
     def __init__(self) -> None:
         self._storage: dict[int, int] = {}
         self._sharing: defaultdict[int, set[int]] = defaultdict(set)
-        self._stale: dict[int, tuple[str, ...]] = {}
-        self.culprits: list[tuple[str, ...]] = []
-        """Scopes of the writes that a later read would get wrong."""
+        self._stale: dict[int, Write] = {}
+        self.culprits: list[Write] = []
+        """The writes that a later read would get wrong; their scopes hold the reads too."""
 
     def made(self, value: int, tensor: Tensor) -> None:
         """Note the memory of a new value."""
@@ -30,7 +45,7 @@ class Memory:
             self._storage[value] = storage
             self._sharing[storage].add(value)
 
-    def overwritten(self, tensor: Tensor, scope: Sequence[str]) -> bool:
+    def overwritten(self, tensor: Tensor, write: Write) -> bool:
         """Mark every known value in the memory of ``tensor`` stale; the caller binds the new value afterwards.
 
         Returns whether there was more than one.
@@ -38,18 +53,18 @@ class Memory:
         storage = _storage(tensor)
         values = self._sharing.pop(storage, set()) if storage is not None else set()
         for value in values:
-            self._stale[value] = tuple(scope)
+            self._stale[value] = write
         return len(values) > 1
 
     def read(self, value: int, scope: Sequence[str]) -> None:
         """Note a read; one of a stale value accuses the writer, or the reader's and writer's common module."""
-        writer = self._stale.get(value)
-        if writer is not None:
-            self.culprits.append(_common(writer, tuple(scope)))
+        write = self._stale.get(value)
+        if write is not None:
+            self.culprits.append(replace(write, scope=_common(write.scope, tuple(scope))))
 
-    def unclear(self, scope: Sequence[str]) -> None:
-        """Accuse a module whose write has no functional form."""
-        self.culprits.append(tuple(scope))
+    def unclear(self, write: Write) -> None:
+        """Accuse a write that has no functional form."""
+        self.culprits.append(write)
 
 
 def _common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,8 +19,7 @@ def outline(flow: Flow, blocks: Mapping[Site, Block], name: str) -> fx.GraphModu
     recording = flow.recording
     emitter = Emitter(flow, recording.inputs[0])
     emitter.protected = frozenset(i for site in blocks for i in (site.region.entry, site.region.exit))
-    for position, index in enumerate(recording.inputs):
-        emitter.placeholder(index, "x" if len(recording.inputs) == 1 else f"x{position}")
+    emitter.arguments()
     inside = {index: site for site in blocks for index in site.region.steps}
     for index in flow.data:
         site = inside.get(index)

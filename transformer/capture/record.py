@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import CaptureError, HantError
+from .arguments import resized, tensors_of
 from .leaf import LeafPolicy, designers_leaf
 from .macs import MacCounter
+from .memory import Write
 from .merge import merge_batches, merge_training
 from .patches import module_calls
 from .preserve import evaluating, preserved
@@ -24,8 +26,8 @@ BATCHES = (2, 3)
 """Batch sizes of the two runs. 1 would broadcast, and equal multiples must not meet."""
 
 
-def record(model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy = designers_leaf) -> Recording:
-    """Record how ``model`` computes its output from ``inputs``.
+def record(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy = designers_leaf) -> Recording:
+    """Record how ``model`` computes its output from ``inputs``, its arguments: tensors, or nests of them.
 
     The model runs on fake tensors (shapes without data), once per batch size of ``BATCHES``; where an operation has no
     fake form, on random data. Dimension 0 of the first input is the batch; other inputs with that size follow it.
@@ -34,25 +36,32 @@ def record(model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy = des
     Raises:
         CaptureError: what the model does cannot be held by one graph, with the line that says so.
     """
-    opaque: frozenset[nn.Module] = frozenset()
+    opaque: dict[nn.Module, tuple[str, str, str]] = {}
     while True:
-        recording, culprits = _record_once(model, inputs, _keeping(is_leaf, opaque))
+        recording, culprits = _record_once(model, inputs, _keeping(is_leaf, opaque.keys()))
         if not culprits:
+            recording.notes += opaque.values()
             return recording
-        more = frozenset(model.get_submodule(path) for path in culprits if path) - opaque
-        if not more or "" in culprits:
+        more = {model.get_submodule(path): _whole(path, write) for path, write in culprits.items() if path}
+        if "" in culprits or not more.keys() - opaque.keys():
             raise CaptureError(
                 "the network writes in place into a tensor that it reads again through another view, outside of any "
-                "module that could be kept whole; write x = x + y there instead of x += y"
+                f"module that could be kept whole ({culprits.get('', next(iter(culprits.values())))}); "
+                "write x = x + y there instead of x += y"
             )
         opaque |= more
 
 
-def _keeping(is_leaf: LeafPolicy, opaque: frozenset[nn.Module]) -> LeafPolicy:
+def _whole(path: str, write: Write) -> tuple[str, str, str]:
+    reason = f"kept whole, because its {write.name} writes into a tensor that is read again through another view"
+    return path, reason, write.source
+
+
+def _keeping(is_leaf: LeafPolicy, opaque: Set[nn.Module]) -> LeafPolicy:
     return lambda module, tensors: module in opaque or is_leaf(module, tensors)
 
 
-def _record_once(model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy) -> tuple[Recording, set[str]]:
+def _record_once(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy) -> tuple[Recording, dict[str, Write]]:
     with evaluating(model):
         try:
             first, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake=True)
@@ -69,12 +78,10 @@ def _record_once(model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy
         if reads_mode(first):
             model.train()
             _merge_training(first, model, inputs, is_leaf, fake)
-    return first, set()
+    return first, {}
 
 
-def _merge_training(
-    first: Recording, model: nn.Module, inputs: Sequence[Tensor], is_leaf: LeafPolicy, fake: bool
-) -> None:
+def _merge_training(first: Recording, model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy, fake: bool) -> None:
     try:
         training, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake)
         reason = "writes in place in training only" if culprits else merge_training(first, training)
@@ -85,15 +92,16 @@ def _merge_training(
 
 
 def _run(
-    model: nn.Module, inputs: Sequence[Tensor], batch: int, is_leaf: LeafPolicy, fake: bool
-) -> tuple[Recording, set[str]]:
+    model: nn.Module, inputs: Sequence[Any], batch: int, is_leaf: LeafPolicy, fake: bool
+) -> tuple[Recording, dict[str, Write]]:
     """Run the model once and return what it did, with the modules whose in-place writes cannot be recorded."""
     mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else contextlib.nullcontext()
     counter = MacCounter()
-    recorder = Recorder(model, is_leaf, counter, inputs[0].device)
+    recorder = Recorder(model, is_leaf, counter, tensors_of(inputs)[0].device)
     with preserved(model), torch.no_grad(), mode, counter, module_calls(recorder):
-        given = _examples(inputs, batch)
-        entries = tuple(recorder.enter_input(i, tensor) for i, tensor in enumerate(given))
+        given = resized(inputs, batch)
+        entries = tuple(recorder.enter_input(i, tensor) for i, tensor in enumerate(tensors_of(given)))
+        arguments = recorder.referred(given)
         try:
             with recorder:
                 output = model(*given)
@@ -104,29 +112,17 @@ def _run(
         except Exception as error:
             if fake:
                 raise
-            raise CaptureError(_failure(error, recorder, given)) from error
+            raise CaptureError(_failure(error, recorder, tensors_of(given))) from error
     for step in recorder.steps:
         step.macs //= batch
     recording = Recording(
-        model, recorder.steps, recorder.calls, entries, returned, recorder.constants, batch, recorder.notes
+        model, recorder.steps, recorder.calls, entries, arguments, returned, recorder.constants, batch, recorder.notes
     )
-    culprits = {_path(recording, scope) for scope in recorder.memory.culprits}
+    culprits = {_path(recording, write.scope): write for write in recorder.memory.culprits}
     if not culprits:  # otherwise the recording is not used, and what is wrong with it follows from the writes
         _check(recording)
         _check_output(recording)
     return recording, culprits
-
-
-def _examples(inputs: Sequence[Tensor], batch: int) -> list[Tensor]:
-    """Make inputs of ``batch`` samples like the given ones; data is random, to be like data in range."""
-    rows = inputs[0].shape[0]
-    shapes = [(batch, *t.shape[1:]) if t.dim() and t.shape[0] == rows else tuple(t.shape) for t in inputs]
-    return [
-        torch.rand(shape, dtype=t.dtype, device=t.device)
-        if t.is_floating_point()
-        else torch.zeros(shape, dtype=t.dtype, device=t.device)
-        for t, shape in zip(inputs, shapes, strict=True)
-    ]
 
 
 def _path(recording: Recording, scope: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from ..errors import CaptureError
 from .functional import VALUE_READERS, as_function, assigning, out_of_place
 from .leaf import LeafPolicy
 from .macs import MacCounter
-from .memory import Memory
+from .memory import Memory, Write
 from .owned import owned_tensors
 from .recording import InputDevice, ModuleCall, Ref, Step, StepKind, leaves, map_leaves
 from .source import source_line
@@ -188,7 +188,7 @@ class Recorder(TorchFunctionMode):
         index = self._value_of.get(id(tensor))
         ref = given[0][0] if given[0] else None
         if len(written) > 1 or tensor is not args[0] or not isinstance(ref, Ref) or index != ref.index:
-            self.memory.unclear(self._scope)
+            self.memory.unclear(Write(tuple(self._scope), getattr(func, "__name__", "a function"), source_line()))
             return result
         pure, own_args, own_kwargs = out_of_place(func, given)
         kind = StepKind.CALL if pure is not None else StepKind.ASSIGN
@@ -202,7 +202,7 @@ class Recorder(TorchFunctionMode):
             self.notes.append(
                 (self._path(), f"writes into {self.steps[old].target!r}, which the graph does not", step.source)
             )
-        step.contested = self.memory.overwritten(tensor, self._scope)
+        step.contested = self.memory.overwritten(tensor, Write(step.scope, step.name, step.source))
         self._bind(tensor, step)
 
     def _read_value(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -251,7 +251,7 @@ class Recorder(TorchFunctionMode):
         given = record.arguments, record.keywords
         result, macs, written = self._run(call, (record.module, *args), kwargs, tensors)
         if written and not (len(written) == 1 and result is written[0]):
-            self.memory.unclear(self._scope[:-1])
+            self.memory.unclear(Write(tuple(self._scope[:-1]), record.path, source_line()))
         elif not written:
             result = self._fresh(result, tensors)
         step = self._add(StepKind.MODULE, record.path, *given, result, macs)
@@ -259,6 +259,7 @@ class Recorder(TorchFunctionMode):
             self._wrote(written[0], step, self._value_of[id(written[0])])
         else:
             self._bind_result(result, step)
+        record.result = self.referred(result)
         return result
 
     def note_function(self, name: str) -> None:

@@ -108,7 +108,7 @@ class ModuleCall:
     """Positional arguments, tensors as ``Ref``."""
     keywords: dict[str, Any] = field(default_factory=dict)
     result: Any = None
-    """What it returned, tensors as ``Ref``; None for a leaf."""
+    """What it returned, tensors as ``Ref``."""
 
 
 @dataclass
@@ -119,7 +119,9 @@ class Recording:
     steps: list[Step]
     calls: dict[str, ModuleCall]
     inputs: tuple[int, ...]
-    """Steps of the network's inputs."""
+    """Steps of the tensors that the network is given."""
+    arguments: tuple[Any, ...]
+    """Its positional arguments, tensors as ``Ref``."""
     output: Any
     """What the network returns, tensors as ``Ref``."""
     constants: dict[str, Tensor]

@@ -29,7 +29,7 @@ def find_runs(flow: Flow, sites: Iterable[Site], merge: bool = True) -> list[Sit
                 runs[-1] += run
             else:
                 runs.append(run)
-    return [Site(Role.RUN, _region(flow, run), None, _name(flow, run)) for run in runs]
+    return [_site(flow, run) for run in runs]
 
 
 def _is_simple(flow: Flow, index: int) -> bool:
@@ -109,8 +109,12 @@ def _container(flow: Flow, run: list[int]) -> tuple[str, ...]:
     return step.scope[:-1] if step.kind is StepKind.MODULE else step.scope
 
 
-def _region(flow: Flow, run: list[int]) -> Region:
-    return Region(flow.sources[run[0]][0], run[-1], tuple(run), full=False)
+def _site(flow: Flow, run: list[int]) -> Site:
+    """Make the site of a run; one layer alone is the call of that layer."""
+    first = flow.steps[run[0]]
+    alone = len(run) == 1 and first.kind is StepKind.MODULE
+    region = Region(flow.sources[run[0]][0], run[-1], tuple(run), full=alone)
+    return Site(Role.RUN, region, first.scope[-1] if alone else None, _name(flow, run))
 
 
 def _name(flow: Flow, run: list[int]) -> str:

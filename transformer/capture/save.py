@@ -46,6 +46,8 @@ def save(
         StorageError: the file cannot be written.
     """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs or ())
+    if not all(isinstance(tensor, Tensor) for tensor in inputs):
+        raise UsageError("example_inputs must be a tensor or a sequence of tensors; give torch.randn(1, 3, 224, 224)")
     network = model if arch is not None else _as_data(model, inputs)
     tensors, tied = _untied(network)
     architecture = Architecture(

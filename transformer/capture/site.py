@@ -26,5 +26,5 @@ class Site:
     role: Role
     region: Region
     call: str | None
-    """Key of the module call; None for a run."""
+    """Key of the module call; None for a run of several steps."""
     name: str

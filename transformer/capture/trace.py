@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...op_library.tensor_spec import TensorSpec
-from ..errors import CaptureError, UsageError, nearest
+from ..errors import UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
+from .arguments import checked
 from .blocks import make_block, positions, spec_of
 from .choose import Chooser, Granularity
 from .flow import Flow
 from .hierarchy import Hierarchy
+from .leftover import leftovers
 from .outline import outline
+from .part import part_of
 from .record import record
 from .repetition import find_repetition
 from .runs import find_runs
@@ -26,8 +30,9 @@ from .tied import tie
 
 def trace(
     model: nn.Module,
-    example_inputs: Tensor | Sequence[Tensor],
+    example_inputs: Any,
     *,
+    submodule: str = "",
     granularity: Granularity = "block",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -36,7 +41,10 @@ def trace(
 
     Args:
         model: the teacher; left as it was, its parameters are shared, not copied.
-        example_inputs: one tensor (B, ...) or several; only shapes and types matter, dimension 0 is the batch.
+        example_inputs: one tensor (B, ...), or a sequence of the model's arguments: tensors, or tuples, lists and dicts
+            of them. Only shapes and types matter, dimension 0 is the batch.
+        submodule: path of the part to capture, such as ``backbone``; what it is given when the whole model runs on
+            ``example_inputs`` is what it is captured for. ``Graph.whole`` is the model with that part in place.
         granularity: ``block`` for what a designer would name, ``fine`` for their parts, ``stage`` for whole stages.
         include: patterns such as ``layer3.*``; other blocks are not replaceable.
         exclude: patterns of blocks that are not replaceable.
@@ -44,8 +52,10 @@ def trace(
     Raises:
         CaptureError: the network cannot be captured exactly; the message names the module, line and operation.
     """
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-    _check_inputs(inputs)
+    inputs, host = checked(example_inputs), None
+    if submodule:
+        host = model
+        model, inputs = part_of(model, submodule, inputs)
     flow = Flow(record(model, inputs))
     tree = Hierarchy(flow)
     chooser = Chooser(tree, find_repetition(tree), granularity)
@@ -62,6 +72,7 @@ def trace(
         else:
             diagnostics.append(Diagnostic(site.name, block))
     diagnostics += tie(tree, blocks)
+    diagnostics += leftovers(tree, (index for site in sites for index in site.region.steps))
     blocks = {
         site: block if chosen(block.name) else replace(block, replaceable=False) for site, block in blocks.items()
     }
@@ -70,10 +81,12 @@ def trace(
         module=outline(flow, blocks, type(model).__name__),
         blocks=tuple({block.name: block for block in blocks.values()}.values()),
         inputs=_input_specs(flow),
-        diagnostics=tuple(diagnostics),
+        diagnostics=tuple(dict.fromkeys(diagnostics)),
         macs=flow.macs(flow.data),
         parameters=sum(p.numel() for p in model.parameters()),
         eager=model,
+        host=host,
+        path=submodule,
     )
 
 
@@ -92,13 +105,6 @@ class _Pattern:
         for pattern in (*self.include, *self.exclude):
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(f"pattern {pattern!r} matches no block{nearest(pattern, names)}")
-
-
-def _check_inputs(inputs: tuple[Tensor, ...]) -> None:
-    if not inputs or not all(isinstance(t, Tensor) for t in inputs):
-        raise UsageError("example_inputs must be a tensor or a sequence of tensors; give torch.randn(1, 3, 224, 224)")
-    if inputs[0].dim() == 0:
-        raise CaptureError("the first example input has no batch dimension; give a tensor of shape (B, ...)")
 
 
 def _input_specs(flow: Flow) -> tuple[TensorSpec, ...]:

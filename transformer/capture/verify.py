@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from ..errors import CaptureError
 from .preserve import evaluating, preserved
+from .recording import map_leaves
 
 
-def verify_same(model: nn.Module, captured: nn.Module, inputs: Sequence[Tensor], remedy: str) -> None:
+def verify_same(model: nn.Module, captured: nn.Module, inputs: Sequence[Any], remedy: str) -> None:
     """Run both in eval mode on random data like ``inputs`` and compare to the bit.
 
     Raises:
         CaptureError: they differ, with the largest difference and ``remedy``.
     """
     generator = torch.Generator().manual_seed(0)
-    data = [_like(tensor, generator) for tensor in inputs]
+    data = map_leaves(tuple(inputs), lambda tensor: _like(tensor, generator))
     with evaluating(model), evaluating(captured), preserved(model), torch.no_grad():
         torch.manual_seed(0)
         expected = _flat(model(*data))

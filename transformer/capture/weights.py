@@ -60,6 +60,15 @@ def read_weights(path: Path) -> Weights:
         return _read_safetensors(path)
     if path.suffix not in (*_TORCH, ".pt2"):
         raise LoadError(f"{path} is of unknown kind {path.suffix!r}; expected .safetensors, .pt, .pth or .pt2")
+    return read_torch_file(path)
+
+
+def read_torch_file(path: Path) -> Weights:
+    """Read a torch file of any name that holds nothing but data.
+
+    Raises:
+        LoadError: damaged, or a file whose reading would run code, which is named.
+    """
     _refuse_programs(path)
     named = code_named_by(path)
     if named:

@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 bug, 2 wrong usage or input, 3 budget cannot be met, 4 done but not verified.",
+    epilog="Exit codes: 0 done, 1 bug, 2 wrong usage or input, 3 limit cannot be met, 4 done but not verified.",
 )
 ClickError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -34,7 +34,7 @@ _STAGES = {
     "finetune": "Train the chosen student.",
     "export": "Write the files of the student.",
     "verify": "Time teacher and student on the target and compare outputs.",
-    "report": "Write report.json and show the summary.",
+    "report": "Write report.html, report.md and report.json, and show the summary.",
 }
 
 
@@ -51,12 +51,15 @@ def _stage(verb: str, text: str) -> None:
         target: o.TargetName = None,
         budget: o.BudgetText = None,
         limits: o.Limits = None,
+        max_drop: o.MaxDrop = None,
         data: o.DataSpec = None,
         output: o.Output = None,
         arch: o.Arch = None,
         arch_kwargs: o.ArchKwargs = None,
         trust_model: o.TrustModel = False,
         input_shape: o.InputShape = None,
+        submodule: o.Submodule = None,
+        granularity: o.Granularity = None,
         pool: o.Pool = None,
         precision: o.Precision = None,
         batch_size: o.BatchSize = None,
@@ -97,11 +100,14 @@ def inspect(
     arch_kwargs: o.ArchKwargs = None,
     trust_model: o.TrustModel = False,
     input_shape: o.InputShape = None,
+    submodule: o.Submodule = None,
+    granularity: o.Granularity = None,
     include: o.Include = None,
     exclude: o.Exclude = None,
     settings: o.Settings = None,
     config: o.ConfigFile = None,
     graph: o.ShowGraph = False,
+    svg: o.Picture = None,
     as_json: o.AsJson = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

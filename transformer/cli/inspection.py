@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ..contracts.store import RunStore
+from ..contracts.store import RunStore, write_atomically
+from ..errors import StorageError
+from ..ir.block import Block
 from ..ir.graph import Graph
 from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config
 from ..pipeline.session import Materials, load_materials, make_context
+from .picture import picture
 from .resolve import resolve
 from .streams import hush, result_only
 from .tables import number, write_line, write_table
@@ -26,6 +30,8 @@ def run_inspect(flags: dict[str, Any]) -> int:
     hush(flags["verbose"])
     with result_only():
         graph = captured(job.config, load_materials(job.config))
+    if flags["svg"]:
+        save_picture(graph, Path(flags["svg"]))
     if flags["as_json"]:
         sys.stdout.write(json.dumps(as_plain(graph), indent=1) + "\n")
         return 0
@@ -64,6 +70,12 @@ def write_blocks(graph: Graph, console: Console) -> None:
     ]
     write_table(console, heads, rows, right=3)
     cover = coverage(graph)
+    largest = max(graph.blocks, key=lambda block: block.macs, default=None)
+    share = f"; the largest, {largest.name}, holds {100 * cover['largest']:.1f} %" if largest is not None else ""
+    write_line(
+        console,
+        f"all blocks hold {100 * cover['all']:.1f} % of the MACs, the trunk's {100 * cover['trunk']:.1f} %{share}",
+    )
     write_line(
         console,
         f"{len(graph.replaceable)} replaceable blocks of {len(graph.blocks)} hold {100 * cover['macs']:.1f} % of "
@@ -88,18 +100,42 @@ def block_rows(graph: Graph) -> list[dict[str, Any]]:
             "identity": block.identity_allowed,
             "replaceable": block.replaceable,
             "calls": block.calls,
+            "trunk": block.trunk,
         }
         for block in graph.blocks
     ]
 
 
 def coverage(graph: Graph) -> dict[str, float]:
-    """Return the share of MACs and parameters that is in replaceable blocks."""
+    """Return shares of the network's MACs, and of its parameters.
+
+    ``macs`` and ``parameters`` are those in replaceable blocks; ``all`` are MACs in any block, stems and heads too,
+    ``trunk`` in blocks whose input and output hold the whole flow, ``largest`` in the largest block.
+    """
+
+    def share(blocks: Iterable[Block]) -> float:
+        return sum(block.macs for block in blocks) / graph.macs if graph.macs else 0.0
+
     inside = graph.replaceable
     return {
-        "macs": sum(block.macs for block in inside) / graph.macs if graph.macs else 0.0,
+        "macs": share(inside),
         "parameters": sum(block.parameters for block in inside) / graph.parameters if graph.parameters else 0.0,
+        "all": share(graph.blocks),
+        "trunk": share(block for block in graph.blocks if block.trunk),
+        "largest": max((share([block]) for block in graph.blocks), default=0.0),
     }
+
+
+def save_picture(graph: Graph, path: Path) -> None:
+    """Draw the blocks into an SVG file.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        write_atomically(path, picture(graph, type(graph.module).__name__))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}; give another --svg") from error
 
 
 def as_plain(graph: Graph) -> dict[str, Any]:

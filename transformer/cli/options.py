@@ -28,6 +28,15 @@ Limits = Annotated[
         rich_help_panel=_JOB,
     ),
 ]
+MaxDrop = Annotated[
+    float | None,
+    Option(
+        "--max-drop",
+        metavar="POINTS",
+        help="Fail (exit code 3) if more accuracy is lost, in points of top-1.",
+        rich_help_panel=_JOB,
+    ),
+]
 DataSpec = Annotated[
     str | None,
     Option(
@@ -51,6 +60,13 @@ TrustModel = Annotated[
 InputShape = Annotated[
     list[str] | None,
     Option("--input-shape", metavar="SHAPE", help="3x224x224, or x:1x3x224x224; one an input.", rich_help_panel=_MODEL),
+]
+Submodule = Annotated[
+    str | None, Option("--submodule", metavar="PATH", help="Work on this part alone: backbone.", rich_help_panel=_MODEL)
+]
+Granularity = Annotated[
+    str | None,
+    Option("--granularity", metavar="LEVEL", help="fine (parts of blocks), block or stage.", rich_help_panel=_MODEL),
 ]
 Pool = Annotated[
     str | None, Option("--pool", help="Operations to choose from: a pool's name, or names.", rich_help_panel=_SEARCH)
@@ -101,6 +117,9 @@ Verbose = Annotated[
 ]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors and the result.", rich_help_panel=_RUN)]
 ShowGraph = Annotated[bool, Option("--graph", help="Show the whole graph as text.", rich_help_panel=_RUN)]
+Picture = Annotated[
+    str | None, Option("--svg", metavar="FILE", help="Draw the blocks into an SVG file.", rich_help_panel=_RUN)
+]
 OpInput = Annotated[str, Option("--input", metavar="SHAPE", help="Shape that goes in: 16x32x32.")]
 OpOutput = Annotated[
     str | None, Option("--output", "-o", metavar="SHAPE", help="Shape that comes out; as the input if left out.")

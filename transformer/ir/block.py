@@ -50,6 +50,8 @@ class Block:
     """How often the network runs it (more than once for a tied block)."""
     other_calls: tuple[tuple[TensorSpec, TensorSpec], ...] = ()
     """Contracts (input, output) of a tied block's second and further calls; sizes may differ over a pyramid."""
+    trunk: bool = False
+    """Whether the whole flow of the network is in its input, and in its output."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ class Graph:
     parameters: int = 0
     eager: nn.Module | None = None
     """The network as ordinary module code, where every replaced block is a plain submodule of it."""
+    host: nn.Module | None = None
+    """The larger model that the network is a part of, if it was captured as one."""
+    path: str = ""
+    """Where in ``host`` the network is."""
 
     def __str__(self) -> str:
         """The whole network as text, a line for each block and operation; ``ir.parse`` reads it."""
@@ -46,6 +50,13 @@ class Graph:
         Eager code keeps branches on ``training`` and on shapes that one graph cannot hold.
         """
         return self.eager if self.eager is not None and self._is_current(self.eager) else self.module
+
+    @property
+    def whole(self) -> nn.Module:
+        """The model that the network is a part of, with ``network`` in its place; all else is shared."""
+        from ..rewrite.share import with_submodules
+
+        return self.network if self.host is None else with_submodules(self.host, {self.path: self.network})
 
     def _is_current(self, eager: nn.Module) -> bool:
         """Return whether ``eager`` runs the very blocks of this graph, and not those it was copied from."""

@@ -77,10 +77,12 @@ def network_text(graph: Graph) -> NetworkText:
     """Return the text form of a graph."""
     assert isinstance(graph.module, fx.GraphModule), "a captured graph"
     blocks = {block.target: block for block in graph.blocks}
-    inputs = iter(graph.inputs)
+    arguments = [node for node in graph.module.graph.nodes if node.op == "placeholder"]
+    nested = len(arguments) != len(graph.inputs)  # lists of tensors, say: the lines that take them out tell the shapes
+    inputs = {} if nested else dict(zip(arguments, graph.inputs, strict=True))
     lines = []
     for node in graph.module.graph.nodes:
-        note = str(next(inputs, "")) if node.op == "placeholder" else _shape(node)
+        note = str(inputs.get(node, "")) if node.op == "placeholder" else _shape(node)
         lines.append(_line(node, blocks, note))
     return NetworkText(type(graph.module).__name__, tuple(lines))
 

@@ -20,10 +20,12 @@ from .pipeline import Pipeline
 
 SHARED: dict[str, tuple[str, ...] | None] = {
     "budget": None,
+    "granularity": None,
     "include": None,
     "exclude": None,
     "solutions": None,
     "max_overlap": None,
+    "max_drop": None,
     "epochs": ("finetune",),
 }
 """Options of the whole that passes take by field name: every pass that has the field (None), or the named ones only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -43,12 +43,18 @@ class Config(BaseModel):
     """Name of a pool, or operations divided by commas."""
     input_shape: tuple[str, ...] = ()
     """``3x224x224``, or ``name:1x3x224x224`` with the batch; one for every input."""
+    submodule: str | None = None
+    """Path of the part of the model to work on, such as ``backbone``; all of it if left out."""
+    granularity: Literal["fine", "block", "stage"] | None = None
+    """How large blocks are: parts of blocks, blocks, or stages of them."""
     include: tuple[str, ...] = ()
     """Patterns of the blocks that may be replaced."""
     exclude: tuple[str, ...] = ()
     """Patterns of the blocks that may not."""
     solutions: int | None = Field(default=None, ge=1)
     max_overlap: float | None = Field(default=None, ge=0, le=1)
+    max_drop: float | None = Field(default=None, ge=0, le=100)
+    """Largest loss of accuracy that is allowed, in points."""
     epochs: int | None = Field(default=None, ge=0)
     """Of fine-tuning; 0 skips it."""
     seed: int = Field(default=0, ge=0)

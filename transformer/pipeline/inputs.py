@@ -76,6 +76,24 @@ def example_inputs(config: Config, model: nn.Module, data: Data | None) -> tuple
     return inputs
 
 
+def part(
+    model: nn.Module, path: str, inputs: tuple[Tensor, ...], data: Data | None
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Return the submodule to work on and what the model gives it.
+
+    Raises:
+        UsageError: there is none, or it is not given the images of ``data``.
+        CaptureError: it is given something else than tensors.
+    """
+    from ..capture.part import part_of
+
+    module, given = part_of(model, path, inputs)
+    sample = tuple(data.train[0][0].shape) if data is not None else None
+    if sample is not None and [tuple(t.shape[1:]) for t in given if isinstance(t, Tensor)] != [sample]:
+        raise UsageError(f"submodule {path} is not given the images of {text(sample)}; leave --data out")
+    return module, given
+
+
 def _try(model: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
     """Run the model once, so that a wrong shape is told before any work."""
     try:

@@ -22,7 +22,7 @@ from ..plugins import load_plugin
 from .build import effective
 from .config import FILE, Config, dump
 from .identity import check_identity
-from .inputs import example_inputs, load_data, load_model
+from .inputs import example_inputs, load_data, load_model, part
 from .pipeline import Pipeline
 
 
@@ -66,6 +66,8 @@ def load_materials(
     if data is None and config.data is not None:
         data = load_data(config, model)
     inputs = example_inputs(config, model, data)
+    if config.submodule is not None:
+        model, inputs = part(model, config.submodule, inputs, data)
     return Materials(model, inputs, target, backend, pool, data)
 
 
