@@ -15,12 +15,12 @@ from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ..stopwatch import interleave
 from . import support
-from .lower import export_program, write_program
+from .lower import lower_module
 from .run import PyTorchRunner
 
 
 class PyTorchBackend(Backend):
-    """Lowers with ``torch.export``; runs eagerly or compiled, on the processor or on CUDA."""
+    """Lowers to a checkpoint that holds no code; runs eagerly or compiled, on the processor or on CUDA."""
 
     name: ClassVar[str] = "pytorch"
 
@@ -31,9 +31,8 @@ class PyTorchBackend(Backend):
     def lower(
         self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
     ) -> None:
-        """Write ``module`` as one archive at the target's precision."""
-        precision = support.PRECISIONS[target.precision]
-        write_program(export_program(module, inputs, precision, dynamic_batch), path)
+        """Write ``module`` as one checkpoint at the target's precision."""
+        lower_module(module, inputs, support.PRECISIONS[target.precision], path)
 
     def load(self, path: Path, target: Target) -> Runner:
         """Open a lowered file."""

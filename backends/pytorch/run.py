@@ -1,4 +1,4 @@
-"""Run an exported program, eagerly or compiled."""
+"""Run a lowered network, eagerly or compiled."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.export.passes import move_to_device_pass
 
+from ...transformer.capture.load import input_shapes, load_described
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
@@ -18,35 +18,31 @@ from . import support
 
 
 class PyTorchRunner(Runner):
-    """One program on the target's device. Takes and returns float32; the target's precision is used inside."""
+    """One network on the target's device. Takes and returns float32; the target's precision is used inside."""
 
     def __init__(self, path: Path, target: Target) -> None:
-        """Open ``path``, an archive that this backend wrote.
+        """Open ``path``, a file that this backend wrote.
 
         Raises:
-            LoadError: missing, or not such an archive.
+            LoadError: missing, or not such a file.
         """
         if not path.is_file():
-            raise LoadError(f"no exported program at {path}; run the export first")
+            raise LoadError(f"no lowered network at {path}; run the export first")
         try:
-            with path.open("rb") as handle:
-                program = torch.export.load(handle)
-        except Exception as error:  # zip, unpickling and schema errors share no base class
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise LoadError(f"torch cannot open {path}: {reason}; export it again") from error
-        if target.device == "cuda":
-            program = move_to_device_pass(program, "cuda")
+            network = load_described(path)
+        except LoadError as error:
+            raise LoadError(f"cannot open {path}: {error}; export it again") from error
         self._target = target
-        self._count = len(program.graph_signature.user_inputs)
-        module: Callable[..., object] = program.module()
-        self._module = torch.compile(module) if support.mode(target) == "compile" else module
+        self._count = len(input_shapes(network))
+        network = network.to(target.device)
+        self._module = torch.compile(network) if support.mode(target) == "compile" else network
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Run once."""
         tensors = self._place(inputs)
         with torch.inference_mode(), support.thread_limit(self._target):
             result = self._module(*tensors)
-        outputs = (result,) if isinstance(result, Tensor) else tuple(result)  # type: ignore[arg-type]
+        outputs = (result,) if isinstance(result, Tensor) else tuple(result)
         return tuple(output.float().cpu().numpy() for output in outputs)
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:

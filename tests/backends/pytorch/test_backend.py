@@ -9,6 +9,7 @@ import pytest
 import torch
 from hant.backends.pytorch.backend import PyTorchBackend
 from hant.backends.targets.load import load_target
+from hant.transformer.capture.save import save
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import CaptureError, LoadError, UsageError
 from torch import Tensor, nn
@@ -47,22 +48,22 @@ def difference(path: Path, target: object, samples: int = 1) -> float:
 def test_a_lowered_module_computes_what_it_did(tmp_path: Path, precision: str, tolerance: float) -> None:
     target = TARGET.model_copy(update={"precision": precision})
     module = block().train()
-    BACKEND.lower(module, [image()], target, tmp_path / "x.pt2", dynamic_batch=True)
+    BACKEND.lower(module, [image()], target, tmp_path / "x.lowered", dynamic_batch=True)
     for samples in (1, 3):
-        assert difference(tmp_path / "x.pt2", target, samples) <= tolerance
+        assert difference(tmp_path / "x.lowered", target, samples) <= tolerance
     assert all(part.training for part in module.modules())
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"^cannot export Fickle: [^\n]+$"):
-        BACKEND.lower(Fickle(), [image()], TARGET, tmp_path / "x.pt2")
+    with pytest.raises(CaptureError, match=r"^cannot record Fickle: [^\n]+$"):
+        BACKEND.lower(Fickle(), [image()], TARGET, tmp_path / "x.lowered")
     assert not list(tmp_path.iterdir())
 
 
 def test_threads_are_the_targets_while_it_runs_and_then_the_users(tmp_path: Path) -> None:
-    BACKEND.lower(block(), [image()], TARGET, tmp_path / "x.pt2")
-    runner = BACKEND.load(tmp_path / "x.pt2", TARGET)
+    BACKEND.lower(block(), [image()], TARGET, tmp_path / "x.lowered")
+    runner = BACKEND.load(tmp_path / "x.lowered", TARGET)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -75,13 +76,52 @@ def test_threads_are_the_targets_while_it_runs_and_then_the_users(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, r"no exported program at .*x\.pt2; run the export first"), (b"no", r"torch cannot open .*; export it ag")],
+    [
+        (None, r"no lowered network at .*x\.lowered; run the export first"),
+        (b"no", r"cannot open .*x\.lowered: .* is no torch file: .*; export it again"),
+    ],
 )
 def test_a_file_that_cannot_be_opened(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
-        (tmp_path / "x.pt2").write_bytes(content)
+        (tmp_path / "x.lowered").write_bytes(content)
     with pytest.raises(LoadError, match=message):
-        BACKEND.load(tmp_path / "x.pt2", TARGET)
+        BACKEND.load(tmp_path / "x.lowered", TARGET)
+
+
+class Trap:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    path, trace = tmp_path / "x.lowered", tmp_path / "ran"
+    BACKEND.lower(nn.ReLU(), [image()], TARGET, path)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "trap": Trap(trace)}, path)
+    with pytest.raises(LoadError, match=r"reading it would run code that it names \(.*Path.*\)"):
+        BACKEND.load(path, TARGET)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists()  # the trap works
+
+
+def test_an_exported_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.lowered"
+    with path.open("wb") as handle:
+        torch.export.save(torch.export.export(nn.ReLU(), (image(),)), handle)
+    with pytest.raises(LoadError, match=r"is a torch\.export archive, whose reader can fall back to pickle"):
+        BACKEND.load(path, TARGET)
+
+
+def test_a_checkpoint_that_names_who_makes_its_network_is_refused(tmp_path: Path) -> None:
+    save(nn.Linear(2, 2), tmp_path / "x.pt", arch="os.path:join")
+    with pytest.raises(LoadError, match=r"x\.pt does not describe its network as data; export it again"):
+        BACKEND.load(tmp_path / "x.pt", TARGET)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +133,10 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, content: bytes | None, mes
     ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, object], message: str) -> None:
-    BACKEND.lower(nn.ReLU(), [image()], TARGET, tmp_path / "x.pt2")
+    BACKEND.lower(nn.ReLU(), [image()], TARGET, tmp_path / "x.lowered")
     target = TARGET.model_copy(update={"options": options})
     with pytest.raises(UsageError, match=message):
-        BACKEND.time([BACKEND.load(tmp_path / "x.pt2", target)], [[image().numpy()]], target)
+        BACKEND.time([BACKEND.load(tmp_path / "x.lowered", target)], [[image().numpy()]], target)
 
 
 @pytest.mark.parametrize(
