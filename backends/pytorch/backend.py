@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...transformer.contracts.backend import Backend, Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
-from ..stopwatch import interleave
+from ..cuda import DeviceClock, side_stream
+from ..stopwatch import Call, interleave
 from . import support
 from .lower import lower_module
 from .run import PyTorchRunner
@@ -43,9 +45,15 @@ class PyTorchBackend(Backend):
     ) -> tuple[Timing, ...]:
         """Time the runners interleaved on the target's threads; the first is the reference."""
         with support.thread_limit(target):
-            calls = [runner.prepare(*args) for runner, args in zip(runners, inputs, strict=True)]
-            return interleave(calls, target.protocol)
+            if target.device != "cuda":
+                return interleave(_calls(runners, inputs), target.protocol)
+            with torch.cuda.stream(side_stream()):
+                return interleave(_calls(runners, inputs), target.protocol, clock=DeviceClock())
 
     def provenance(self, target: Target) -> dict[str, str]:
         """Return device, driver and versions that a latency depends on."""
         return support.provenance(target)
+
+
+def _calls(runners: Sequence[Runner], inputs: Sequence[Sequence[NDArray[np.generic]]]) -> list[Call]:
+    return [runner.prepare(*args) for runner, args in zip(runners, inputs, strict=True)]

@@ -14,6 +14,7 @@ from ...transformer.capture.load import input_shapes, load_described
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
+from ..cuda import captured
 from . import support
 
 
@@ -46,20 +47,17 @@ class PyTorchRunner(Runner):
         return tuple(output.float().cpu().numpy() for output in outputs)
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
-        """Place the inputs on the device and return the bare call; on a GPU it waits for the result.
+        """Place the inputs on the device and return the bare call; on a GPU it enqueues one run on the current stream.
 
         The caller sets the number of threads.
         """
         tensors, module = self._place(inputs), self._module
-        on_gpu = self._target.device == "cuda"
 
         def call() -> None:
             with torch.inference_mode():
                 module(*tensors)
-            if on_gpu:
-                torch.cuda.synchronize()
 
-        return call
+        return captured(call) if support.mode(self._target) == "cuda-graph" else call
 
     def _place(self, inputs: tuple[NDArray[np.generic], ...]) -> list[Tensor]:
         if len(inputs) != self._count:

@@ -14,7 +14,7 @@ from ...transformer.errors import UsageError, nearest
 from ..device import processor
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-MODES = ("eager", "compile")
+MODES = ("eager", "compile", "cuda-graph")
 _OPTIONS = ("threads", "mode")
 
 
@@ -22,6 +22,8 @@ def why_not(target: Target) -> str | None:
     """Return why this machine cannot run ``target``; None if it can."""
     if target.precision not in PRECISIONS:
         return f"the pytorch backend has no {target.precision}; it has {', '.join(PRECISIONS)}"
+    if target.device != "cuda" and mode(target) == "cuda-graph":
+        return f"mode 'cuda-graph' needs device 'cuda', and target {target.name!r} asks for {target.device!r}"
     if target.device == "cuda" and not torch.cuda.is_available():
         return "PyTorch sees no CUDA device here"
     if target.device not in ("cpu", "cuda"):
@@ -31,7 +33,7 @@ def why_not(target: Target) -> str | None:
 
 
 def mode(target: Target) -> str:
-    """Return how the network is run: ``eager`` or ``compile``."""
+    """Return how the network is run: ``eager``, ``compile``, or ``cuda-graph``: eager, replayed as one CUDA graph."""
     for name in target.options:
         if name not in _OPTIONS:
             raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, _OPTIONS)}")

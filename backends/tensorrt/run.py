@@ -13,6 +13,7 @@ from torch import Tensor
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
+from ..cuda import captured
 from . import caches, support
 from .build import LARGEST_BATCH, listener, words
 from .options import Options, read_options
@@ -57,13 +58,8 @@ class TensorRTRunner(Runner):
         """
         self._check(inputs)
         self._bind(inputs)
-        self._enqueue()  # the first run allocates and compiles
-        torch.cuda.synchronize()
         if self._options.cuda_graph and self._options.flavour == "tensorrt":
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._enqueue()
-            return graph.replay
+            return captured(self._enqueue)
         return self._enqueue
 
     def _once(self, inputs: list[NDArray[np.generic]]) -> tuple[NDArray[np.generic], ...]:

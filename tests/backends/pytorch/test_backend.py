@@ -146,8 +146,25 @@ def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, object], 
         ({"precision": "int3"}, "the pytorch backend has no int3; it has fp32, fp16, bf16"),
         ({"device": "tpu"}, "the pytorch backend has no device 'tpu'; it has cpu, cuda"),
         ({"facts": {"device_name": "Abacus"}}, ", not Abacus"),
+        (
+            {"options": {"mode": "cuda-graph"}},
+            "mode 'cuda-graph' needs device 'cuda', and target 'cpu-torch' asks for 'cpu'",
+        ),
     ],
 )
 def test_what_this_machine_cannot_run_is_said(changes: dict[str, object], reason: str | None) -> None:
     found = BACKEND.unavailable(TARGET.model_copy(update=changes))
     assert found is None if reason is None else found is not None and reason in found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("mode", ["eager", "compile", "cuda-graph"])
+def test_on_a_gpu_it_computes_the_same_and_more_work_takes_longer(tmp_path: Path, mode: str) -> None:
+    target = TARGET.model_copy(update={"device": "cuda", "options": {"mode": mode}})
+    BACKEND.lower(block(), [image()], target, tmp_path / "x.lowered")
+    BACKEND.lower(nn.Sequential(*[block() for _ in range(16)]), [image()], target, tmp_path / "long.lowered")
+    assert difference(tmp_path / "x.lowered", target) <= 1e-3
+    runners = [BACKEND.load(tmp_path / name, target) for name in ("x.lowered", "long.lowered")]
+    one, two = BACKEND.time(runners, [[image().numpy()]] * 2, target)
+    assert 0 < one.ms < two.ms
