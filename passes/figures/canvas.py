@@ -63,6 +63,11 @@ class Canvas:
         self._parts.append(f"<text {place}>{escape(words)}</text>")
 
 
+def short(words: str, most: int) -> str:
+    """Return the words, or their end after dots where they are longer than ``most`` characters."""
+    return words if len(words) <= most else f"...{words[3 - most :]}"
+
+
 def _n(value: float) -> str:
     """Return a coordinate with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

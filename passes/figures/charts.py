@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .axes import BOTTOM, LEFT, RIGHT, TOP, Scale, draw_axes, draw_legend, scale_for
-from .canvas import FAINT, INK, PALETTE, Canvas
+from .canvas import FAINT, INK, PALETTE, Canvas, short
 
 _LEGEND = 130.0
-"""Width that the names of series take."""
+"""Width that the names take beside a box plot."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Series:
     """Shown when the mouse is over a point; none if empty."""
     joined: bool = False
     filled: bool = True
+    marked: bool = True
+    """Whether the points are drawn, not only the line that joins them."""
 
 
 def scatter(
@@ -35,7 +37,7 @@ def scatter(
 ) -> str:
     """Return points (x, y) of several series on common axes, as SVG."""
     canvas = Canvas(*size)
-    room = _LEGEND if len(series) > 1 else 0.0
+    room = _room([one.name for one in series])
     x = scale_for((p[0] for s in series for p in s.points), LEFT, size[0] - RIGHT - room)
     y = scale_for((p[1] for s in series for p in s.points), size[1] - BOTTOM, TOP, log_y)
     draw_axes(canvas, x, y, labels, title)
@@ -43,7 +45,7 @@ def scatter(
         places = [(x(a), y(b)) for a, b in one.points]
         if one.joined:
             canvas.line(places, colour, 1.5)
-        for i, (a, b) in enumerate(places):
+        for i, (a, b) in enumerate(places if one.marked else ()):
             canvas.dot(a, b, colour, one.filled, title=one.titles[i] if one.titles else "")
     if len(series) > 1:
         names = [(one.name, colour) for one, colour in zip(series, _colours(len(series)), strict=True)]
@@ -58,22 +60,23 @@ def bars(shares: Mapping[str, Mapping[str, float]], label: str, title: str, widt
     pitch = thick * len(shares) + 5
     height = TOP + BOTTOM + pitch * len(rows)
     canvas = Canvas(width, height)
-    x = Scale(0.0, max((v for s in shares.values() for v in s.values()), default=1.0) * 1.05, left, width - RIGHT)
+    longest = max((v for s in shares.values() for v in s.values()), default=1.0) or 1.0
+    x = Scale(0.0, longest * 1.05, left, width - RIGHT - _room(list(shares)))
     canvas.text(width / 2, 22, title, 14, "middle")
     for tick in x.ticks:
         canvas.line([(x(tick), TOP), (x(tick), height - BOTTOM)], FAINT)
         canvas.text(x(tick), height - BOTTOM + 18, f"{tick:.4g}", 11, "middle")
     for row, key in enumerate(rows):
         top = TOP + pitch * row
-        canvas.text(left - 6, top + pitch / 2 + 2, key, 11, "end")
+        canvas.text(left - 6, top + pitch / 2 + 2, short(key, 26), 11, "end")
         for place, (colour, (name, series)) in enumerate(zip(_colours(len(shares)), shares.items(), strict=True)):
             value = series.get(key, 0.0)
             words = f"{name} {key}: {value:.3g}"
             canvas.rectangle(left, top + thick * place, x(value) - left, thick - 1, colour, title=words)
-    canvas.text((left + width) / 2, height - 12, label, 12, "middle")
+    canvas.text((x.start + x.end) / 2, height - 12, label, 12, "middle")
     if len(shares) > 1:
         names = list(zip(shares, _colours(len(shares)), strict=True))
-        draw_legend(canvas, names, width - RIGHT - 4, height - BOTTOM - 16 * len(shares))
+        draw_legend(canvas, names, width - RIGHT, TOP + 12)
     return canvas.svg
 
 
@@ -123,6 +126,11 @@ def _box(canvas: Canvas, x: float, y: Scale, values: Sequence[float]) -> None:
     canvas.line([(x, y(low)), (x, y(high))])
     canvas.rectangle(x - 14, y(third), 28, max(1.0, y(first) - y(third)), "#f0f0f0", INK, words)
     canvas.line([(x - 14, y(middle)), (x + 14, y(middle))], INK, 2)
+
+
+def _room(names: Sequence[str]) -> float:
+    """Return the width that the names of several series take; none for one series, which needs no name."""
+    return 28 + 6.2 * max(map(len, names)) if len(names) > 1 else 0.0
 
 
 def _colours(count: int) -> list[str]:

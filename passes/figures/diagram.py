@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .canvas import FAINT, INK, PALETTE, Canvas
+from .canvas import FAINT, INK, PALETTE, Canvas, short
 
 _WIDTH, _HEIGHT, _GAP, _TOP, _LEFT = 150.0, 20.0, 8.0, 52.0, 150.0
 _PLAIN = {"teacher": "#e8e8e8", "identity": "#ffffff"}
@@ -34,7 +34,7 @@ def diagrams(rows: Sequence[Row], columns: Mapping[str, Mapping[str, str]], titl
     families = _families(columns)
     for place, row in enumerate(rows):
         y = _y(place)
-        canvas.text(_LEFT - 12, y + 14, row.block, 11, "end")
+        canvas.text(_LEFT - 12, y + 14, short(row.block, 22), 11, "end")
         if row.downsamples:
             canvas.line([(8, y - _GAP / 2), (width - 8, y - _GAP / 2)], "#999999", 1, "3 3")
     for place, (name, choice) in enumerate(columns.items()):
@@ -54,7 +54,7 @@ def _column(
         fill = families[_family(operation)]
         edge = FAINT if operation == "identity" else INK
         canvas.rectangle(x, y, _WIDTH, _HEIGHT, fill, edge, f"{row.block}: {operation}, {row.shape}")
-        canvas.text(middle, y + 14, operation, 10.5, "middle", "#888888" if operation == "identity" else INK)
+        canvas.text(middle, y + 14, short(operation, 24), 10.5, "middle", "#888888" if operation == "identity" else INK)
 
 
 def _y(place: int) -> float:

@@ -10,7 +10,7 @@ from ..contracts.context import Context
 from ..errors import UnverifiedError, UsageError
 from ..pipeline.build import build_pipeline
 from ..pipeline.default import VERBS
-from ..pipeline.outcome import check_outcome
+from ..pipeline.outcome import check_limits, check_outcome
 from ..pipeline.pipeline import Listener, Pipeline
 from ..pipeline.session import load_materials, open_run, save_config
 from ..pipeline.watch import watch
@@ -61,6 +61,8 @@ def _run(verb: str, context: Context, pipeline: Pipeline, listener: Listener, *,
         raise unverified
     if names[-1] in ("verify", "report"):
         check_outcome(context)
+    if names[-1] == "report":
+        check_limits(context)
 
 
 def run_demo(output: str | None, budget: str | None, *, as_json: bool, verbose: int, quiet: bool) -> int:

@@ -10,10 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from ..contracts.records import PassRecord
-from ..contracts.report import Report
+from ..contracts.report import AccuracyReport, Report
 from ..contracts.store import RunStore
 from ..errors import UsageError
 from .tables import write_line, write_table
+
+REPORTS = ("report.json", "report.html", "report.md")
 
 
 def show_summary(store: RunStore, *, as_json: bool) -> None:
@@ -47,7 +49,7 @@ def write_summary(report: Report, root: Path, console: Console) -> None:
     write_line(console, "")
     for line in facts(report):
         write_line(console, line)
-    write_line(console, f"files: {', '.join(str(root / name) for name in (*sorted(report.files), 'report.json'))}")
+    write_line(console, f"files: {', '.join(str(root / name) for name in (*sorted(report.files), *REPORTS))}")
 
 
 def facts(report: Report) -> list[str]:
@@ -62,11 +64,17 @@ def facts(report: Report) -> list[str]:
         f"ratio     {latency.ratio:.3f} {kind} ({low:.3f} .. {high:.3f}), {latency.predicted_ratio:.3f} predicted; "
         f"budget {report.budget} {met}",
         f"accuracy  teacher {accuracy.teacher:.2f} %, student {accuracy.student:.2f} %, "
-        f"drop {accuracy.drop:.2f} points ({accuracy.samples} test images)",
+        f"drop {accuracy.drop:.2f} points ({accuracy.samples} test images){_allowed(accuracy)}",
         f"outputs   differ from PyTorch's by at most {report.parity.max_abs_difference:.2g} "
         f"({report.parity.samples} images)",
         f"time      {sum(report.seconds.values()):.0f} s",
     ]
+
+
+def _allowed(accuracy: AccuracyReport) -> str:
+    if accuracy.max_drop is None:
+        return ""
+    return f"; limit {accuracy.max_drop:g} {'met' if accuracy.within_limit else 'NOT met'}"
 
 
 def _rows(report: Report) -> list[tuple[str, ...]]:

@@ -31,6 +31,8 @@ class Pass(ABC):
 
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
+    """Artifacts that it takes up where they are there; it runs again when they change."""
     ensures: ClassVar[tuple[str, ...]] = ()
     durable: ClassVar[bool] = True
     """False for passes that make only in-memory results and run each time (capture)."""

@@ -1,4 +1,7 @@
-"""The schema of ``report.json``. Versioned: fields are added, never renamed, within one version."""
+"""The schema of ``report.json``. Versioned: fields are added, never renamed, within one version.
+
+What was added later has a default, so that a report written before can still be read. ``docs/report.md`` lists all.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,14 @@ class AccuracyReport(_Part):
     drop: float
     """Teacher minus student, in points."""
     samples: int
+    max_drop: float | None = None
+    """Largest drop that was allowed, in points; None if nothing was said."""
+    within_limit: bool = True
+    """Whether the drop is allowed."""
+    selected: float | None = None
+    """Of the student before fine-tuning, on held-out training images through PyTorch."""
+    finetuned: float | None = None
+    """Of the student after fine-tuning, on the same images."""
 
 
 class ParityReport(_Part):
@@ -46,6 +57,19 @@ class ParityReport(_Part):
 
     max_abs_difference: float
     samples: int
+    top1_agreement: float = 1.0
+    """Share of the samples with the same top-1 class in both."""
+
+
+class LimitReport(_Part):
+    """A limit besides the latency's, on the whole network."""
+
+    name: str
+    """``params``, ``macs`` or ``memory`` (bytes of the weights in FP32)."""
+    limit: float
+    teacher: float
+    student: float
+    kept: bool
 
 
 class BlockReport(_Part):
@@ -64,6 +88,73 @@ class BlockReport(_Part):
     """Of the chosen operation."""
     score: float
     """Change of cross-entropy when the chosen operation alone replaces the block."""
+    estimated: bool = False
+    """True if one of the two latencies was not measured on the target."""
+
+
+class NetworkReport(_Part):
+    """A whole network that was measured, each next to the teacher in the same minutes."""
+
+    name: str
+    """``teacher``, ``winner`` before its training, ``student`` as exported, or the key of another network."""
+    predicted_ms: float | None
+    """From the lookup table, before the network was measured; None where it served to fit the prediction."""
+    measured_ms: float
+    low: float
+    """Lower end of the bootstrap interval (ms)."""
+    high: float
+    teacher_ms: float
+    """The teacher, timed interleaved with it."""
+    estimated: bool = False
+
+
+class PointReport(_Part):
+    """The best network within one of several budgets, before fine-tuning (``hant-opt pareto``)."""
+
+    budget: str
+    target: str
+    met: bool
+    reason: str = ""
+    """Why the budget is not met."""
+    ratio: float = 0.0
+    """Measured network over teacher."""
+    measured_ms: float = 0.0
+    teacher_ms: float = 0.0
+    accuracy: float = 0.0
+    """Top-1 on held-out training images, percent."""
+    loss: float = 0.0
+    """Cross-entropy on the same images."""
+    on_front: bool = False
+    """Whether no other point is at least as fast and loses less."""
+    estimated: bool = False
+
+
+class EpochReport(_Part):
+    """One epoch of fine-tuning."""
+
+    epoch: int
+    train_loss: float
+    held_out_accuracy: float
+    """Top-1 on held-out training images, percent."""
+    learning_rate: float
+    seconds: float
+
+
+class OriginReport(_Part):
+    """What the run was made from, and how to make it again."""
+
+    hant: str = ""
+    """Version."""
+    teacher: str = ""
+    """Hash of the teacher's weights and structure."""
+    inputs: list[str] = []
+    """Shape of one sample of each input."""
+    data: str = ""
+    seed: int = 0
+    command: str = ""
+    """Makes the run again; empty where a program gave objects that a command cannot name."""
+    configuration: dict[str, Any] = {}
+    """The full effective configuration: every option of every pass."""
 
 
 class SearchReport(_Part):
@@ -99,3 +190,11 @@ class Report(_Part):
     environment: dict[str, str]
     files: dict[str, str]
     """What was written, relative to the run, with sha256."""
+    limits: list[LimitReport] = []
+    networks: list[NetworkReport] = []
+    """The slowest first; the exported student last."""
+    front: list[PointReport] = []
+    training: list[EpochReport] = []
+    operations: dict[str, float] = {}
+    """Share of each operation over the blocks of all selections that were ranked, the most frequent first."""
+    origin: OriginReport = OriginReport()

@@ -18,7 +18,7 @@ from ..contracts.progress import Progress
 from ..contracts.target import Target
 from .build import build_pipeline
 from .config import make
-from .outcome import check_outcome
+from .outcome import check_limits, check_outcome
 from .session import load_materials, open_run
 from .watch import watch
 
@@ -62,6 +62,7 @@ def optimize(
     Raises:
         UsageError: something given is unknown or does not fit.
         InfeasibleError: the budget cannot be met; ``least`` says what can.
+        AccuracyError: the student loses more than ``max_drop`` points; the run has it.
         UnverifiedError: the student was made but not verified on the target; the run has it.
     """
     values = {
@@ -85,6 +86,7 @@ def optimize(
     with open_run(config, Path(run), materials, pipeline, progress) as context:
         context = pipeline.run(context, listener=watch(config.parsed_budget()))
         check_outcome(context)
+        check_limits(context)
         return read_result(context)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..contracts.context import Context
 from ..contracts.records import PassRecord
-from ..errors import UnverifiedError
+from ..contracts.report import Report
+from ..errors import AccuracyError, UnverifiedError
 
 
 def check_outcome(context: Context) -> None:
@@ -20,3 +21,20 @@ def check_outcome(context: Context) -> None:
     if "verify" not in passes:
         run = context.store.root
         raise UnverifiedError(f"the student of {run} is not verified; run: hant-opt verify {run}")
+
+
+def check_limits(context: Context) -> None:
+    """Say so where the student of the run's report loses more accuracy than is allowed.
+
+    Raises:
+        AccuracyError: it does.
+    """
+    text = context.store.path("report.json").read_text(encoding="utf-8")
+    accuracy = Report.model_validate_json(text).accuracy
+    if not accuracy.within_limit:
+        raise AccuracyError(
+            f"the student loses {accuracy.drop:.2f} points of accuracy ({accuracy.teacher:.2f} % to "
+            f"{accuracy.student:.2f} % on {accuracy.samples} test images), more than the {accuracy.max_drop:g} that "
+            f"--max-drop allows; its files are in {context.store.root}: give a larger --budget, more --epochs, "
+            "or a larger --pool"
+        )

@@ -90,7 +90,7 @@ class Pipeline:
         made: dict[str, str] = {}
         prints: dict[str, str] = {}
         for stage in self.passes:
-            inputs = {kind: made.get(kind) or _given(context.store, kind) for kind in stage.requires}
+            inputs = {kind: made.get(kind) or _given(context.store, kind) for kind in (*stage.requires, *stage.uses)}
             if IN_MEMORY in made:
                 inputs[IN_MEMORY] = made[IN_MEMORY]
             prints[stage.name] = fingerprint(stage, inputs, ground)

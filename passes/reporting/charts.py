@@ -1,0 +1,148 @@
+"""The report's drawings, as SVG text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...transformer.contracts.report import NetworkReport, PointReport, Report
+from ...transformer.contracts.timing import Timing
+from ..figures.axes import BOTTOM, LEFT, RIGHT, TOP, Scale
+from ..figures.canvas import FAINT, INK, PALETTE, Canvas
+from ..figures.charts import Series, bars, scatter
+from ..figures.diagram import Row, diagrams
+from ..figures.run import operation_shares
+
+_SIZE = (470, 320)
+"""Of a chart that shares its row with another on a wide screen, and still can be read on a phone."""
+_ROW = 76.0
+_SHOWN = 24
+"""Most operations in the histogram."""
+
+
+def charts(report: Report) -> dict[str, str]:
+    """Return the drawings that the report has data for, by name."""
+    drawn = {
+        "samples": samples({"teacher": report.latency.teacher, "student": report.latency.student}),
+        "order": order({"teacher": report.latency.teacher, "student": report.latency.student}),
+        "architecture": architecture(report),
+        "block_times": block_times(report),
+        "predicted": predicted(report.networks),
+        "front": front(report),
+        "loss": training(report, "train_loss", "training loss"),
+        "accuracy": training(report, "held_out_accuracy", "top-1 on held-out images, %"),
+        "operations": operations(report),
+    }
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def samples(timings: Mapping[str, Timing]) -> str:
+    """Draw each sample as a dot on an axis from zero, the median as a line, its interval as a band."""
+    width, height = _SIZE[0], TOP + BOTTOM + _ROW * len(timings)
+    canvas = Canvas(width, height)
+    highest = max(max((timing.high, *timing.samples)) for timing in timings.values())
+    x = Scale(0.0, highest * 1.06 or 1.0, LEFT + 6, width - RIGHT)
+    canvas.text(width / 2, 22, "Latency, every sample", 14, "middle")
+    for tick in x.ticks:
+        canvas.line([(x(tick), TOP), (x(tick), height - BOTTOM)], FAINT)
+        canvas.text(x(tick), height - BOTTOM + 18, f"{tick:.4g}", 11, "middle")
+    canvas.text((x.start + x.end) / 2, height - 12, "ms per call", 12, "middle")
+    for place, (name, timing) in enumerate(timings.items()):
+        _strip(canvas, x, TOP + _ROW * place, name, timing, PALETTE[place])
+    return canvas.svg
+
+
+def _strip(canvas: Canvas, x: Scale, top: float, name: str, timing: Timing, colour: str) -> None:
+    canvas.text(x.start - 8, top + _ROW / 2 + 4, name, 12, "end")
+    band = f"{name}: median {timing.ms:.4g} ms, {timing.low:.4g} to {timing.high:.4g} ms"
+    canvas.rectangle(x(timing.low), top + 8, max(1.0, x(timing.high) - x(timing.low)), _ROW - 16, FAINT, title=band)
+    for place, sample in enumerate(timing.samples):
+        # spread over the strip in a fixed order in which neighbours lie apart, so that equal samples are seen
+        y = top + 14 + (_ROW - 28) * (place * 0.618 % 1)
+        canvas.dot(x(sample), y, colour, radius=2.5, title=f"{sample:.5g} ms")
+    canvas.line([(x(timing.ms), top + 4), (x(timing.ms), top + _ROW - 4)], INK, 1.5)
+    canvas.text(x(timing.ms), top + 1, f"{timing.ms:.4g}", 11, "middle")
+
+
+def order(timings: Mapping[str, Timing]) -> str:
+    """Draw the samples in the order in which they were taken, against the medians: drift is seen here."""
+    series = [
+        Series(name, [(i + 1.0, 100 * (s / timing.ms - 1)) for i, s in enumerate(timing.samples)], joined=True)
+        for name, timing in timings.items()
+        if timing.samples and timing.ms > 0
+    ]
+    labels = ("sample, teacher and student in turn", "% from the median")
+    return scatter(series, labels, "Samples in order", size=_SIZE) if series else ""
+
+
+def architecture(report: Report) -> str:
+    """Draw the blocks before and after, side by side."""
+    rows = [Row(row.block, f"{row.input} -> {row.output}", row.input != row.output) for row in report.blocks]
+    before = {row.block: "teacher" for row in report.blocks}
+    return diagrams(rows, {"teacher": before, "student": report.selection}, "Blocks before and after")
+
+
+def block_times(report: Report) -> str:
+    """Draw the latency of each block before and after."""
+    before = {row.block: row.teacher_ms for row in report.blocks}
+    after = {row.block: row.student_ms for row in report.blocks}
+    kind = "estimated" if any(row.estimated for row in report.blocks) else "measured"
+    return bars({"teacher": before, "student": after}, f"ms ({kind}, block alone)", "Latency of each block", 560)
+
+
+def predicted(networks: Sequence[NetworkReport]) -> str:
+    """Draw predicted against measured latency of every network that was predicted before it was measured."""
+    told = [network for network in networks if network.predicted_ms is not None]
+    if not told:
+        return ""
+    ends = [value for network in told for value in (network.predicted_ms or 0.0, network.measured_ms)]
+    same = Series("equal", [(min(ends), min(ends)), (max(ends), max(ends))], joined=True, marked=False)
+    groups = {"student": [n for n in told if n.name == "student"], "others": [n for n in told if n.name != "student"]}
+    series = [
+        Series(name, [(n.measured_ms, n.predicted_ms or 0.0) for n in group], [n.name for n in group])
+        for name, group in groups.items()
+        if group
+    ]
+    kind = "estimated" if any(network.estimated for network in told) else "measured"
+    return scatter([*series, same], (f"{kind}, ms", "predicted, ms"), "Predicted against measured", size=_SIZE)
+
+
+def front(report: Report) -> str:
+    """Draw the points of each target, and where this student lies before and after fine-tuning."""
+    series = []
+    for target in dict.fromkeys(point.target for point in report.front):
+        met = [point for point in report.front if point.target == target and point.met]
+        places = [(point.ratio, point.accuracy) for point in met]
+        series.append(Series(target, places, [_about(point) for point in met], joined=True))
+    if not any(one.points for one in series):
+        return ""
+    for name, value in (("student, selected", report.accuracy.selected), ("fine-tuned", report.accuracy.finetuned)):
+        if value is not None:
+            series.append(Series(name, [(report.latency.ratio, value)], [f"this student, {name}: {value:.2f} %"]))
+    estimated = report.latency.estimated or any(point.estimated for point in report.front)
+    labels = (f"latency, share of the teacher's ({'estimated' if estimated else 'measured'})", "top-1, held out, %")
+    return scatter([one for one in series if one.points], labels, "Latency and accuracy", size=(640, 380))
+
+
+def _about(point: PointReport) -> str:
+    kind = "estimated" if point.estimated else "measured"
+    return f"budget {point.budget}: {point.measured_ms:.4g} ms ({kind}), {point.accuracy:.2f} %"
+
+
+def training(report: Report, value: str, label: str) -> str:
+    """Draw one value of each epoch."""
+    points = [(float(epoch.epoch), float(getattr(epoch, value))) for epoch in report.training]
+    title = label.partition(",")[0].capitalize()
+    return scatter([Series(label, points, joined=True)], ("epoch", label), title, size=_SIZE) if points else ""
+
+
+def operations(report: Report) -> str:
+    """Draw how often each operation is in the selections and in the student, the most frequent first."""
+    if not report.operations:
+        return ""
+    chosen = operation_shares([report.selection])
+    names = list(report.operations)[:_SHOWN]
+    shares = {
+        f"{report.search.selections} selections": {name: report.operations[name] for name in names},
+        "student": {name: chosen.get(name, 0.0) for name in names},
+    }
+    return bars(shares, "share of all blocks", "Operations")

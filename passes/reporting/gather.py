@@ -1,0 +1,199 @@
+"""From a run's records to the parts of the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.records import (
+    CandidateRecord,
+    EpochRecord,
+    LatencyRecord,
+    NetworkLatencyRecord,
+    OperationRecord,
+    ParetoRecord,
+    PassRecord,
+    RankRecord,
+    Record,
+    ScoreRecord,
+    SelectionRecord,
+    StudentRecord,
+    VerificationRecord,
+    WinnerRecord,
+)
+from ...transformer.contracts.report import (
+    AccuracyReport,
+    BlockReport,
+    EpochReport,
+    LatencyReport,
+    LimitReport,
+    NetworkReport,
+    PointReport,
+    SearchReport,
+)
+from ...transformer.contracts.store import RunStore
+from ...transformer.errors import UsageError
+from ...transformer.ir.graph import Graph
+from ..latency_model import network_key
+
+R = TypeVar("R", bound=Record)
+_ROUNDING = 1e-9
+"""Points; so that a drop of just what is allowed is allowed."""
+
+
+def latency(verified: VerificationRecord) -> LatencyReport:
+    """Return teacher and student as timed on the target."""
+    return LatencyReport(
+        teacher_ms=verified.teacher.ms,
+        student_ms=verified.student.ms,
+        ratio=verified.ratio,
+        ratio_interval=(verified.ratio_low, verified.ratio_high),
+        predicted_ratio=verified.predicted_ratio,
+        estimated=verified.teacher.estimated or verified.student.estimated,
+        teacher=verified.teacher,
+        student=verified.student,
+    )
+
+
+def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | None) -> AccuracyReport:
+    """Return the accuracies, and whether the drop is at most ``max_drop`` points (None: any)."""
+    drop = verified.teacher_accuracy - verified.student_accuracy
+    winner, student = store.get(WinnerRecord, "winner"), store.get(StudentRecord, "student")
+    ranks = {record.index: record.accuracy for record in store.all(RankRecord).values()}
+    return AccuracyReport(
+        teacher=verified.teacher_accuracy,
+        student=verified.student_accuracy,
+        drop=drop,
+        samples=verified.test_samples,
+        max_drop=max_drop,
+        within_limit=max_drop is None or drop <= max_drop + _ROUNDING,
+        selected=None if winner is None else ranks.get(winner.index),
+        finetuned=None if student is None else student.held_out_accuracy,
+    )
+
+
+def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> list[BlockReport]:
+    """Return each replaceable block before and after."""
+    listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
+    latencies = store.all(LatencyRecord)
+    rows = []
+    for block in graph.replaceable:
+        chosen, teacher = f"{block.name}/{choice[block.name]}", f"{block.name}/teacher"
+        before, after = (latencies[listed[key].latency_key].timing for key in (teacher, chosen))
+        rows.append(
+            BlockReport(
+                block=block.name,
+                input=str(block.input),
+                output=str(block.output),
+                teacher=block.class_name,
+                operation=choice[block.name],
+                teacher_ms=before.ms,
+                student_ms=after.ms,
+                score=scores[chosen].delta,
+                estimated=before.estimated or after.estimated,
+            )
+        )
+    return rows
+
+
+def sizes(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return MACs and parameters, each of ``teacher`` and ``student``."""
+    listed = store.all(OperationRecord)
+    macs, parameters = graph.macs, graph.parameters
+    for block in graph.replaceable:
+        chosen = listed[f"{block.name}/{choice[block.name]}"]
+        macs += chosen.macs - block.macs
+        parameters += chosen.parameters - block.parameters
+    return {"teacher": graph.macs, "student": macs}, {"teacher": graph.parameters, "student": parameters}
+
+
+def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int]) -> list[LimitReport]:
+    """Return the budget's further limits and what came of them."""
+    costs = {"params": parameters, "macs": macs, "memory": {name: 4 * count for name, count in parameters.items()}}
+    return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
+
+
+def search(store: RunStore, winner: WinnerRecord) -> SearchReport:
+    """Return how the selection was found."""
+    return SearchReport(
+        objective=winner.objective,
+        bound=winner.bound,
+        rank=winner.index,
+        selections=store.count(SelectionRecord.kind),
+        candidates=dict(Counter(record.state for record in store.all(CandidateRecord).values())),
+    )
+
+
+def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:
+    """Return every measured network, the slowest first, and the exported student."""
+    names = {network_key(winner.choice): "winner"}
+    found = [
+        NetworkReport(
+            name=names.get(key, key),
+            predicted_ms=record.predicted_ms,
+            measured_ms=record.timing.ms,
+            low=record.timing.low,
+            high=record.timing.high,
+            teacher_ms=record.teacher.ms,
+            estimated=record.timing.estimated,
+        )
+        for key, record in store.all(NetworkLatencyRecord).items()
+    ]
+    student = NetworkReport(
+        name="student",
+        predicted_ms=verified.predicted_ratio * verified.teacher.ms if verified.predicted_ratio else None,
+        measured_ms=verified.student.ms,
+        low=verified.student.low,
+        high=verified.student.high,
+        teacher_ms=verified.teacher.ms,
+        estimated=verified.student.estimated,
+    )
+    return [*sorted(found, key=lambda network: -network.measured_ms), student]
+
+
+def front(store: RunStore) -> list[PointReport]:
+    """Return the points that ``hant-opt pareto`` found, by target and speed; those that are not met last."""
+    points = [
+        PointReport(
+            met=bool(record.choice),
+            **record.model_dump(include=set(PointReport.model_fields)),
+        )
+        for record in store.all(ParetoRecord).values()
+    ]
+    return sorted(points, key=lambda point: (point.target, not point.met, point.ratio, point.budget))
+
+
+def training(store: RunStore) -> list[EpochReport]:
+    """Return the epochs of fine-tuning in order."""
+    kept = set(EpochReport.model_fields)
+    epochs = [EpochReport(**record.model_dump(include=kept)) for record in store.all(EpochRecord).values()]
+    return sorted(epochs, key=lambda epoch: epoch.epoch)
+
+
+def seconds(store: RunStore) -> dict[str, float]:
+    """Return the seconds of each pass, in the order in which they finished last."""
+    records = store.all(PassRecord)
+    finished = [str(event["name"]) for _, event in store.events("pass_finished")]
+    last = {name: place for place, name in enumerate(finished)}
+    return {name: records[name].seconds for name in sorted(records, key=lambda name: last.get(name, -1))}
+
+
+def need(store: RunStore, kind: type[R], key: str) -> R:
+    """Return a record that the report cannot do without.
+
+    Raises:
+        UsageError: there is none; the message names the command that makes it.
+    """
+    record = store.get(kind, key)
+    if record is None:
+        raise UsageError(f"the run has no {kind.kind}; run: hant-opt {kind.kind} RUN")
+    return record
+
+
+def _limit(name: str, limit: Limit, cost: Mapping[str, int]) -> LimitReport:
+    most = limit.absolute(float(cost["teacher"]))
+    return LimitReport(
+        name=name, limit=most, teacher=cost["teacher"], student=cost["student"], kept=cost["student"] <= most
+    )
