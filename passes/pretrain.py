@@ -32,8 +32,6 @@ from .pretraining.units import Cut
 
 HELD_OUT = 1000
 """Images that a candidate's error is measured on, at most."""
-UNIT_SECONDS = 180.0
-"""Longest time between two moments at which all that was done is durable."""
 _SCALE_SAMPLES = 512
 """Images that the variance of a block's output is taken from, at most."""
 
@@ -63,6 +61,8 @@ class PretrainPass(Pass):
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
     memory: int = 0
     """Bound in MiB on what the candidates of a group take together; 0 for none."""
+    save_seconds: float = 180.0
+    """Time after which a group in training is made durable and goes on from there."""
     executor: str = "local"
     """``local``, or ``ray``: the cluster that RAY_ADDRESS names, or Ray on this machine."""
     workers: int = 0
@@ -102,7 +102,7 @@ class PretrainPass(Pass):
         pairs = [pair for pair in pairs if pair[1].name != "teacher"]
         with context.progress.task("pretrain", len(pairs) * recipe.steps) as task:
             if pairs:
-                self._train(context, _job(context, recipe, parts), pairs, task)
+                self._train(context, _job(context, recipe, parts, self.save_seconds), pairs, task)
 
     def _train(self, context: Context, job: Job, pairs: list[Pair], task: Task) -> None:
         """Take the pairs from rung to rung."""
@@ -111,6 +111,7 @@ class PretrainPass(Pass):
         with open_executor(self.executor, job, self.workers, tally.report) as executor:
             cut = Cut(self.in_flight, executor.slots, self._bound(context, job.recipe.batch_size))
             driver = Driver(context.store, job.recipe, executor, cut, tally, context.progress)
+            driver.take_up(pairs)
             for stop in stops(job.recipe.steps, self.halving):
                 pairs = driver.advance(pairs, stop)
                 if stop < job.recipe.steps:
@@ -147,12 +148,12 @@ def _finished(record: CandidateRecord | None, recipe: str, halving: bool) -> boo
     return record.recipe == recipe and (halving or record.state != "dropped")
 
 
-def _job(context: Context, recipe: Recipe, parts: Split) -> Job:
+def _job(context: Context, recipe: Recipe, parts: Split, save_seconds: float) -> Job:
     """Return what all units share."""
     graph, device = context.teacher, context.device
     with placed(device, graph.module):
         scale = variances(graph, take(parts.fit, _SCALE_SAMPLES), recipe.batch_size, device)
-    return Job(graph, recipe, parts.fit, take(parts.held_out, HELD_OUT), scale, device, UNIT_SECONDS)
+    return Job(graph, recipe, parts.fit, take(parts.held_out, HELD_OUT), scale, device, save_seconds)
 
 
 def _latencies(context: Context) -> dict[str, float]:

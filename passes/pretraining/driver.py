@@ -32,9 +32,13 @@ class Driver:
         self._known = partial.known(store, recipe.fingerprint)
         self._ended: set[str] = set()
 
+    def take_up(self, pairs: Sequence[Pair]) -> None:
+        """Count what an earlier run has done of the pairs."""
+        self._tally.skip(sum(self._behind(pair) for pair in pairs))
+
     def advance(self, pairs: Sequence[Pair], stop: int) -> list[Pair]:
         """Train the pairs up to step ``stop``; return those that can go on from there."""
-        begun = [(pair, partial.begun(self._known.get(key_of(pair)))) for pair in pairs]
+        begun = [(pair, self._behind(pair)) for pair in pairs]
         waiting = deque(units([(pair, step) for pair, step in begun if step < stop], stop, self._cut))
         while waiting or self._executor.running:
             while waiting and self._executor.running < self._executor.slots:
@@ -57,9 +61,14 @@ class Driver:
             for pair in pairs:
                 if pair[0] == block and key_of(pair) in reasons:
                     reason = f"stopped after {step} of {self._recipe.steps} steps: {reasons[key_of(pair)]}"
-                    self._tally.skip(self._recipe.steps - step)
-                    self._end(pair, "dropped", reason)
+                    record = self._known[key_of(pair)]
+                    self._end(pair, "dropped", reason, step, steps=record.steps, seconds=record.seconds)
         return self._going(pairs)
+
+    def _behind(self, pair: Pair) -> int:
+        """Return the steps that a candidate has behind it."""
+        record = self._known.get(key_of(pair))
+        return record.step if record else 0
 
     def _going(self, pairs: Sequence[Pair]) -> list[Pair]:
         return [pair for pair in pairs if key_of(pair) not in self._ended]
@@ -85,7 +94,7 @@ class Driver:
         self._progress.log(f"pretrain: out of memory with {len(unit.pairs)} candidates in flight; halving")
         if len(unit.pairs) > 1:
             return list(unit.halves())
-        self._end(unit.pairs[0], "failed", f"out of memory in training it alone: {reason}")
+        self._end(unit.pairs[0], "failed", f"out of memory in training it alone: {reason}", unit.start)
         return []
 
     def _keep(self, pair: Pair, outcome: Outcome) -> bool:
@@ -110,14 +119,15 @@ class Driver:
             pair,
             "failed" if failure else "ready",
             failure,
+            outcome.step,
             nmse=outcome.error if outcome.error is not None and math.isfinite(outcome.error) else None,
             steps=steps,
             seconds=outcome.seconds + (before.seconds if before else 0.0),
             file=file,
         )
 
-    def _end(self, pair: Pair, state: State, reason: str, **facts: Any) -> None:
-        """Write what became of a candidate."""
+    def _end(self, pair: Pair, state: State, reason: str, step: int, **facts: Any) -> None:
+        """Write what became of a candidate after ``step``."""
         key, (block, spec) = key_of(pair), pair
         record = CandidateRecord(
             block=block, operation=spec.name, state=state, reason=reason, recipe=self._recipe.fingerprint, **facts
@@ -126,4 +136,5 @@ class Driver:
         if key in self._known:
             partial.forget(self._store, pair, self._known[key])
         self._ended.add(key)
+        self._tally.skip(self._recipe.steps - step)
         self._tally.ended(pair, record.nmse)

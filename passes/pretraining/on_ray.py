@@ -110,10 +110,12 @@ def _import() -> Any:
 
 def _connect(ray: Any, cpus: int) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names, or start one of ``cpus`` on this machine (0: all there are)."""
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        ray.init(num_cpus=cpus or None, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except ValueError:  # an existing cluster has the CPUs that it has
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(num_cpus=cpus or None, include_dashboard=False, **quiet)
+        except ValueError:  # a cluster that runs already has the CPUs that it has
+            ray.init(**quiet)
     except (ConnectionError, RuntimeError) as error:
         raise UsageError(f"cannot reach a Ray cluster: {' '.join(str(error).split())}; check RAY_ADDRESS") from error
 

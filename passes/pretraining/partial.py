@@ -64,7 +64,7 @@ def keep(store: RunStore, pair: Pair, outcome: Outcome, recipe: str, before: Tra
 
 def forget(store: RunStore, pair: Pair, record: TrainingRecord) -> None:
     """Delete the state of a candidate that is done with; what is known of its errors stays."""
-    store.put(key_of(pair), record.model_copy(update={"file": ""}))
+    store.put(key_of(pair), record.model_copy(update={"step": 0, "steps": 0, "seconds": 0.0, "file": ""}))
     discard(store, pair)
 
 
@@ -73,11 +73,6 @@ def discard(store: RunStore, pair: Pair, but: str = "") -> None:
     for path in store.path(_stem(pair)).parent.glob(f"{slug(pair[1].name)}.step*.safetensors"):
         if path != store.path(but):
             path.unlink(missing_ok=True)
-
-
-def begun(record: TrainingRecord | None) -> int:
-    """Return the steps that a candidate has behind it: 0 where its state is gone and there was something to train."""
-    return record.step if record is not None and (record.file or not record.steps) else 0
 
 
 def state(store: RunStore, record: TrainingRecord | None) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
     python tests/bench/pretraining.py recipe      # error after the same number of images, recipe by recipe
     python tests/bench/pretraining.py throughput  # all in flight on one teacher pass against one by one
-    python tests/bench/pretraining.py memory      # growth of the process over many steps
+    python tests/bench/pretraining.py memory      # what candidates take, and growth of the process over many steps
 
 Times are CPU seconds of this process on one thread, so that other work on the machine does not count.
 """
@@ -20,6 +20,7 @@ import psutil
 import torch
 from hant.op_library.pools import pool
 from hant.passes.pretraining.engine import measure, train, variances
+from hant.passes.pretraining.memory import footprint
 from hant.passes.pretraining.recipe import Recipe, resolve
 from hant.passes.pretraining.trainer import Trainer
 from hant.transformer.contracts.candidate import build_candidate
@@ -29,6 +30,7 @@ from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.ir.graph import Graph
 
 CPU = torch.device("cpu")
+ROUNDS = 3
 OPERATIONS = "cb_stack_3x3_ex0.5,cb_bottle_3x3_ex0.25,cb_res_3x3,efn_3x3_e3_se0.25"
 
 
@@ -87,26 +89,51 @@ def recipe(bench: Bench, steps: int) -> None:
 
 
 def throughput(bench: Bench, steps: int) -> None:
-    chosen = replace(resolve(size(bench.parts.fit), 0), steps=steps, batch_size=16)
-    for name, whole in (("together", True), ("one by one", False)):
-        trainers = bench.trainers(chosen)
-        groups = [trainers] if whole else [[trainer] for trainer in trainers]
-        seconds = sum(bench.train(group, chosen) for group in groups)
-        rate = steps * chosen.batch_size * len(trainers) / seconds
-        print(f"{name:10} {rate:7.0f} candidate-images per CPU s, error {bench.error(trainers):.5f}", flush=True)
+    """All operations on all blocks: together, against one candidate at a time with a teacher pass of its own.
+
+    In turns, so that both sides meet the same machine. Starting a process for each candidate is left out, which
+    flatters the second side. The weights are the same to the bit either way.
+    """
+    chosen = replace(resolve(size(bench.parts.fit), 0), steps=steps)
+    bench.blocks = list(bench.graph.replaceable)
+    seconds: dict[str, list[float]] = {"together": [], "one by one": []}
+    ends: dict[str, list[Trainer]] = {}
+    for turn in range(ROUNDS):
+        for name in list(seconds)[:: 1 if turn % 2 == 0 else -1]:
+            ends[name] = bench.trainers(chosen)
+            groups = [ends[name]] if name == "together" else [[trainer] for trainer in ends[name]]
+            seconds[name].append(sum(bench.train(group, chosen) for group in groups))
+    for name, found in seconds.items():
+        rates = [steps * chosen.batch_size * len(ends[name]) / each for each in found]
+        print(f"{name:10} {', '.join(f'{rate:.0f}' for rate in rates)} candidate-images per CPU s")
+    ratios = [slow / fast for fast, slow in zip(*seconds.values(), strict=True)]
+    print(f"ratio {', '.join(f'{ratio:.2f}' for ratio in ratios)} ({len(ends['together'])} candidates,")
+    same = all(
+        torch.equal(a, b)
+        for one, other in zip(*ends.values(), strict=True)
+        for a, b in zip(one.state().values(), other.state().values(), strict=True)
+    )
+    print(f"batches of {chosen.batch_size}, {steps} steps); weights {'equal' if same else 'differ'}")
 
 
 def memory(bench: Bench, steps: int) -> None:
+    """What the process takes for candidates in flight, against the estimate of the option ``memory``, and over time."""
     process = psutil.Process()
-    chosen = replace(resolve(size(bench.parts.fit), 0), steps=steps, batch_size=16)
+    chosen = replace(resolve(size(bench.parts.fit), 0), steps=steps)
     seen: list[float] = []
 
     def look() -> None:
         seen.append(process.memory_info().rss / 2**20)
 
-    train(bench.graph, bench.trainers(chosen), chosen, bench.parts.fit, bench.scale, CPU, look, workers=1)
+    found = [footprint(block, spec, chosen.batch_size) for block in bench.blocks for spec in bench.specs]
+    estimate = (sum(f.held for f in found) + max(f.working for f in found)) / 2**20
+    train(bench.graph, [], replace(chosen, steps=2), bench.parts.fit, bench.scale, CPU, look, workers=1)
+    before = seen.pop()
+    trainers = bench.trainers(chosen)
+    train(bench.graph, trainers, chosen, bench.parts.fit, bench.scale, CPU, look, workers=1)
     tenth = max(1, len(seen) // 10)
     first, last = max(seen[: 2 * tenth]), max(seen[-tenth:])
+    print(f"{len(trainers)} candidates: estimated {estimate:.0f} MiB, process grew by {max(seen) - before:.0f} MiB")
     print(f"{steps} steps: at most {first:.0f} MiB in the first fifth, {last:.0f} MiB in the last tenth")
 
 

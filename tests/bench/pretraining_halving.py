@@ -1,0 +1,123 @@
+"""Whether stopping hopeless candidates changes the selection, and what it saves (docs/pretraining.md).
+
+    make demo && python tests/bench/pretraining_halving.py runs/digits [--rungs 2]
+
+Works on a copy of a finished run. Trains its candidates again up to the last rung only, and stops those that are
+hopeless on the way; the others would end with the weights that the run holds (tests/passes/pretraining/test_driver.py).
+Then it solves for the selections with all candidates and with those that are left, within the same limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hant.passes.capture import CapturePass
+from hant.passes.pretraining.engine import measure, train, variances
+from hant.passes.pretraining.halving import hopeless, stops
+from hant.passes.pretraining.recipe import resolve
+from hant.passes.pretraining.trainer import Trainer
+from hant.passes.search_table import search_table
+from hant.passes.select import SelectPass
+from hant.transformer.contracts.budget import Budget
+from hant.transformer.contracts.candidate import build_candidate
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data import split, take
+from hant.transformer.contracts.data_images import size
+from hant.transformer.contracts.records import (
+    CandidateRecord,
+    LatencyRecord,
+    OperationRecord,
+    SelectionRecord,
+    WinnerRecord,
+)
+from hant.transformer.contracts.store import RunStore
+from hant.transformer.pipeline.config import FILE, make, read
+from hant.transformer.pipeline.session import load_materials, make_context
+
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def opened(run: Path) -> Iterator[Context]:
+    """Yield the context of a copy of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(run, Path(folder) / "run"))
+        config = make(read(copy / FILE))
+        with RunStore(copy) as store:
+            context = make_context(config, load_materials(config), store)
+            yield replace(context, graph=CapturePass().run(context).graph)
+
+
+def stopped(context: Context, rungs: int) -> tuple[dict[str, str], int, int]:
+    """Return why candidates are stopped, by key, the steps that are not taken, and those of full training."""
+    graph, store, parts = context.teacher, context.store, split(context.dataset, context.seed)
+    recipe = resolve(size(parts.fit), context.seed)
+    ready = {key for key, r in store.all(CandidateRecord).items() if r.state == "ready" and r.operation != "teacher"}
+    rows, listed = store.all(LatencyRecord), store.all(OperationRecord)
+    latency = {key: rows[listed[key].latency_key].timing.ms for key in ready}
+    alive = {
+        f"{block.name}/{spec.name}": Trainer(block.name, spec.name, build_candidate(block, spec, context.seed), recipe)
+        for block in graph.replaceable
+        for spec in context.pool
+        if f"{block.name}/{spec.name}" in ready
+    }
+    full, saved, step = sum(t.trainable for t in alive.values()) * recipe.steps, 0, 0
+    scale = variances(graph, take(parts.fit, 512), recipe.batch_size, CPU)
+    reasons: dict[str, str] = {}
+    for stop in stops(recipe.steps, rungs)[:-1]:
+        train(graph, list(alive.values()), recipe, parts.fit, scale, CPU, workers=1, start=step, stop=stop)
+        errors = measure(graph, list(alive.values()), take(parts.held_out, 1000), 64, CPU)
+        step = stop
+        for block in graph.replaceable:
+            rivals = {k: (latency[k], errors[t.block, t.operation]) for k, t in alive.items() if t.block == block.name}
+            found = hopeless(rivals, recipe.steps / stop)
+            reasons |= {key: f"after {stop}: {reason}" for key, reason in found.items()}
+            saved += len(found) * (recipe.steps - stop)
+        print(
+            f"after {stop} of {recipe.steps} steps: {len(reasons)} stopped, {time.process_time():.0f} CPU s", flush=True
+        )
+        alive = {key: trainer for key, trainer in alive.items() if key not in reasons}
+    return reasons, saved, full
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--rungs", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with opened(options.run) as context:
+        store = context.store
+        limit = max(record.cost["ms"] for record in store.all(SelectionRecord).values())
+        reasons, saved, full = stopped(context, options.rungs)
+        program = SelectPass(budget=Budget.parse("1"))
+        pools, table, known = [], search_table(store, context.teacher), store.all(CandidateRecord)
+        for key in reasons:
+            store.put(key, known[key].model_copy(update={"state": "dropped"}))
+        for part in (table, search_table(store, context.teacher)):
+            found = program.solve(part, context.teacher, limit, 100)
+            pools.append([(part.choice(s.choice), s.objective) for s in found])
+        winner = store.get(WinnerRecord, "winner")
+    for key, reason in sorted(reasons.items()):
+        print(f"  {key} {reason}")
+    print(f"{len(reasons)} candidates stopped, {100 * saved / full:.1f} % of the steps saved")
+    (first, loss), (other, other_loss) = pools[0][0], pools[1][0]
+    print(
+        f"first selection {'the same' if first == other else 'another'}: {loss:.6f} and {other_loss:.6f} predicted loss"
+    )
+    common = sum(choice in [c for c, _ in pools[1]] for choice, _ in pools[0])
+    print(f"{common} of {len(pools[0])} selections are the same")
+    lost = [f"{b}/{o}" for b, o in (winner.choice if winner else {}).items() if f"{b}/{o}" in reasons]
+    print(f"the network that was fine-tuned {'could not be chosen: ' + ', '.join(lost) if lost else 'can be chosen'}")
+
+
+if __name__ == "__main__":
+    main()
