@@ -52,6 +52,12 @@ class InfeasibleError(HantError):
         self.least = least or {}
 
 
+class AccuracyError(HantError):
+    """The student loses more accuracy than is allowed: exit code 3. The run has it, with its report."""
+
+    exit_code = 3
+
+
 class UnverifiedError(HantError):
     """The work is done but not verified on the device: exit code 4."""
 
