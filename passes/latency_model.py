@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,27 +140,29 @@ def measure_networks(context: Context, choices: Sequence[Mapping[str, str]]) -> 
     ]
 
 
-def refit(store: RunStore) -> LatencyModelRecord:
-    """Fit the model on the teacher and all measured networks, keep it and return it.
+def refit(store: RunStore, choices: Iterable[Mapping[str, str]] = ()) -> LatencyModelRecord:
+    """Fit the model on the teacher, the fastest network and those of ``choices`` that are measured; keep and return it.
 
     The line goes through the teacher; its slope is the least-squares slope of relative errors over the measured
-    networks, pulled towards 1 where they are few or close to the teacher.
+    networks, pulled towards 1 where they are few or close to the teacher. Other networks that the run has measured
+    do not count, so that a run gives the same result whatever else it was used for, and wherever it was stopped.
 
     Raises:
         UsageError: the run has no measured teacher yet.
     """
     networks = store.all(NetworkLatencyRecord)
-    teacher = networks.pop("teacher", None)
+    teacher = networks.get("teacher")
     if teacher is None:
         raise UsageError("the run has no lookup table yet; run the profile stage first")
-    records = list(networks.values())
+    keys = dict.fromkeys(network_key(choice) for choice in (fastest(store), *choices))
+    records = [networks[key] for key in keys if key in networks and key != "teacher"]
     full, *others = table_sums(store, [{}, *(record.selection for record in records)]).tolist()
     slope = 1.0
     if records and full > 0:
         ratios = np.array([ratio_interval(record.timing, record.teacher).value for record in records])
         slope = fit((full - np.array(others)) / teacher.timing.ms, ratios)
     model = LatencyModelRecord(
-        fixed_ms=teacher.timing.ms - slope * full, slope=slope, teacher_ms=teacher.timing.ms, networks=len(networks) + 1
+        fixed_ms=teacher.timing.ms - slope * full, slope=slope, teacher_ms=teacher.timing.ms, networks=len(records) + 1
     )
     store.put("model", model)
     return model

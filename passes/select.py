@@ -74,8 +74,8 @@ class SelectPass(Pass):
 def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[float, tuple[str, ...]]:
     """Return the limit (ms on the table's sum) whose best selection was measured inside the budget.
 
-    Measured networks are durable, never measured twice, and all of them teach the model: called again it may take a
-    shorter path to a limit a little closer to the budget.
+    Measured networks are durable and never measured twice. Only those on the way here teach the model, so a run that
+    was stopped goes the same way again.
 
     Raises:
         InfeasibleError: even the fastest network misses the budget; names the least that was measured.
@@ -83,9 +83,9 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
     fastest = table.choice(table.fastest())
     inside: float | None = None
     scale, notes = 1.0, []
-    tried: set[tuple[str, ...]] = set()
+    tried: list[dict[str, str]] = []
     for _ in range(options.attempts):
-        refit(context.store)
+        refit(context.store, tried)
         limit = limit_for(context.store, allowed_ms(context, options.budget) / scale)
         try:
             choice = table.choice(options.solve(table, context.teacher, limit, 1)[0].choice)
@@ -93,9 +93,9 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
             if "ms" not in error.least:
                 raise
             choice = fastest
-        if tuple(choice.values()) in tried:
+        if choice in tried:
             break
-        tried.add(tuple(choice.values()))
+        tried.append(choice)
         record = measure_network(context, choice)
         used = used_share(record, options.budget)
         notes.append(f"measured {record.timing.ms:.3f} ms, {100 * used:.1f} % of the budget")
@@ -105,7 +105,7 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
                 break
         elif choice is fastest:
             break
-        refit(context.store)
+        refit(context.store, tried)
         scale = record.timing.ms / predict(context.store, choice)
     if inside is None:
         inside = _fastest_limit(context, table, fastest, options.budget)

@@ -61,12 +61,12 @@ def test_the_teacher_is_predicted_exactly(store: RunStore) -> None:
 
 @pytest.mark.parametrize("slope", [0.8, 1.0, 1.2])
 def test_measured_networks_teach_the_slope(store: RunStore, slope: float) -> None:
-    for choice in product(MS, repeat=len(BLOCKS)):
-        selection = dict(zip(BLOCKS, choice, strict=True))
-        if set(choice) != {"teacher"}:
+    selections = [dict(zip(BLOCKS, choice, strict=True)) for choice in product(MS, repeat=len(BLOCKS))]
+    for selection in selections:
+        if set(selection.values()) != {"teacher"}:
             ms = TEACHER_MS - slope * (4.0 - table_sum(store, selection))
             store.put(network_key(selection), network(selection, ms))
-    model = refit(store)
+    model = refit(store, selections)
     assert model.slope == pytest.approx(slope, abs=0.01)
     assert model.networks == len(MS) ** len(BLOCKS)
     assert predict(store, {}) == pytest.approx(TEACHER_MS)
@@ -76,7 +76,7 @@ def test_one_measured_network_pulls_the_prediction_its_way_but_not_all_the_way(s
     selection = dict.fromkeys(BLOCKS, "fast")
     before = predict(store, selection)
     store.put(network_key(selection), network(selection, before + 0.5))
-    refit(store)
+    refit(store, [selection])
     assert before < predict(store, selection) < before + 0.5
     assert predict(store, selection) > before + 0.35
 
@@ -85,11 +85,20 @@ def test_a_slow_moment_of_the_machine_does_not_count(store: RunStore) -> None:
     selection = dict.fromkeys(BLOCKS, "fast")
     ms = predict(store, selection)
     store.put(network_key(selection), network(selection, 3 * ms, teacher=3 * TEACHER_MS))
-    assert refit(store).slope == pytest.approx(1.0)
+    assert refit(store, [selection]).slope == pytest.approx(1.0)
+
+
+def test_networks_measured_for_another_purpose_do_not_count(store: RunStore) -> None:
+    before = refit(store)
+    other = {BLOCKS[0]: "fast"}
+    store.put(network_key(other), network(other, 0.5 * TEACHER_MS))
+    assert refit(store) == before
+    assert refit(store, [other]) != before
 
 
 def test_the_limit_is_the_budget_seen_from_the_table(store: RunStore) -> None:
-    store.put("x", network(dict.fromkeys(BLOCKS, "fast"), 3.5))
+    fast = dict.fromkeys(BLOCKS, "fast")
+    store.put(network_key(fast), network(fast, 3.5))
     refit(store)
     for choice in product(MS, repeat=len(BLOCKS)):
         selection = dict(zip(BLOCKS, choice, strict=True))

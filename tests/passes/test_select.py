@@ -41,9 +41,11 @@ def test_measured_networks_are_kept_and_not_measured_again(profiled: Context) ->
     options = SelectPass(budget=Budget.parse("0.8"))
     limit, notes = settle(profiled, table, options)
     measured = profiled.store.all(NetworkLatencyRecord)
-    again, _ = settle(profiled, table, options)
-    assert again == pytest.approx(limit, rel=0.1)
-    assert {key: profiled.store.get(NetworkLatencyRecord, key) for key in measured} == measured
+    # a network that was measured for another purpose, such as the winner by rank, does not change the way
+    other = table.teacher() | {table.blocks[0]: "identity"}
+    measure_network(profiled, other)
+    assert settle(profiled, table, options) == (limit, notes)
+    assert measured.items() <= profiled.store.all(NetworkLatencyRecord).items()
     assert any("% of the budget" in note for note in notes)
 
 
