@@ -36,13 +36,15 @@ from hant.passes.pretrain import PretrainPass
 from hant.passes.profile import ProfilePass
 from hant.passes.proxy import ProxyPass
 from hant.passes.score import ScorePass
+from hant.passes.search_table import search_table
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import split, take
 from hant.transformer.contracts.data_images import size
 from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.records import BaselineRecord, PassRecord, ProxyRecord
+from hant.transformer.contracts.records import BaselineRecord, PassRecord, ProxyRecord, ScoreRecord
 from hant.transformer.errors import HantError
+from hant.transformer.ir.graph import Graph
 from hant.transformer.plugins import load_plugin
 from safetensors.torch import load_file
 from torch import nn
@@ -189,6 +191,16 @@ def write_results(store: RunStore) -> None:
     store.write("search.json", json.dumps(content, indent=1))
 
 
+def write_table(store: RunStore, graph: Graph) -> None:
+    """Write ``table.json`` for selection_figures.py: loss changes, and latencies as shares of the teacher's sum."""
+    if not store.count(ScoreRecord.kind):
+        return
+    table = search_table(store, graph)
+    whole = table.total("ms", table.teacher())
+    tables = {"loss": table.loss, "cost": [row / whole for row in table.cost["ms"]]}
+    store.write("table.json", json.dumps({name: [row.tolist() for row in rows] for name, rows in tables.items()}))
+
+
 def main() -> None:
     args = options()
     started = time.monotonic()
@@ -197,6 +209,7 @@ def main() -> None:
     with RunStore(args.run) as store:
         context = make_context(args, store)
         graph = CapturePass().run(context).graph
+        assert graph is not None, "capture makes it"
         context = replace(context, graph=graph)
         complete = True
         for name, step in steps(args, context):
@@ -206,6 +219,7 @@ def main() -> None:
                 break
             context.progress.log(name)
             step()
+        write_table(store, graph)
         write_results(store)
         print("\ncomplete" if complete else "\nnot complete")
 
