@@ -62,6 +62,7 @@ def properties(target: Target) -> dict[str, object]:
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # a pinned thread waits for its core while others are idle
         "INFERENCE_PRECISION_HINT": PRECISIONS[target.precision],
     }
 

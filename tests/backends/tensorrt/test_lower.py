@@ -15,12 +15,14 @@ from hant.backends.tensorrt import support
 from hant.backends.tensorrt.backend import TensorRTBackend
 from hant.backends.tensorrt.build import build_engine
 from hant.backends.tensorrt.prepare import prepare, quantize, to_half
+from hant.transformer.capture.load import load
 from hant.transformer.contracts.target import Target
 from hant.transformer.errors import CaptureError, LoadError
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 BACKEND = TensorRTBackend()
+TEACHER = Path(__file__).parents[3] / "examples" / "digits" / "teacher.pt"
 TARGET = load_target("rtx4090-trtrtx").model_copy(
     update={"options": {"flavour": "tensorrt-rtx", "compute_capabilities": ["8.6", "12.0"]}}
 )
@@ -186,3 +188,15 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, content: bytes | None, mes
         (tmp_path / "x").write_bytes(content)
     with pytest.raises(LoadError, match=message):
         BACKEND.load(tmp_path / "x", TARGET)
+
+
+def test_a_whole_network_builds_at_every_precision_with_the_batch_open(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    network, images = load(TEACHER), torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        right = network(images).numpy()
+    for precision, share in (("fp16", 1e-4), ("int8", 0.2)):
+        target = TARGET.model_copy(update={"precision": precision})
+        BACKEND.lower(network, [images], target, tmp_path / precision, dynamic_batch=True)
+        found = run(onnx.load(tmp_path / precision), images)
+        assert np.abs(found - right).max() < share * np.abs(right).max()
