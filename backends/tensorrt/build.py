@@ -32,7 +32,7 @@ def build_engine(model: onnx.ModelProto, target: Target) -> bytes:
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if typed else 0
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, log)
-    graph = to_half(model) if typed and target.precision == "fp16" else model
+    graph = to_half(model) if typed and target.precision != "fp32" else model  # beside INT8 the rest is FP16
     if not parser.parse(graph.SerializeToString()):
         raise CaptureError(f"{options.flavour} cannot read the graph: {_parser_words(parser)}")
     config = builder.create_builder_config()

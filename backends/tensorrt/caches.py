@@ -50,6 +50,8 @@ def timing_cache(config: Any, flavour: Flavour) -> Iterator[None]:
         return
     path = cache_file(flavour, "timing")
     cache = config.create_timing_cache(read(path))
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    if not config.set_timing_cache(cache, ignore_mismatch=False):  # damaged, or the device is not what it was
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
     yield
-    keep(path, bytes(config.get_timing_cache().serialize()))
+    keep(path, bytes(cache.serialize()))
