@@ -8,6 +8,7 @@ python tests/bench/capture.py table runs/families.jsonl
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import re
 import statistics
@@ -127,7 +128,7 @@ def holds_work(module: nn.Module) -> bool:
 
 def exact_in_training(model: nn.Module, graph: hant.Graph, shape: tuple[int, ...]) -> bool:
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(5))
-    saved = {k: v.clone() for k, v in model.state_dict().items()}
+    saved = copy.deepcopy(model.state_dict())
     results = []
     for network in (model, graph.module):
         model.load_state_dict(saved)

@@ -7,6 +7,7 @@ import hant
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from hant.op_library.tensor_spec import Layout
 from hant.transformer.errors import UnfitError
@@ -90,6 +91,30 @@ def test_a_weight_held_by_two_modules_makes_no_block() -> None:
         assert (
             reasons[name] == "its weight blocks.0.0.weight is also used elsewhere, so replacing it here would split it"
         )
+
+
+def test_a_table_of_relative_positions_may_be_shared() -> None:
+    class Attends(nn.Module):
+        def __init__(self, table: nn.Parameter) -> None:
+            super().__init__()
+            self.table, self.qkv, self.out = table, nn.Linear(8, 24), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            return x + cast(Tensor, self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=self.table)))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            table = nn.Parameter(torch.randn(16, 16))
+            self.embed = nn.Linear(3, 8)
+            self.blocks = nn.Sequential(*(Attends(table) for _ in range(3)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return cast(Tensor, self.blocks(self.embed(x)))
+
+    graph = hant.trace(Net(), torch.zeros(1, 16, 3))
+    assert [b.name for b in graph.replaceable] == ["blocks.0", "blocks.1", "blocks.2"]
 
 
 def test_one_layer_that_runs_on_several_levels_is_tied() -> None:

@@ -181,6 +181,10 @@ def test_zeros_like_a_value_keep_the_order_of_its_memory() -> None:
     check([[("linear", 0, 0), ("zeros_like", 1, 0), ("f_dropout", 2, 0)]])
 
 
+def test_a_module_kept_whole_that_returns_its_input_in_one_mode_only() -> None:
+    check([[("dropout", 0, 0), ("relu_inplace", 0, 0), ("dropout", 1, 0)]])
+
+
 @given(networks)
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_networks_are_captured_exactly(programs: list[list[Step]]) -> None:

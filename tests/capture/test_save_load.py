@@ -137,7 +137,7 @@ def test_state_dicts_of_training_scripts_load(pack: Callable[..., object], tmp_p
 
 def test_a_timm_training_checkpoint_tells_its_arch(tmp_path: Path) -> None:
     teacher = timm.create_model("resnet18", num_classes=5).eval()
-    args = argparse.Namespace(model="resnet18", lr=0.1)
+    args = argparse.Namespace(model="resnet18.a1_in1k", lr=0.1)
     torch.save({"state_dict": teacher.state_dict(), "args": args}, tmp_path / "last.pth.tar")
     loaded = hant.load(tmp_path / "last.pth.tar")
     assert input_shapes(loaded) == ((3, 224, 224),)
@@ -174,7 +174,8 @@ def test_other_weights_give_a_short_table(tmp_path: Path) -> None:
         (lambda p: written(p / "x.pt", b""), "no torch file"),
         (lambda p: written(p / "x.pt", b"hello"), "no torch file: it starts with b'hello'"),
         (lambda p: written(p / "x.safetensors", b"\xff" * 40), "is damaged"),
-        (lambda p: written(p / "x.onnx", b"x"), "of unknown kind '.onnx'"),
+        (lambda p: written(p / "x.onnx", b"x"), "x.onnx is damaged: it is no ONNX model"),
+        (lambda p: written(p / "x.h5", b"x"), r"of unknown kind '.h5'; expected .safetensors, .*\.onnx"),
         (lambda p: saved(p / "x.pt", [1, 2]), "holds no state dict but a list"),
         (lambda p: saved(p / "x.pt", nn.Linear(2, 2).state_dict()), "does not say of which network; give --arch"),
         (lambda p: saved(p / "x.pt", nn.Linear(2, 2)), r"names \(torch.nn.modules.linear.Linear\); save it again"),

@@ -137,12 +137,12 @@ def test_the_parser_reads_or_refuses(text: str, at: int, removed: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_parser_survives_a_million_inputs() -> None:
+def test_the_parser_survives_half_a_million_inputs() -> None:
     import random
 
     rng = random.Random(0)
     alphabet = 'network input block method %x=().,:[]{}"\\ \n#-+0123456789eE\x00ü'
-    for _ in range(1_000_000):
+    for _ in range(500_000):
         line = rng.choice(BEFORE.splitlines())
         at, length = rng.randrange(len(line) + 1), rng.randrange(6)
         noise = "".join(rng.choices(alphabet, k=rng.randrange(8)))

@@ -135,6 +135,8 @@ class Flow:
         return {i: frozenset(self._weights(self.steps[i], owned)) for i in self.data if self.is_heavy[i]}
 
     def _weights(self, step: Step, owned: dict[int, str]) -> Iterator[str]:
+        if step.kind is StepKind.CALL and "attention" in step.name:
+            return  # a mask, or a table of relative positions, is added and may be shared
         if step.kind is StepKind.MODULE:
             module = self.recording.model.get_submodule(step.target)
             yield from (owned[id(p)] for p in module.parameters())

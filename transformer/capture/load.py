@@ -14,6 +14,7 @@ from ..ir.serialize import network_from_json
 from .arch import make_network
 from .assign import assign, fits_but_for_classes, stripped
 from .checkpoint import Architecture
+from .onnx_file import load_onnx
 from .trusted import load_trusted
 from .weights import Weights, read_torch_file, read_weights
 
@@ -33,7 +34,8 @@ def load(
        are taken off, averaged weights are preferred, the number of classes follows the weights.
     3. A timm training checkpoint: it tells its ``arch``.
     4. No file but a name: ``timm:resnet50``, as ``path`` or as ``arch``, with the library's own weights.
-    5. With ``trust`` only: a pickled module or a torch.export archive. Reading one runs code that it names.
+    5. An ONNX file, as far as the converter of the extra ``onnx`` knows its operators.
+    6. With ``trust`` only: a pickled module or a torch.export archive. Reading one runs code that it names.
 
     Args:
         path: the file or name; None to make ``arch`` alone.
@@ -53,6 +55,10 @@ def load(
             raise UsageError("no model given; give a model file, or --arch timm:resnet18")
         return make_network(name, kwargs, pretrained=True).eval()
     file = Path(path)
+    if file.suffix == ".onnx":
+        network, shapes = load_onnx(file)
+        setattr(network, _SHAPES, shapes)
+        return network
     if trust:
         trusted = load_trusted(file)
         if trusted is not None:
@@ -92,14 +98,19 @@ def _described(file: Path, weights: Weights, architecture: Architecture) -> nn.M
         network = make_network(architecture.arch, architecture.arch_kwargs)
         assign(network, tensors, file)
     else:
-        network = _from_data(architecture.network, file)
+        network = network_of(architecture.network, file)
         assign(network, tensors, file, exact=True)
     if architecture.input_shape:
         setattr(network, _SHAPES, architecture.input_shape)
     return network
 
 
-def _from_data(data: dict[str, Any], file: Path) -> nn.Module:
+def network_of(data: dict[str, Any], file: Path) -> nn.Module:
+    """Make the network that a checkpoint's data describe, on the meta device; ``file`` is for messages.
+
+    Raises:
+        LoadError: the data are damaged, or name what is not on the lists.
+    """
     try:
         return network_from_json(data)
     except LoadError as error:

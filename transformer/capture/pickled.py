@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,12 @@ _DATA = re.compile(
     r"|_codecs\.encode|(__builtin__|builtins)\.(set|list|dict|tuple|int|float|bool|str))\Z"
 )
 _LARGEST_PICKLE = 64 * 2**20
+_PICKLES = (".pkl", ".pickle")
+_NESTED = (".pt", ".pth")
+"""Torch files inside an archive, such as the sample inputs in one of torch.export."""
+_DEEPEST = 2
+_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, EOFError, OverflowError, MemoryError, RuntimeError, struct.error)
+"""What the readers of archives and pickles raise on damaged files."""
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING", "BINSTRING"}
 
 
@@ -29,37 +37,48 @@ def code_named_by(path: Path) -> tuple[str, ...]:
         LoadError: the file is not a torch file, or is damaged.
     """
     names: dict[str, None] = {}
-    with path.open("rb") as file:
-        for stream in _pickles(path, file):
-            names.update(dict.fromkeys(_globals(path, stream)))
+    try:
+        with path.open("rb") as file:
+            for stream in _pickles(path, file):
+                names.update(dict.fromkeys(_globals(stream)))
+    except _DAMAGE as error:
+        raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error
     return tuple(name for name in names if not _DATA.match(name))
 
 
-def _pickles(path: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Yield the pickles of a torch file: one in a zip archive, several behind each other in the older format."""
-    if zipfile.is_zipfile(path):
-        with checked_archive(path) as archive:
-            found = [name for name in archive.namelist() if name.endswith((".pkl", ".pickle"))]
-            for name in found:
-                if archive.getinfo(name).file_size > _LARGEST_PICKLE:
+def _pickles(path: Path, file: IO[bytes], depth: int = 0) -> Iterator[IO[bytes]]:
+    """Yield the pickles of a torch file: those in a zip archive and in torch files inside it, or, in the older format,
+    several behind each other.
+    """
+    if zipfile.is_zipfile(file):
+        with checked_archive(path, file) as archive:
+            for entry in archive.infolist():
+                if not entry.filename.endswith((*_PICKLES, *_NESTED)):
+                    continue
+                if entry.file_size > _LARGEST_PICKLE:
                     raise LoadError(f"{path} holds a pickle of more than {_LARGEST_PICKLE} bytes; it is no model file")
-                with archive.open(name) as stream:
-                    yield stream
+                with archive.open(entry) as stream:
+                    if entry.filename.endswith(_PICKLES):
+                        yield stream
+                    elif depth < _DEEPEST:
+                        yield from _pickles(path, io.BytesIO(stream.read()), depth + 1)
         return
-    while file.peek(1)[:1] == b"\x80":  # type: ignore[attr-defined]
+    file.seek(0)
+    while (start := file.read(1)) == b"\x80":
+        file.seek(-len(start), io.SEEK_CUR)
         yield file
 
 
-def checked_archive(path: Path) -> zipfile.ZipFile:
+def checked_archive(path: Path, file: IO[bytes] | None = None) -> zipfile.ZipFile:
     """Open a zip archive whose entries are stored as they are, as torch writes them.
 
     Raises:
         LoadError: compressed entries, which could be a hundred thousand times larger than the file, or damage.
     """
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path if file is None else file)
         entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error
     size = path.stat().st_size
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > size:
@@ -71,17 +90,14 @@ def checked_archive(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _globals(path: Path, stream: IO[bytes]) -> Iterator[str]:
+def _globals(stream: IO[bytes]) -> Iterator[str]:
     recent: list[str] = []
-    try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name in _STRINGS and isinstance(argument, str):
-                recent.append(argument)
-            elif opcode.name == "GLOBAL" or opcode.name == "INST":
-                yield str(argument).replace(" ", ".")
-            elif opcode.name == "STACK_GLOBAL":
-                yield ".".join(recent[-2:]) if len(recent) > 1 else "a computed name"
-            elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-                yield f"the extension {argument}"
-    except (ValueError, EOFError, OverflowError, MemoryError, UnicodeError, zipfile.BadZipFile) as error:
-        raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in _STRINGS and isinstance(argument, str):
+            recent.append(argument)
+        elif opcode.name == "GLOBAL" or opcode.name == "INST":
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(recent[-2:]) if len(recent) > 1 else "a computed name"
+        elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+            yield f"the extension {argument}"

@@ -161,9 +161,13 @@ def _check_output(recording: Recording) -> None:
 
 
 def reads_mode(recording: Recording) -> bool:
-    """Return whether any module that was recorded through (not kept whole) looks at its training flag."""
-    opened = {type(call.module): call.module for call in recording.calls.values() if not call.leaf}
-    by_flag = any(_mentions_training(kind) for kind in opened)
+    """Return whether any module of the user's looks at its training flag.
+
+    Layers are left out; of a module that is kept whole all inside counts, as it may return its input in one mode only.
+    """
+    kinds = {type(call.module) for call in recording.calls.values() if not call.leaf}
+    kinds |= {type(m) for c in recording.calls.values() if c.leaf for m in c.module.modules() if m is not c.module}
+    by_flag = any(_mentions_training(kind) for kind in kinds)
     return by_flag or any(
         "training" in s.kwargs or "dropout" in s.name for s in recording.steps if s.kind is StepKind.CALL
     )

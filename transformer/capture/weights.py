@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix not in (*_TORCH, ".pt2"):
-        raise LoadError(f"{path} is of unknown kind {path.suffix!r}; expected .safetensors, .pt, .pth or .pt2")
+        raise LoadError(f"{path} is of unknown kind {path.suffix!r}; expected .safetensors, .pt, .pth, .pt2 or .onnx")
     return read_torch_file(path)
 
 
@@ -110,19 +111,24 @@ def _refuse_programs(path: Path) -> None:
             "weights with torch.save(model.state_dict(), ...), then give --arch"
         )
     if path.suffix == ".pt2" or any(mark in name for name in names for mark in _EXPORTED):
+        named = code_named_by(path)
+        told = f" (its pickles name {_few(named)})" if named else ""
         raise LoadError(
-            f"{path} is a torch.export archive, whose reader can fall back to pickle and run code; give --trust-model "
-            "if you trust its maker, or a state dict with --arch"
+            f"{path} is a torch.export archive, whose reader can fall back to pickle and run code{told}; give "
+            "--trust-model if you trust its maker, or a state dict with --arch"
         )
 
 
 def _names_code(path: Path, names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (
-        f"{path} holds pickled objects, not only tensors: reading it would run code that it names ({shown}); "
+        f"{path} holds pickled objects, not only tensors: reading it would run code that it names ({_few(names)}); "
         "save it again with hant.save(model, path, example_inputs) or save model.state_dict() and give --arch, "
         "or give --trust-model if you trust its maker"
     )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _read_torch(path: Path) -> Any:
@@ -177,4 +183,4 @@ def _told_arch(content: Any) -> str:
     if not isinstance(content, Mapping):
         return ""
     told = content.get("arch") or getattr(content.get("args"), "model", "")
-    return f"timm:{told}" if isinstance(told, str) and told.isidentifier() else ""
+    return f"timm:{told}" if isinstance(told, str) and re.fullmatch(r"[\w.]+", told) else ""
