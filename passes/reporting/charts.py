@@ -45,7 +45,8 @@ def samples(timings: Mapping[str, Timing]) -> str:
     for tick in x.ticks:
         canvas.line([(x(tick), TOP), (x(tick), height - BOTTOM)], FAINT)
         canvas.text(x(tick), height - BOTTOM + 18, f"{tick:.4g}", 11, "middle")
-    canvas.text((x.start + x.end) / 2, height - 12, "ms per call", 12, "middle")
+    kind = "estimated" if any(timing.estimated for timing in timings.values()) else "measured"
+    canvas.text((x.start + x.end) / 2, height - 12, f"ms per call ({kind})", 12, "middle")
     for place, (name, timing) in enumerate(timings.items()):
         _strip(canvas, x, TOP + _ROW * place, name, timing, PALETTE[place])
     return canvas.svg
@@ -86,7 +87,7 @@ def block_times(report: Report) -> str:
     before = {row.block: row.teacher_ms for row in report.blocks}
     after = {row.block: row.student_ms for row in report.blocks}
     kind = "estimated" if any(row.estimated for row in report.blocks) else "measured"
-    return bars({"teacher": before, "student": after}, f"ms ({kind}, block alone)", "Latency of each block", 560)
+    return bars({"teacher": before, "student": after}, f"ms ({kind}, block alone)", "Latency of each block", _SIZE[0])
 
 
 def predicted(networks: Sequence[NetworkReport]) -> str:
@@ -120,7 +121,7 @@ def front(report: Report) -> str:
             series.append(Series(name, [(report.latency.ratio, value)], [f"this student, {name}: {value:.2f} %"]))
     estimated = report.latency.estimated or any(point.estimated for point in report.front)
     labels = (f"latency, share of the teacher's ({'estimated' if estimated else 'measured'})", "top-1, held out, %")
-    return scatter([one for one in series if one.points], labels, "Latency and accuracy", size=(640, 380))
+    return scatter([one for one in series if one.points], labels, "Latency and accuracy", size=_SIZE)
 
 
 def _about(point: PointReport) -> str:
@@ -145,4 +146,4 @@ def operations(report: Report) -> str:
         f"{report.search.selections} selections": {name: report.operations[name] for name in names},
         "student": {name: chosen.get(name, 0.0) for name in names},
     }
-    return bars(shares, "share of all blocks", "Operations")
+    return bars(shares, "share of all blocks", "Operations", _SIZE[0])

@@ -8,10 +8,10 @@ from ...transformer.contracts.report import Report
 
 
 def ms(value: float, estimated: bool = False) -> str:
-    """Return a latency with about four digits: ``0.7222 ms``, ``12.34 ms``, or ``~0.7222 ms (estimate)``."""
+    """Return a latency with about four digits: ``0.7222 ms``, ``12.34 ms``; an estimate: ``~0.7222 ms (est.)``."""
     decimals = next((kept for least, kept in ((100, 1), (10, 2), (1, 3)) if abs(value) >= least), 4)
     number = f"{value:.{decimals}f} ms"
-    return f"~{number} (estimate)" if estimated else number
+    return f"~{number} (est.)" if estimated else number
 
 
 def count(value: float) -> str:

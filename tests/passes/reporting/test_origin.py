@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+import typer
+from hant.passes.reporting.origin import changed, command, origin
+from hant.transformer.cli.app import app, verbs
+from hant.transformer.cli.arguments import normalise
+from hant.transformer.cli.resolve import resolve
+from hant.transformer.contracts.store import RunStore
+from hant.transformer.pipeline.build import build_pipeline, effective
+from hant.transformer.pipeline.config import Config, make
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+GROUP: Any = typer.main.get_command(app)
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
+NAMES = WORDS.filter(lambda text: not text.startswith(("-", "<")) and text not in verbs())
+VALUES = st.fixed_dictionaries(
+    {"model": NAMES, "output": WORDS.map("runs/{}".format), "budget": st.floats(0.01, 1).map(str)},
+    optional={
+        "data": NAMES,
+        "limits": st.lists(st.sampled_from(["params=50%", "macs=300M"]), max_size=2),
+        "max_drop": st.floats(0, 100),
+        "arch_kwargs": st.dictionaries(WORDS, st.integers() | WORDS, max_size=2),
+        "include": st.lists(WORDS, max_size=2),
+        "trust_model": st.booleans(),
+        "epochs": st.integers(0, 300),
+        "passes": st.fixed_dictionaries(
+            {},
+            optional={
+                "finetune": st.fixed_dictionaries({"learning_rate": st.floats(1e-6, 1), "augment": st.booleans()}),
+                "rank": st.fixed_dictionaries({"metric": WORDS, "finalists": st.integers(1, 9)}),
+            },
+        ),
+    },
+)
+
+
+def parsed(line: str) -> Config:
+    """Return the configuration that the command would work with."""
+    first, *words = shlex.split(line)
+    assert first == "hant-opt"
+    verb, *rest = normalise(words, verbs())
+    return resolve(GROUP.commands[verb].make_context(verb, rest).params).config
+
+
+def full(config: Config) -> Config:
+    return effective(config, build_pipeline(config))
+
+
+@settings(max_examples=15, deadline=None)
+@given(VALUES)
+def test_the_command_asks_for_the_same_configuration(values: dict[str, Any]) -> None:
+    config = full(make(values))
+    assert full(parsed(command(config.model_dump(mode="json", exclude_none=True) | {"model": config.model}))) == config
+
+
+def test_defaults_are_left_out() -> None:
+    assert changed("select", {"engine": "default", "fill": 0.5}) == {"fill": 0.5}
+    config = full(make({"model": "net.pt", "budget": "0.45", "output": "x"}))
+    assert "--set" not in command(config.model_dump(mode="json", exclude_none=True))
+
+
+@pytest.mark.parametrize("values", [{}, {"model": "<Net>"}, {"model": "net.pt", "data": "<digits>"}])
+def test_objects_of_a_program_cannot_be_commanded(values: dict[str, Any]) -> None:
+    assert command(values) == ""
+
+
+def test_a_run_without_a_configuration_has_an_origin(tmp_path: Any) -> None:
+    with RunStore(tmp_path / "run") as store:
+        found = origin(store)
+    assert (found.command, found.configuration, found.seed) == ("", {}, 0)
+    assert found.hant
