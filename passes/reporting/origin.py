@@ -53,7 +53,7 @@ def _words(configuration: Mapping[str, Any]) -> Iterator[str]:
         elif name == "passes":
             for stage, table in value.items():
                 for option, setting in changed(stage, table).items():
-                    yield from ("--set", f"{stage}.{option}={json.dumps(setting)}")
+                    yield from ("--set", f"{stage}.{option}={json.dumps(setting, ensure_ascii=False)}")
         else:
             yield from _flag(_FLAGS.get(name, f"--{name.replace('_', '-')}"), value)
 
