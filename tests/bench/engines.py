@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -107,7 +108,8 @@ def report(rows: list[dict[str, Any]]) -> None:
         for capability, engine in row.get("engines", {}).items():
             engines[capability].append(engine)
             if "refused" in engine:
-                reasons[f"SM {capability}: {engine['refused']}"].append(row["operation"])
+                words = re.sub(r"'[^']*'", "'...'", engine["refused"])  # the node's name
+                reasons[f"SM {capability}: {words}"].append(row["operation"])
     print(f"{len(rows)} operations\n")
     print("| compute capability | built | refused | s per engine, median | longest | in all | kB, median |")
     print("|---|---:|---:|---:|---:|---:|---:|")
