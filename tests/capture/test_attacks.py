@@ -153,6 +153,13 @@ def endless_header(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
 
 
+def split_archive(path: Path) -> None:
+    """An archive that says it goes on in another file."""
+    torch.save({"a": torch.ones(2)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-22] + struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2) + content[-22:])
+
+
 def truncated(path: Path) -> None:
     torch.save(nn.Linear(64, 64).state_dict(), path)
     path.write_bytes(path.read_bytes()[:-900])
@@ -269,6 +276,10 @@ def onnx_truncated(path: Path) -> None:
     path.write_bytes(onnx_model("Add").SerializeToString()[:-20])
 
 
+def onnx_name(path: Path) -> None:
+    path.write_bytes(onnx_model(name="A" * 9).SerializeToString().replace(b"A" * 9, b"\xff" * 9))
+
+
 def onnx_noise(path: Path) -> None:
     path.write_bytes(bytes(i * 37 % 251 for i in range(5000)))
 
@@ -287,10 +298,11 @@ ONNX = (
     onnx_huge,
     onnx_truncated,
     onnx_noise,
+    onnx_name,
     onnx_operator,
 )
 HEADERS = (huge_header, endless_header)
-LIARS = (bomb, nested_zip, overlapping, stretched, truncated, deep_pickle, claimed_storage, noise)
+LIARS = (bomb, nested_zip, overlapping, stretched, split_archive, truncated, deep_pickle, claimed_storage, noise)
 
 
 def test_files_that_lie_about_their_size_are_refused(tmp_path: Path) -> None:

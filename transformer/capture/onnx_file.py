@@ -41,10 +41,13 @@ def load_onnx(path: Path) -> tuple[nn.Module, tuple[tuple[int, ...], ...]]:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors share no base that it exports
         raise LoadError(f"{path} is damaged: it is no ONNX model; fetch or export it again") from error
-    _rename(path, model.graph)
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _load_outside(path, tensor)
+    try:
+        _rename(path, model.graph)
+        for tensor in _tensors(model.graph):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                _load_outside(path, tensor)
+    except TypeError as error:  # protobuf gives bytes for text that is none
+        raise LoadError(f"{path} is damaged: a name in it is no text; fetch or export it again") from error
     try:
         network: nn.Module = converter.convert(_spoken(model))
     except Exception as error:  # the converter fails in its own ways

@@ -69,6 +69,18 @@ def _pickles(path: Path, file: IO[bytes], depth: int = 0) -> Iterator[IO[bytes]]
         yield file
 
 
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip archive.
+
+    Raises:
+        LoadError: it is one, but damaged.
+    """
+    try:
+        return zipfile.is_zipfile(path)
+    except _DAMAGE as error:
+        raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error
+
+
 def checked_archive(path: Path, file: IO[bytes] | None = None) -> zipfile.ZipFile:
     """Open a zip archive whose entries are stored as they are, as torch writes them.
 

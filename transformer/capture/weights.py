@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ..errors import LoadError
 from .checkpoint import FORMAT, Architecture
-from .pickled import checked_archive, code_named_by
+from .pickled import checked_archive, code_named_by, is_archive
 
 _HOLDERS = (
     "state_dict_ema",
@@ -97,7 +96,7 @@ def _read_safetensors(path: Path) -> Weights:
 
 def _refuse_programs(path: Path) -> None:
     """Refuse archives of programs, whose readers run or may fall back to running code."""
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         with path.open("rb") as file:
             start = file.read(64)
         if not start.startswith(b"\x80"):
