@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.ir.graph import Graph
 
 CPU = torch.device("cpu")
-ROUNDS = 3
+ROUNDS = 2
 OPERATIONS = "cb_stack_3x3_ex0.5,cb_bottle_3x3_ex0.25,cb_res_3x3,efn_3x3_e3_se0.25"
 
 
@@ -103,17 +104,17 @@ def throughput(bench: Bench, steps: int) -> None:
             ends[name] = bench.trainers(chosen)
             groups = [ends[name]] if name == "together" else [[trainer] for trainer in ends[name]]
             seconds[name].append(sum(bench.train(group, chosen) for group in groups))
-    for name, found in seconds.items():
-        rates = [steps * chosen.batch_size * len(ends[name]) / each for each in found]
-        print(f"{name:10} {', '.join(f'{rate:.0f}' for rate in rates)} candidate-images per CPU s")
-    ratios = [slow / fast for fast, slow in zip(*seconds.values(), strict=True)]
-    print(f"ratio {', '.join(f'{ratio:.2f}' for ratio in ratios)} ({len(ends['together'])} candidates,")
+        images = steps * chosen.batch_size * len(ends["together"])
+        rates = ", ".join(f"{name} {images / found[-1]:.0f}" for name, found in seconds.items())
+        print(f"{rates} candidate-images per CPU s, ratio {seconds['one by one'][-1] / seconds['together'][-1]:.2f}")
+        sys.stdout.flush()
     same = all(
         torch.equal(a, b)
         for one, other in zip(*ends.values(), strict=True)
         for a, b in zip(one.state().values(), other.state().values(), strict=True)
     )
-    print(f"batches of {chosen.batch_size}, {steps} steps); weights {'equal' if same else 'differ'}")
+    print(f"{len(ends['together'])} candidates, batches of {chosen.batch_size}, {steps} steps;", end=" ")
+    print(f"weights {'equal' if same else 'differ'}")
 
 
 def memory(bench: Bench, steps: int) -> None:
