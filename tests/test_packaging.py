@@ -23,6 +23,13 @@ def test_packages_in_pyproject_are_those_on_disk() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
 
 
+def test_data_files_beside_the_code_are_shipped() -> None:
+    shipped = {path for pattern in PROJECT["tool"]["setuptools"]["package-data"]["hant"] for path in ROOT.glob(pattern)}
+    folders = ("op_library", "transformer", "backends", "passes")
+    found = {path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()}
+    assert {path for path in found if path.suffix not in (".py", ".pyc")} <= shipped
+
+
 def test_no_other_module_lies_at_the_root() -> None:
     assert [path.name for path in ROOT.glob("*.py")] == ["__init__.py"]
 
@@ -31,7 +38,7 @@ def test_no_other_module_lies_at_the_root() -> None:
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(m.partition('.')[0] for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "numpy", "pydantic", "onnx", "onnxruntime", "pulp"} & set(loaded)
+    assert not {"torch", "numpy", "pydantic", "onnx", "onnxruntime", "pulp", "jinja2"} & set(loaded)
 
 
 def test_public_names_are_there_and_listed() -> None:
