@@ -135,14 +135,15 @@ class Flow:
         return {i: frozenset(self._weights(self.steps[i], owned)) for i in self.data if self.is_heavy[i]}
 
     def _weights(self, step: Step, owned: dict[int, str]) -> Iterator[str]:
+        constants = [self.steps[i] for i in self.constants_of([step.index])]
         if step.kind is StepKind.CALL and "attention" in step.name:
-            return  # a mask, or a table of relative positions, is added and may be shared
+            # what is added, a mask or a table, may be shared; random numbers in it are drawn once for all
+            yield from (c.name for c in constants if self.recording.has_effect(c))
+            return
         if step.kind is StepKind.MODULE:
             module = self.recording.model.get_submodule(step.target)
             yield from (owned[id(p)] for p in module.parameters())
-        for index in self.constants_of([step.index]):
-            if self.steps[index].kind is StepKind.ATTRIBUTE:
-                yield self.steps[index].target
+        yield from (c.target for c in constants if c.kind is StepKind.ATTRIBUTE)
 
     @cached_property
     def readers_of_weight(self) -> dict[str, list[int]]:
