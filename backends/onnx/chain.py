@@ -5,9 +5,8 @@ Operations are timed between their neighbours, so a hundred sequences share two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
 import onnx.compose
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...transformer.errors import CaptureError
-from .export import evaluating, export_many, write_graph
+from .export import evaluating, export_many
 
 _TOGETHER = 24  # modules of one exporter call: enough to share its fixed cost, few enough to bound memory
 _Key = tuple[int, tuple[int, ...], torch.dtype]
@@ -39,32 +38,6 @@ def export_chains(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> lis
     return [
         chain if isinstance(chain, CaptureError) else _join([graphs[part.key] for part in chain]) for chain in chains
     ]
-
-
-def lower_chains(
-    modules: Sequence[nn.Module],
-    inputs: Sequence[Tensor],
-    paths: Sequence[Path],
-    write: Callable[[onnx.ModelProto, Tensor, Path], None] | None = None,
-) -> tuple[str | None, ...]:
-    """Write a file for each module of one input and one output; return for each why there is none, None where there is.
-
-    ``write`` is given a graph with the module's input, in place of ``write_graph``; it may refuse with a
-    ``CaptureError``.
-    """
-    reasons: list[str | None] = []
-    for graph, tensor, path in zip(export_chains(modules, inputs), inputs, paths, strict=True):
-        try:
-            if isinstance(graph, CaptureError):
-                raise graph
-            if write is None:
-                write_graph(graph, path)
-            else:
-                write(graph, tensor, path)
-            reasons.append(None)
-        except CaptureError as error:
-            reasons.append(str(error))
-    return tuple(reasons)
 
 
 def _parts(module: nn.Module, tensor: Tensor) -> list[_Part] | CaptureError:

@@ -15,15 +15,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...transformer.contracts.backend import Backend, Runner
+from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError, LoadError
 from ..cuda import DeviceClock, side_stream
-from ..onnx.chain import lower_chains
-from ..onnx.export import export_graph, write_graph
+from ..onnx.backend import OnnxBackend
+from ..onnx.export import write_graph
 from ..stopwatch import interleave
 from . import support
 from .build import build_engine
@@ -31,7 +31,7 @@ from .prepare import prepare, quantize
 from .run import TensorRTRunner
 
 
-class TensorRTBackend(Backend):
+class TensorRTBackend(OnnxBackend):
     """Lowers to a prepared ONNX graph, which the builder has accepted if it works here; runs on the GPU."""
 
     name: ClassVar[str] = "tensorrt"
@@ -43,31 +43,20 @@ class TensorRTBackend(Backend):
         """Return why ``target`` cannot be run on this machine; None if it can."""
         return support.why_not(target)
 
-    def lower(
-        self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
-    ) -> None:
-        """Write ``module`` as one prepared ONNX file; INT8 is calibrated on ``inputs``.
+    def finish(self, graph: onnx.ModelProto, inputs: Sequence[Tensor], target: Target, path: Path) -> None:
+        """Prepare a graph, have an engine built where that is possible, and write it; INT8 is calibrated on ``inputs``.
 
         Raises:
-            CaptureError: the exporter, the parser or the builder refuses it, with its words.
+            CaptureError: the parser or the builder refuses it, with its words.
         """
-        self._finish(export_graph(module, inputs, dynamic_batch), inputs, target, path)
-
-    def lower_many(
-        self,
-        modules: Sequence[nn.Module],
-        inputs: Sequence[Sequence[Tensor]],
-        target: Target,
-        paths: Sequence[Path],
-    ) -> tuple[str | None, ...]:
-        """Export modules of one input together; parts that sequences share go through the exporter once."""
-        if any(len(args) != 1 for args in inputs):
-            return super().lower_many(modules, inputs, target, paths)
-
-        def finish(graph: onnx.ModelProto, tensor: Tensor, path: Path) -> None:
-            self._finish(graph, [tensor], target, path)
-
-        return lower_chains(modules, [args[0] for args in inputs], paths, finish)
+        model = prepare(graph)
+        if target.precision == "int8":
+            model = quantize(model, [tensor.detach().cpu().numpy() for tensor in inputs])
+        if support.cannot_build(target) is None:
+            engine = build_engine(model, target)
+            if support.why_not(target) is None:
+                self._engines[_digest(model.SerializeToString(), target)] = engine
+        write_graph(model, path)
 
     def load(self, path: Path, target: Target) -> Runner:
         """Open a lowered file; its engine is built unless this process has just built it."""
@@ -90,17 +79,6 @@ class TensorRTBackend(Backend):
     def provenance(self, target: Target) -> dict[str, str]:
         """Return device, driver and versions that a latency depends on."""
         return support.provenance(target)
-
-    def _finish(self, graph: onnx.ModelProto, inputs: Sequence[Tensor], target: Target, path: Path) -> None:
-        """Prepare a graph, have an engine built where that is possible, and write the graph."""
-        model = prepare(graph)
-        if target.precision == "int8":
-            model = quantize(model, [tensor.detach().cpu().numpy() for tensor in inputs])
-        if support.cannot_build(target) is None:
-            engine = build_engine(model, target)
-            if support.why_not(target) is None:
-                self._engines[_digest(model.SerializeToString(), target)] = engine
-        write_graph(model, path)
 
 
 def _rebuild(content: bytes, target: Target, path: Path) -> bytes:
