@@ -3,13 +3,14 @@
     make demo && python tests/bench/pretraining_halving.py runs/digits [--rungs 2]
 
 Works on a copy of a finished run. Trains its candidates again up to the last rung only, and stops those that are
-hopeless on the way; the others would end with the weights that the run holds (tests/passes/pretraining/test_driver.py).
+hopeless by then; the others would end with the weights that the run holds (tests/passes/pretraining/test_driver.py).
 Then it solves for the selections with all candidates and with those that are left, within the same limit.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 import time
@@ -56,48 +57,63 @@ def opened(run: Path) -> Iterator[Context]:
             yield replace(context, graph=CapturePass().run(context).graph)
 
 
-def stopped(context: Context, rungs: int) -> tuple[dict[str, str], int, int]:
-    """Return why candidates are stopped, by key, the steps that are not taken, and those of full training."""
-    graph, store, parts = context.teacher, context.store, split(context.dataset, context.seed)
+def errors_at(context: Context, rungs: list[int], keys: set[str]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the held-out error of every candidate after each rung's steps, by key."""
+    graph, parts = context.teacher, split(context.dataset, context.seed)
     recipe = resolve(size(parts.fit), context.seed)
-    ready = {key for key, r in store.all(CandidateRecord).items() if r.state == "ready" and r.operation != "teacher"}
-    rows, listed = store.all(LatencyRecord), store.all(OperationRecord)
-    latency = {key: rows[listed[key].latency_key].timing.ms for key in ready}
-    alive = {
-        f"{block.name}/{spec.name}": Trainer(block.name, spec.name, build_candidate(block, spec, context.seed), recipe)
+    trainers = [
+        Trainer(block.name, spec.name, build_candidate(block, spec, context.seed), recipe)
         for block in graph.replaceable
         for spec in context.pool
-        if f"{block.name}/{spec.name}" in ready
-    }
-    full, saved, step = sum(t.trainable for t in alive.values()) * recipe.steps, 0, 0
-    scale = variances(graph, take(parts.fit, 512), recipe.batch_size, CPU)
-    reasons: dict[str, str] = {}
-    for stop in stops(recipe.steps, rungs)[:-1]:
-        train(graph, list(alive.values()), recipe, parts.fit, scale, CPU, workers=1, start=step, stop=stop)
-        errors = measure(graph, list(alive.values()), take(parts.held_out, 1000), 64, CPU)
+        if f"{block.name}/{spec.name}" in keys
+    ]
+    scale, step = variances(graph, take(parts.fit, 512), recipe.batch_size, CPU), 0
+    for stop in rungs:
+        train(graph, trainers, recipe, parts.fit, scale, CPU, workers=1, start=step, stop=stop)
+        found = measure(graph, trainers, take(parts.held_out, 1000), 64, CPU)
         step = stop
-        for block in graph.replaceable:
-            rivals = {k: (latency[k], errors[t.block, t.operation]) for k, t in alive.items() if t.block == block.name}
-            found = hopeless(rivals, recipe.steps / stop)
+        print(f"{len(trainers)} candidates after {stop} steps: {time.process_time():.0f} CPU s", flush=True)
+        yield stop, {f"{block}/{operation}": error for (block, operation), error in found.items()}
+
+
+def stopped(context: Context, rungs: int, file: Path | None) -> tuple[dict[str, str], int, int]:
+    """Return why candidates are stopped, by key, the steps that are not taken, and those of full training."""
+    store = context.store
+    ready = {k: r for k, r in store.all(CandidateRecord).items() if r.state == "ready" and r.operation != "teacher"}
+    rows, listed = store.all(LatencyRecord), store.all(OperationRecord)
+    latency = {key: rows[listed[key].latency_key].timing.ms for key in ready}
+    steps = max(record.steps for record in ready.values())
+    trained = {key for key, record in ready.items() if record.steps}
+    if file is not None and file.exists():
+        known = {int(step): errors for step, errors in json.loads(file.read_text()).items()}
+    else:
+        known = dict(errors_at(context, stops(steps, rungs)[:-1], trained))
+        if file is not None:
+            file.write_text(json.dumps(known))
+    saved = 0
+    reasons: dict[str, str] = {}
+    for stop in stops(steps, rungs)[:-1]:
+        untrained = {key: record.nmse or 0.0 for key, record in ready.items() if not record.steps}
+        alive = {key: error for key, error in (known[stop] | untrained).items() if key not in reasons}
+        for block in context.teacher.replaceable:
+            rivals = {key: (latency[key], error) for key, error in alive.items() if ready[key].block == block.name}
+            found = hopeless(rivals, steps / stop)
             reasons |= {key: f"after {stop}: {reason}" for key, reason in found.items()}
-            saved += len(found) * (recipe.steps - stop)
-        print(
-            f"after {stop} of {recipe.steps} steps: {len(reasons)} stopped, {time.process_time():.0f} CPU s", flush=True
-        )
-        alive = {key: trainer for key, trainer in alive.items() if key not in reasons}
-    return reasons, saved, full
+            saved += len(found) * (steps - stop)
+    return reasons, saved, len(trained) * steps
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--rungs", type=int, default=2)
+    parser.add_argument("--errors", type=Path, help="JSON file of the errors at the rungs; written where it is not")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with opened(options.run) as context:
         store = context.store
         limit = max(record.cost["ms"] for record in store.all(SelectionRecord).values())
-        reasons, saved, full = stopped(context, options.rungs)
+        reasons, saved, full = stopped(context, options.rungs, options.errors)
         program = SelectPass(budget=Budget.parse("1"))
         pools, table, known = [], search_table(store, context.teacher), store.all(CandidateRecord)
         for key in reasons:
