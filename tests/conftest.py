@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 @pytest.fixture
@@ -24,3 +28,73 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield point
     finally:
         subprocess.run(["umount", str(point)], check=True)
+
+
+class OptionA(nn.Module):
+    """The shortcut without parameters of the CIFAR ResNets: every second pixel, zero channels around."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pad = channels // 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad), "constant", 0)
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = OptionA(outputs) if stride != 1 else nn.Sequential()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += self.shortcut(x)
+        return F.relu(out)
+
+
+class CifarResNet(nn.Module):
+    def __init__(self, blocks: int = 2, width: int = 8) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        widths = [width, 2 * width, 4 * width]
+        for stage, (a, b) in enumerate(zip([width, *widths], widths, strict=False), start=1):
+            first = BasicBlock(a, b, 1 if stage == 1 else 2)
+            rest = [BasicBlock(b, b, 1) for _ in range(blocks - 1)]
+            self.add_module(f"layer{stage}", nn.Sequential(first, *rest))
+        self.linear = nn.Linear(4 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        for stage in ("layer1", "layer2", "layer3"):
+            out = self.get_submodule(stage)(out)
+        out = F.avg_pool2d(out, out.size()[3])
+        return cast(Tensor, self.linear(out.view(out.size(0), -1)))
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every value a size that matters; zero-initialised layers would make comparisons vacuous."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            fan = p[0].numel() if p.dim() > 1 else 1
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.5 / fan**0.5 + (1 if p.dim() == 1 else 0))
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    return model
+
+
+@pytest.fixture
+def cifar_resnet() -> nn.Module:
+    return randomised(CifarResNet()).eval()
+
+
+@pytest.fixture(scope="session")
+def randomise() -> Callable[[nn.Module], nn.Module]:
+    return randomised
