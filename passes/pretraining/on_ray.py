@@ -104,7 +104,7 @@ def _import() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise MissingExtraError("ray", "ray", "--set pretrain.executor=ray") from error
+        raise MissingExtraError("ray", "ray", "--executor ray") from error
     return ray
 
 

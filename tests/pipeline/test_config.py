@@ -33,6 +33,7 @@ def test_defaults_read_back_too() -> None:
     [
         ({"bugdet": "0.4"}, r"^here: unknown option 'bugdet'; did you mean 'budget'\?"),
         ({"batch_size": 0}, r"^here: batch_size: input should be greater than or equal to 1 \(got 0\)"),
+        ({"executor": "slurm"}, r"^here: executor: input should be 'local' or 'ray'"),
         ({"max_overlap": 1.5}, r"^here: max_overlap: input should be less than or equal to 1"),
         ({"seed": "x"}, r"^here: seed: input should be a valid integer.*got 'x'"),
         ({"passes": {"select": 3}}, r"^here: passes.select: input should be a valid dictionary"),

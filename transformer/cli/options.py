@@ -93,6 +93,18 @@ Seed = Annotated[int | None, Option("--seed", help="Decides everything that is r
 Device = Annotated[
     str | None, Option("--device", help="Where training runs: auto, cpu, cuda, cuda:1.", rich_help_panel=_SEARCH)
 ]
+Executor = Annotated[
+    str | None, Option("--executor", help="Where candidates are trained: local or ray.", rich_help_panel=_SEARCH)
+]
+Workers = Annotated[
+    int | None, Option("--workers", help="How many train candidates at a time.", rich_help_panel=_SEARCH)
+]
+Memory = Annotated[
+    int | None,
+    Option(
+        "--memory", metavar="MIB", help="Bound on what candidates in training take together.", rich_help_panel=_SEARCH
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     Option(

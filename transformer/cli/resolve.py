@@ -38,6 +38,9 @@ _SAME_NAME = [
     "epochs",
     "seed",
     "device",
+    "executor",
+    "workers",
+    "memory",
 ]
 
 

@@ -27,6 +27,9 @@ SHARED: dict[str, tuple[str, ...] | None] = {
     "max_overlap": None,
     "max_drop": None,
     "epochs": ("finetune",),
+    "executor": ("pretrain",),
+    "workers": ("pretrain",),
+    "memory": ("pretrain",),
 }
 """Options of the whole that passes take by field name: every pass that has the field (None), or the named ones only."""
 

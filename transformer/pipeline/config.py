@@ -60,6 +60,12 @@ class Config(BaseModel):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     """Where training runs: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."""
+    executor: Literal["local", "ray"] | None = None
+    """Where candidates are trained."""
+    workers: int | None = Field(default=None, ge=1)
+    """How many train candidates at a time."""
+    memory: int | None = Field(default=None, ge=1)
+    """Bound in MiB on what candidates in training take together."""
     output: str | None = None
     """Directory of the run."""
     passes: dict[str, dict[str, Any]] = {}

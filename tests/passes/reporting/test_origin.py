@@ -28,6 +28,9 @@ VALUES = st.fixed_dictionaries(
         "include": st.lists(WORDS, max_size=2),
         "trust_model": st.booleans(),
         "epochs": st.integers(0, 300),
+        "executor": st.sampled_from(["local", "ray"]),
+        "workers": st.integers(1, 64),
+        "memory": st.integers(1, 10**6),
         "passes": st.fixed_dictionaries(
             {},
             optional={
