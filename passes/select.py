@@ -84,8 +84,8 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
     inside: float | None = None
     scale, notes = 1.0, []
     tried: list[dict[str, str]] = []
+    refit(context.store)
     for _ in range(options.attempts):
-        refit(context.store, tried)
         limit = limit_for(context.store, allowed_ms(context, options.budget) / scale)
         try:
             choice = table.choice(options.solve(table, context.teacher, limit, 1)[0].choice)

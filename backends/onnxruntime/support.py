@@ -10,6 +10,7 @@ import onnxruntime as ort
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
 from ..device import processor
+from ..options import asked, check_options, thread_count
 
 _LEVELS = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -45,17 +46,12 @@ def session_options(target: Target) -> ort.SessionOptions:
 
     ``threads``: intra-op threads (1). ``graph_optimization``: disable, basic, extended or all (all).
     """
-    for name in target.options:
-        if name not in _OPTIONS:
-            raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, _OPTIONS)}")
+    check_options(target, _OPTIONS)
     level = str(target.options.get("graph_optimization", "all"))
     if level not in _LEVELS:
         raise UsageError(f"target {target.name!r}: unknown graph_optimization {level!r}{nearest(level, _LEVELS)}")
-    threads = target.options.get("threads", 1)
-    if not isinstance(threads, int) or threads < 1:
-        raise UsageError(f"target {target.name!r}: threads is {threads!r}; expected a whole number of at least 1")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = thread_count(target)
     options.inter_op_num_threads = 1
     options.graph_optimization_level = _LEVELS[level]
     options.log_severity_level = _QUIET
@@ -70,7 +66,5 @@ def provenance(target: Target) -> dict[str, str]:
         "system": platform.system(),
         "runtime": f"onnxruntime {ort.__version__}",
         "provider": provider(target),
-        "precision": target.precision,
-        "batch_size": str(target.batch_size),
-        "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
+        **asked(target),
     }

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 
 from ...transformer.contracts.target import Target
-from ...transformer.errors import HantError, MissingExtraError, UsageError, nearest
+from ...transformer.errors import HantError, MissingExtraError
 from ..device import processor
+from ..options import asked, check_options, thread_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16"}
@@ -52,16 +53,11 @@ def why_not(target: Target) -> str | None:
 
 def properties(target: Target) -> dict[str, object]:
     """Return what the target's precision and ``[options]`` stand for. ``threads``: of one inference (1)."""
-    for name in target.options:
-        if name not in _OPTIONS:
-            raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, _OPTIONS)}")
-    threads = target.options.get("threads", 1)
-    if not isinstance(threads, int) or threads < 1:
-        raise UsageError(f"target {target.name!r}: threads is {threads!r}; expected a whole number of at least 1")
+    check_options(target, _OPTIONS)
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": thread_count(target),
         "ENABLE_CPU_PINNING": False,  # a pinned thread waits for its core while others are idle
         "INFERENCE_PRECISION_HINT": PRECISIONS[target.precision],
     }
@@ -74,7 +70,5 @@ def provenance(target: Target) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "system": platform.system(),
         "runtime": f"openvino {api().__version__}",
-        "precision": target.precision,
-        "batch_size": str(target.batch_size),
-        "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
+        **asked(target),
     }

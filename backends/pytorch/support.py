@@ -12,6 +12,7 @@ import torch
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
 from ..device import processor
+from ..options import asked, check_options, thread_count
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 MODES = ("eager", "compile", "cuda-graph")
@@ -34,28 +35,18 @@ def why_not(target: Target) -> str | None:
 
 def mode(target: Target) -> str:
     """Return how the network is run: ``eager``, ``compile``, or ``cuda-graph``: eager, replayed as one CUDA graph."""
-    for name in target.options:
-        if name not in _OPTIONS:
-            raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, _OPTIONS)}")
+    check_options(target, _OPTIONS)
     chosen = str(target.options.get("mode", "eager"))
     if chosen not in MODES:
         raise UsageError(f"target {target.name!r}: unknown mode {chosen!r}{nearest(chosen, MODES)}")
     return chosen
 
 
-def threads(target: Target) -> int:
-    """Return how many threads one operator may use."""
-    count = target.options.get("threads", 1)
-    if not isinstance(count, int) or count < 1:
-        raise UsageError(f"target {target.name!r}: threads is {count!r}; expected a whole number of at least 1")
-    return count
-
-
 @contextmanager
 def thread_limit(target: Target) -> Iterator[None]:
     """Give PyTorch the target's threads for a while; the count belongs to the whole process."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads(target))
+    torch.set_num_threads(thread_count(target))
     try:
         yield
     finally:
@@ -69,9 +60,7 @@ def provenance(target: Target) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "system": platform.system(),
         "runtime": f"torch {torch.__version__}",
-        "precision": target.precision,
-        "batch_size": str(target.batch_size),
-        "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
+        **asked(target),
     }
 
 

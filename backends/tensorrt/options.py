@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
+from ..options import check_options
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -35,11 +36,8 @@ def read_options(target: Target) -> Options:
     Raises:
         UsageError: an option is unknown, or its value is of another type or out of range.
     """
-    known = {field.name for field in fields(Options)}
+    check_options(target, {field.name for field in fields(Options)})
     given = dict(target.options)
-    for name in given:
-        if name not in known:
-            raise UsageError(f"target {target.name!r}: unknown option {name!r}{nearest(name, known)}")
     if isinstance(given.get("compute_capabilities"), list):
         given["compute_capabilities"] = tuple(given["compute_capabilities"])
     options = Options(**given)

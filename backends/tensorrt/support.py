@@ -9,6 +9,7 @@ import torch
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import HantError, MissingExtraError
+from ..options import asked
 from .options import Flavour, read_options
 
 
@@ -88,7 +89,5 @@ def provenance(target: Target) -> dict[str, str]:
         "system": platform.system(),
         "runtime": f"{options.flavour} {api(options.flavour).__version__}",
         "cuda": str(torch.version.cuda),
-        "precision": target.precision,
-        "batch_size": str(target.batch_size),
-        "options": ", ".join(f"{key}={value}" for key, value in sorted(target.options.items())),
+        **asked(target),
     }
