@@ -102,14 +102,24 @@ class Done:
         return str(found[0])
 
 
+QUICK = """
+name = "quick"
+backend = "onnxruntime"
+[protocol]
+warmup_seconds = 0.02
+rounds = 5
+max_rounds = 5
+"""
+"""A target that is timed just long enough to have a time."""
 Command = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
 def network_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ``net.py`` and ``net.safetensors``, the weights of its ``net()``."""
+    """A directory with ``net.py``, ``net.safetensors``, the weights of its ``net()``, and a target ``quick.toml``."""
     place = tmp_path_factory.mktemp("network")
     (place / "net.py").write_text(NETWORK)
+    (place / "quick.toml").write_text(QUICK)
     spec = importlib.util.spec_from_file_location("net_of_tests", place / "net.py")
     assert spec is not None
     assert spec.loader is not None
@@ -138,3 +148,12 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
         return Done(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def job(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the module's ``finished`` run to change, as the working directory."""
+    place = tmp_path / "job"
+    shutil.copytree(finished, place)
+    monkeypatch.chdir(place)
+    return place

@@ -29,14 +29,6 @@ JOB = [
     *("--budget", "0.95", "--pool", "teacher,identity,efn_3x3_e1_se1.00"),
     *("--epochs", "1", "--set", "pretrain.epochs=1"),
 ]
-QUICK = """
-name = "quick"
-backend = "onnxruntime"
-[protocol]
-warmup_seconds = 0.02
-rounds = 5
-max_rounds = 5
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> P
     """A directory with the network's files and its finished run ``run``."""
     place = tmp_path_factory.mktemp("job")
     shutil.copytree(network_files, place, dirs_exist_ok=True)
-    (place / "quick.toml").write_text(QUICK)
     with contextlib.chdir(place):
         assert main([*JOB, "-o", "run", "--quiet"]) in (0, 4)
-    return place
-
-
-@pytest.fixture
-def job(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished run to change, as the working directory."""
-    place = tmp_path / "job"
-    shutil.copytree(finished, place)
-    monkeypatch.chdir(place)
     return place
 
 

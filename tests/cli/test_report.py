@@ -22,14 +22,6 @@ JOB = [
     *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
     *("--budget", "1", "--pool", "teacher,identity", "--epochs", "1", "-o", "run", "--quiet"),
 ]
-QUICK = """
-name = "quick"
-backend = "onnxruntime"
-[protocol]
-warmup_seconds = 0.02
-rounds = 5
-max_rounds = 5
-"""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +29,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> P
     """A directory with a finished run ``run`` whose student is in the budget and loses 1.50 points."""
     place = tmp_path_factory.mktemp("report")
     shutil.copytree(network_files, place, dirs_exist_ok=True)
-    (place / "quick.toml").write_text(QUICK)
     with contextlib.chdir(place):
         assert main(JOB) in (0, 4)
     with RunStore(place / "run") as store:  # what a busy machine or a lucky student says is not the subject here
@@ -47,15 +38,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> P
         facts = {"teacher_accuracy": 98.0, "student_accuracy": 96.5, "within_budget": True}
         store.put("verification", found.model_copy(update=facts))
         store.put("verify", verify.model_copy(update={"unverified": ""}))
-    return place
-
-
-@pytest.fixture
-def job(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it as the working directory."""
-    place = tmp_path / "job"
-    shutil.copytree(finished, place)
-    monkeypatch.chdir(place)
     return place
 
 
