@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
-
 from ..op_library.cost import macs, parameters
 from ..op_library.op_spec import OpSpec
 from ..transformer.contracts.candidate import build_candidate
@@ -88,7 +86,7 @@ def _record(
 def _cost(context: Context, block: Block, spec: OpSpec) -> tuple[int, int] | str:
     """Return (parameters, MACs of one sample), or why the operation cannot be built after all."""
     try:
-        module: nn.Module = build_candidate(block, spec, context.seed)
+        module = block.alone if spec.name == "teacher" else build_candidate(block, spec, context.seed)
         return parameters(module), macs(module, block.input)
     except HantError as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""Measure rows of the lookup table at a site.
+"""What is timed together at a site, and how rows of the lookup table follow from it.
 
 The teacher's own block is worth what the window loses when the block is taken out; where it cannot be taken out, its
 own time less that of an empty network of the same input and output. Any other operation is worth that plus what the
@@ -7,79 +7,123 @@ window gains when the operation takes the block's place. All are taken round by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
-from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.records import OperationRecord
+from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import CaptureError
-from .profile_plan import Row, SitePlan
-from .workbench import Workbench, combined
+from .profile_plan import Plan, Row, SitePlan
+from .workbench import combined
 
 MOST_ROUNDS = 60
 """A row of the table need not be as certain as the promise: the whole network is measured again anyway."""
+Weights = tuple[tuple[int, float], ...]
 
 
-def measure_reference(bench: Workbench, context: Context, plan: SitePlan, teacher_ms: float) -> Timing:
-    """Return the time of the site's own block in its place (ms), in units where the whole teacher takes its time.
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """A row's time: the weighted sum of timings of its group, plus the row of the site's own block."""
 
-    Raises:
-        CaptureError: the block cannot be lowered.
+    row: Row
+    weights: Weights
+    """(index of the module in the group, weight); none for identity, which takes no time by definition."""
+    plus: str = ""
+    """Key of the row that is added; empty for none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Modules that are timed together with the whole teacher; the first is the site's own block in its place."""
+
+    block: str
+    modules: tuple[nn.Module, ...]
+    inputs: tuple[Tensor, ...]
+    """One for each module, with the target's batch."""
+    formulas: tuple[Formula, ...]
+
+    def why_not(self, formula: Formula, reasons: Sequence[str | None]) -> str | None:
+        """Return why a row cannot be had where some modules could not be lowered; None if it can.
+
+        Raises:
+            CaptureError: it is the site's own block, without which there is no other row.
+        """
+        failed = [reasons[index] for index, _ in formula.weights if reasons[index] is not None]
+        if failed and (reasons[0] is not None or not formula.plus):
+            raise CaptureError(f"block {self.block} cannot be timed: {failed[0]}")
+        return failed[0] if failed else None
+
+
+def groups(context: Context, plan: Plan, size: int) -> Iterator[Group]:
+    """Yield what is to be timed for the rows of ``plan``, at most ``size`` operations at a time.
+
+    A site's own block comes before the operations that are compared with it.
     """
-    site, size = plan.site, context.target.batch_size
-    if site.block.identity_allowed:
-        modules = [site.window(site.block.module), site.window(nn.Identity())]
-        inputs, weights = [site.example(size)] * 2, [1.0, -1.0]
-    else:
-        modules = [site.block.module, nn.Identity(), nn.Identity()]
-        specs = [site.block.input, site.block.input, site.block.output]
-        inputs, weights = [spec.random(size) for spec in specs], [1.0, -0.5, -0.5]
-    found = bench.lower(modules, [(tensor,) for tensor in inputs])
-    runners = [runner for runner in found if isinstance(runner, Runner)]
-    if len(runners) < len(found):
-        reason = next(reason for reason in found if isinstance(reason, str))
-        raise CaptureError(f"block {site.block.name} cannot be timed: {reason}")
-    whole, *parts = bench.time(runners, [(tensor,) for tensor in inputs], MOST_ROUNDS)
-    return combined(parts, _times(weights, site.block.calls), whole, teacher_ms)
+    for site in plan.sites:
+        if site.reference is not None:
+            yield _of_own(site, site.reference, context.target.batch_size)
+        for start in range(0, len(site.rows), size):
+            yield _of_operations(context, site, site.rows[start : start + size])
 
 
-def measure_operations(
-    bench: Workbench, context: Context, plan: SitePlan, rows: Sequence[Row], own_ms: float, teacher_ms: float
-) -> list[Timing | str]:
-    """Return each row's time (ms), or why it cannot be lowered. ``own_ms`` is the row of the site's own block."""
-    site, nothing = plan.site, plan.site.block.identity_allowed
-    timed = [row for row in rows if not (nothing and row.operation == "identity")]
-    example = site.example(context.target.batch_size)
-    modules = [site.window(site.block.module), *(site.window(_module(context, row)) for row in timed)]
-    found = bench.lower(modules, [(example,)] * len(modules))
-    if isinstance(found[0], str):
-        raise CaptureError(f"block {site.block.name} cannot be timed: {found[0]}")
-    runners = [runner for runner in found if isinstance(runner, Runner)]
-    whole, reference, *others = bench.time(runners, [(example,)] * len(runners), MOST_ROUNDS)
-    timings = iter(others)
-    results: dict[str, Timing | str] = {}
-    for row, runner in zip(timed, found[1:], strict=True):
-        if isinstance(runner, str):
-            results[row.key] = runner
-        else:
-            change = combined([next(timings), reference], _times([1.0, -1.0], site.block.calls), whole, teacher_ms)
-            results[row.key] = _shifted(change, own_ms)
-    return [results.get(row.key, NOTHING) for row in rows]
+def row_timing(
+    weights: Weights, timings: Mapping[int, Timing], whole: Timing, teacher_ms: float, plus_ms: float | None
+) -> Timing:
+    """Return a row's time (ms), in units where the whole teacher takes ``teacher_ms``; never below zero.
+
+    ``timings`` are of the group's modules by index, ``whole`` is the teacher's of the same rounds.
+    """
+    if not weights:
+        return NOTHING.model_copy(update={"estimated": whole.estimated})
+    change = combined([timings[index] for index, _ in weights], [weight for _, weight in weights], whole, teacher_ms)
+    return change if plus_ms is None else _shifted(change, plus_ms)
 
 
 NOTHING = Timing(ms=0.0, low=0.0, high=0.0, trimmed_mean=0.0)
 """The time of identity: the own block's time is defined as what the window loses without it."""
 
 
+def refuse(store: RunStore, key: str, reason: str) -> None:
+    """Write that the operation of a row does not fit after all, wherever it was listed."""
+    for name, record in store.all(OperationRecord).items():
+        if record.latency_key == key and record.fits:
+            store.put(name, record.model_copy(update={"fits": False, "reason": reason}))
+
+
+def _of_own(plan: SitePlan, row: Row, size: int) -> Group:
+    site, calls = plan.site, plan.site.block.calls
+    if site.block.identity_allowed:
+        modules = [site.window(site.block.alone), site.window(nn.Identity())]
+        inputs, weights = [site.example(size)] * 2, [1.0, -1.0]
+    else:
+        modules = [site.block.alone, nn.Identity(), nn.Identity()]
+        specs = [site.block.input, site.block.input, site.block.output]
+        inputs, weights = [spec.random(size) for spec in specs], [1.0, -0.5, -0.5]
+    formula = Formula(row, tuple((index, weight * calls) for index, weight in enumerate(weights)))
+    return Group(site.block.name, tuple(modules), tuple(inputs), (formula,))
+
+
+def _of_operations(context: Context, plan: SitePlan, rows: Sequence[Row]) -> Group:
+    site = plan.site
+    modules, formulas = [site.window(site.block.alone)], []
+    for row in rows:
+        if site.block.identity_allowed and row.operation == "identity":
+            formulas.append(Formula(row, ()))
+            continue
+        weights = ((len(modules), float(site.block.calls)), (0, -float(site.block.calls)))
+        formulas.append(Formula(row, weights, plan.reference_key))
+        modules.append(site.window(_module(context, row)))
+    example = site.example(context.target.batch_size)
+    return Group(site.block.name, tuple(modules), (example,) * len(modules), tuple(formulas))
+
+
 def _module(context: Context, row: Row) -> nn.Module:
-    return row.block.module if row.spec is None else build_candidate(row.block, row.spec, context.seed)
-
-
-def _times(weights: Sequence[float], calls: int) -> list[float]:
-    return [weight * calls for weight in weights]
+    return row.block.alone if row.spec is None else build_candidate(row.block, row.spec, context.seed)
 
 
 def _shifted(timing: Timing, by: float) -> Timing:

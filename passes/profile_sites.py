@@ -29,7 +29,7 @@ class Site:
 
     def window(self, module: nn.Module) -> nn.Module:
         """Return ``module`` between the neighbours."""
-        parts = [self.before.module if self.before else None, module, self.after.module if self.after else None]
+        parts = [self.before.alone if self.before else None, module, self.after.alone if self.after else None]
         return nn.Sequential(*(part for part in parts if part is not None))
 
     def example(self, samples: int) -> Tensor:

@@ -39,7 +39,8 @@ class Suffix:
         with torch.no_grad():
             for earlier in nodes[:place]:
                 before.env[earlier] = before.run_node(earlier)
-        self.input: Tensor = before.env[node.all_input_nodes[0]]
+        self._block = block
+        self._inputs: list[Tensor] = [before.env[argument] for argument in node.all_input_nodes]
         needed = {used for later in nodes[place:] for used in later.all_input_nodes}
         # The interpreter runs what is not in its environment, so finished nodes stay in, without their values.
         self._env: dict[fx.Node, Any] = {n: before.env[n] if n in needed else None for n in nodes[:place]}
@@ -50,7 +51,7 @@ class Suffix:
         if not isinstance(graph.module, fx.GraphModule):
             raise SuffixError(f"the network is a {type(graph.module).__name__}, not a graph module")
         nodes = [n for n in graph.module.graph.nodes if n.op == "call_module" and n.target == block.target]
-        if len(nodes) != 1 or len(nodes[0].all_input_nodes) != 1 or nodes[0].kwargs:
+        if len(nodes) != 1 or list(nodes[0].args) != nodes[0].all_input_nodes or nodes[0].kwargs:
             raise SuffixError(f"block {block.name} runs {len(nodes)} times in the flat graph, expected once")
         return graph.module, nodes[0]
 
@@ -61,7 +62,7 @@ class Suffix:
             SuffixError: the network writes into values that are kept.
         """
         with torch.no_grad():
-            env = {**self._env, self._node: candidate(self.input)}
+            env = {**self._env, self._node: self._block.called(candidate)(*self._inputs)}
             output = fx.Interpreter(self._module).run(*self._images, initial_env=env)
         if self._changes() != self._versions:
             raise SuffixError("the network changes earlier values in place")

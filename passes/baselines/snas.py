@@ -114,22 +114,24 @@ def _relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> 
 class _Mixture(nn.Module):
     """Outputs the weighted sum of a block's candidates; keeps no activations of theirs for the way back."""
 
+    takes_sides = True
+
     def __init__(self, candidates: list[nn.Module]) -> None:
         super().__init__()
         self.candidates = nn.ModuleList(candidates)
         self.weights = torch.tensor(np.full(len(candidates), 1 / len(candidates)), dtype=torch.float32)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map the block's input to a tensor of its output contract."""
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map what the block reads to a tensor of its output contract."""
         if not torch.is_grad_enabled():
-            return self._mix(x, self.weights)
-        mixed: Tensor = checkpoint(self._mix, x, self.weights, use_reentrant=False, preserve_rng_state=False)
+            return self._mix(self.weights, *inputs)
+        mixed: Tensor = checkpoint(self._mix, self.weights, *inputs, use_reentrant=False, preserve_rng_state=False)
         return mixed
 
-    def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
-        total: Tensor = weights[0] * self.candidates[0](x)
+    def _mix(self, weights: Tensor, *inputs: Tensor) -> Tensor:
+        total: Tensor = weights[0] * self.candidates[0](*inputs)
         for weight, candidate in zip(weights[1:], list(self.candidates)[1:], strict=True):
-            total = total + weight * candidate(x)
+            total = total + weight * candidate(*inputs)
         return total
 
 

@@ -15,13 +15,15 @@ from ..assemble import CandidateWeights, independent
 class Switch(nn.Module):
     """Runs one of a block's candidates; only the active one is a part of the network."""
 
+    takes_sides = True
+
     def __init__(self, active: nn.Module) -> None:
         super().__init__()
         self.active = active
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map the block's input to its output by the active candidate."""
-        result: Tensor = self.active(x)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map what the block reads to its output by the active candidate."""
+        result: Tensor = self.active(*inputs)
         return result
 
 
@@ -50,9 +52,9 @@ class Supernet:
         return self.module
 
     def candidate(self, block: str, operation: str) -> nn.Module:
-        """Return a candidate on the evaluation device, in eval mode; read once."""
+        """Return a candidate as the graph calls it, on the evaluation device, in eval mode; read once."""
         found = self._blocks[block]
-        module = found.module if operation == "teacher" else self._weights.module(found, operation)
+        module = found.module if operation == "teacher" else found.called(self._weights.module(found, operation))
         return module.to(self._device).eval()
 
     def logits(self, choice: Mapping[str, str], images: Tensor) -> Tensor:

@@ -222,11 +222,11 @@ def test_what_is_in_no_block_has_a_reason() -> None:
     class Cells(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem = nn.Conv2d(3, 4, 1)
+            self.stem, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
             self.cells = nn.ModuleList(TwoInputs() for _ in range(4))
 
         def forward(self, x: Tensor) -> Tensor:
-            x = y = self.stem(x)
+            x, y = self.stem(x), self.second(x)
             for cell in self.cells:
                 x, y = cell(x, y), x
             return x
@@ -235,6 +235,78 @@ def test_what_is_in_no_block_has_a_reason() -> None:
     assert all(not b.name.startswith("cells.1") or b.class_name == "Run" for b in graph.blocks)
     reasons = {d.where: d.reason for d in graph.diagnostics}
     assert "reads 2 values from outside" in reasons["cells.2"]
+
+
+class Dark(nn.Module):
+    """A residual block that narrows inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(width, width // 2, 1), nn.Conv2d(width // 2, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(self.b(torch.relu(self.a(x))))
+
+
+class DarkStage(nn.Module):
+    def __init__(self, inputs: int, outputs: int, blocks: int = 1) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(inputs, outputs, 3, 2, 1)
+        self.blocks = nn.Sequential(*(Dark(outputs) for _ in range(blocks)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.blocks(torch.relu(self.down(x))))
+
+
+def test_stages_of_one_block_each_are_no_blocks() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(DarkStage(4, 8), DarkStage(8, 16), DarkStage(16, 32)))
+    names = [b.name for b in hant.trace(model, images(1)).replaceable if b.kind is BlockKind.RESIDUAL]
+    assert names == ["1.0.blocks.0", "1.1.blocks.0", "1.2.blocks.0"]
+
+
+def test_a_stem_that_holds_a_block_is_not_taken_whole() -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), Dark(8))
+    graph = hant.trace(nn.Sequential(stem, nn.Sequential(*(Dark(8) for _ in range(3)))), images(1))
+    assert [b.name for b in graph.replaceable] == ["0.1", "1.0", "1.1", "1.2"]
+
+
+def test_the_projection_of_a_shortcut_belongs_to_the_block_that_adds_it() -> None:
+    class Adds(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(inputs, outputs, 3, stride, 1), nn.Conv2d(outputs, outputs, 3, padding=1)
+
+        def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+            return torch.relu(self.b(torch.relu(self.a(x))) + shortcut)
+
+    class Tree(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.project = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs))
+            self.first, self.second, self.third = (
+                Adds(inputs, outputs, 2),
+                Adds(outputs, outputs),
+                Adds(outputs, outputs),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x, self.project(torch.nn.functional.max_pool2d(x, 2)))
+            x = self.second(x, x)
+            return cast(Tensor, self.third(x, x))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.low, self.high = nn.Conv2d(3, 8, 1), Tree(8, 16), Tree(16, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return cast(Tensor, self.high(self.low(self.stem(x))))
+
+    graph = hant.trace(Net(), images(1))
+    assert [b.name for b in graph.replaceable] == [
+        f"{a}.{b}" for a in ("low", "high") for b in ("first", "second", "third")
+    ]
+    assert not any(b.sides for b in graph.blocks)
 
 
 def test_every_step_in_no_block_has_a_reason() -> None:

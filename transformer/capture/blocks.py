@@ -30,12 +30,21 @@ def spec_of(flow: Flow, value: int) -> TensorSpec | str:
     return TensorSpec(step.shape[1:], dtype, layout_of(flow, value), step.batch_dims[0][1])
 
 
+def spec_or_fixed(flow: Flow, value: int) -> TensorSpec:
+    """Return the contract of a value; one that does not hold the batch in dimension 0 alone has batch 0."""
+    spec = spec_of(flow, value)
+    if isinstance(spec, str):
+        step = flow.steps[value]
+        return TensorSpec(step.shape or (), str(step.dtype).removeprefix("torch."), batch=0)
+    return spec
+
+
 def swapped(tree: Hierarchy, site: Site, once: bool = True) -> nn.Module | None:
     """Return the original submodule, if the site is exactly one plain call of it that can be swapped in place.
 
     With ``once``, only if that is the one call of it.
     """
-    if site.call is None or not site.region.full:
+    if site.call is None or not site.region.full or site.region.sides:
         return None
     flow, call, region = tree.flow, tree.calls[site.call], site.region
     if call.arguments != (Ref(region.entry),) or call.keywords or call.result != Ref(region.exit):
@@ -72,11 +81,12 @@ def make_block(tree: Hierarchy, site: Site, position: Position) -> Block | str:
         input=entry,
         output=exit_,
         macs=flow.macs(region.steps),
-        parameters=_parameters(flow, region.steps),
+        parameters=_parameters(flow, region),
         identity_allowed=entry == exit_,
-        module=original or emit_region(flow, region.steps, region.entry, region.exit, class_name),
+        module=original or emit_region(flow, region, class_name),
         target=target,
         signature=signature(flow, region),
+        sides=tuple(spec_or_fixed(flow, side) for side in region.sides),
         replaceable=kind not in (BlockKind.STEM, BlockKind.HEAD),
         trunk={region.entry, region.exit} <= flow.trunk,
     )
@@ -151,10 +161,10 @@ def _operation(flow: Flow, step: Step) -> str:
     return step.name.lower()
 
 
-def _parameters(flow: Flow, steps: Sequence[int]) -> int:
+def _parameters(flow: Flow, region: Region) -> int:
     found: dict[int, int] = {}
     model = flow.recording.model
-    for index in [*steps, *flow.constants_of(steps)]:
+    for index in [*region.steps, *flow.constants_of(region.steps, region.sides)]:
         step = flow.steps[index]
         owned: list[Any] = []
         if step.kind is StepKind.MODULE:
@@ -176,8 +186,8 @@ def _parameter(model: nn.Module, path: str) -> nn.Parameter | None:
 
 def signature(flow: Flow, region: Region) -> str:
     """Hash what a region costs: its operations, their settings and shapes; names and weights are left out."""
-    constants = flow.constants_of(region.steps)
-    number = {region.entry: 0} | {i: n for n, i in enumerate(sorted((*constants, *region.steps)), start=1)}
+    constants = flow.constants_of(region.steps, region.sides)
+    number = {i: n for n, i in enumerate((region.entry, *region.sides, *sorted((*constants, *region.steps))))}
     digest = hashlib.sha256(repr(_value_signature(flow.steps[region.entry])).encode())
     for index in sorted((*constants, *region.steps)):
         step = flow.steps[index]

@@ -38,7 +38,7 @@ class Chooser:
             self._visit(key)
         taken: set[int] = set()
         kept = []
-        for site in self.sites:
+        for site in sorted(self.sites, key=lambda site: site.role is not Role.BLOCK):
             left = self._without(site, taken)
             if left is not None:
                 kept.append(left)
@@ -71,6 +71,8 @@ class Chooser:
     def _region(self, key: str) -> Region | NoRegion:
         """Return the region of a call; weights that others use too bar it, unless all calls may be tied."""
         region, flow = self.tree.region_or_reason(key), self.tree.flow
+        if isinstance(region, NoRegion) and self.tree.class_key(key) in self.tree.forking_classes:
+            region = self.tree.sided_region(key) or region
         if isinstance(region, NoRegion) or len(flow.recording.calls_of(self.tree.calls[key].path)) > 1:
             return region
         weight = flow.shared_weight(region.steps)
@@ -129,7 +131,7 @@ class Chooser:
         1. It forks and is no wrapper: a block.
         2. It does not fork but repeats and is no wrapper: a block (a plain Sequential only if nothing in it forks or
            repeats, or one thing forks and the shape stays).
-        3. It is small, nothing in it repeats and at most one thing forks: plain.
+        3. It is small, nothing in it repeats, here or elsewhere, and at most one thing forks: plain.
         """
         if self._is_wrapper(key):
             return None
@@ -141,7 +143,10 @@ class Chooser:
             alone = inner == 0 and not self._repeats_inside(key)
             if not tree.is_anonymous(key) or alone or (inner == 1 and same_shape):
                 return Role.BLOCK
-        grouped = any(g.class_key in self.repetition.repeated for g in self.repetition.inside.get(key, []))
+        repeated = self.repetition.repeated
+        if any(tree.class_key(k) in repeated and self._could_be_block(k) for k in tree.descendants(key)):
+            return None
+        grouped = any(g.class_key in repeated for g in self.repetition.inside.get(key, []))
         if inner == 0 and tree.heavy(key) <= _PLAIN_HEAVY and not grouped:
             return Role.PLAIN
         if inner == 1 and not tree.is_anonymous(key) and tree.heavy(key) <= _PLAIN_HEAVY_FORKED:
@@ -149,9 +154,14 @@ class Chooser:
         return None
 
     def _without(self, site: Site, taken: set[int]) -> Site | None:
-        """Return the site without steps that another has; a widened region may have reached into its neighbour."""
+        """Return the site without steps that another has; a widened region may have reached into its neighbour.
+
+        Blocks go before what is plain: the projection of a shortcut belongs to the block that adds it.
+        """
         if taken.isdisjoint(site.region.steps):
             return site
+        if taken.issuperset(site.region.steps):
+            return None
         assert site.call is not None
         flow = self.tree.flow
         left = tuple(i for i in self.tree.steps[site.call] if i not in taken)

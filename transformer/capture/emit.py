@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from ..errors import CaptureError
 from .flow import Flow
 from .recording import InputDevice, PerSample, Ref, Step, StepKind, WhenTraining, map_leaves
+from .region import Region
 
 _METHODS = ("method_descriptor", "wrapper_descriptor")
 
@@ -56,10 +57,10 @@ class Emitter:
         """Let ``node`` stand for the value of a step."""
         self._nodes[index] = node
 
-    def call_submodule(self, target: str, module: nn.Module, argument: int) -> fx.Node:
-        """Call a module of the graph on the value of a step."""
+    def call_submodule(self, target: str, module: nn.Module, region: Region) -> fx.Node:
+        """Call a module of the graph on the values that a region reads."""
         self.attributes[target] = module
-        return self.graph.call_module(target, (self.node(argument),))
+        return self.graph.call_module(target, tuple(map(self.node, (region.entry, *region.sides))))
 
     def item(self, node: fx.Node, position: int | str) -> fx.Node:
         """Take one value of a tuple, list or dict."""
@@ -182,12 +183,14 @@ def _get(model: nn.Module, path: str) -> Any:
     return value
 
 
-def emit_region(flow: Flow, steps: tuple[int, ...], entry: int, exit_: int, name: str) -> fx.GraphModule:
-    """Return the region between two values as a module of one argument."""
-    emitter = Emitter(flow, entry)
-    emitter.protected = frozenset((entry,))
-    emitter.placeholder(entry, "x")
-    for index in steps:
+def emit_region(flow: Flow, region: Region, name: str) -> fx.GraphModule:
+    """Return a region as a module of the value that enters it, and of those that it reads beside."""
+    emitter = Emitter(flow, region.entry)
+    emitter.protected = frozenset((region.entry, *region.sides))
+    emitter.placeholder(region.entry, "x")
+    for position, side in enumerate(region.sides):
+        emitter.placeholder(side, f"side{position}")
+    for index in region.steps:
         emitter.emit(index)
-    emitter.graph.output(emitter.node(exit_))
+    emitter.graph.output(emitter.node(region.exit))
     return emitter.module(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from .owned import owned_tensors
@@ -134,12 +134,38 @@ class Flow:
         owned = owned_tensors(self.recording.model)
         return {i: frozenset(self._weights(self.steps[i], owned)) for i in self.data if self.is_heavy[i]}
 
+    @cached_property
+    def drawn(self) -> frozenset[int]:
+        """Constants with random numbers in them that several data steps read: they are drawn once for all of these."""
+        draws = {i: self._draws(i) for index in self.data for i in self.reads[index] if not self._is_value(i)}
+        readers: dict[int, set[int]] = defaultdict(set)
+        for index in self.data:
+            for read in self.reads[index]:
+                for draw in draws.get(read, ()):
+                    readers[draw].add(index)
+        return frozenset(i for i, found in draws.items() if any(len(readers[draw]) > 1 for draw in found))
+
+    def _draws(self, constant: int) -> frozenset[int]:
+        return frozenset(i for i in self._upstream([constant]) if self.recording.has_effect(self.steps[i]))
+
+    def drawn_for(self, region: Sequence[int]) -> tuple[int, ...]:
+        """Return those of them that a region reads, unless all is read in it."""
+        inside = set(region)
+        found = {read for index in region for read in self.reads[index] if read in self.drawn}
+        shared = {
+            draw
+            for index in self.data
+            if index not in inside
+            for read in self.reads[index]
+            if read in self.drawn
+            for draw in self._draws(read)
+        }
+        return tuple(sorted(c for c in found if not shared.isdisjoint(self._draws(c))))
+
     def _weights(self, step: Step, owned: dict[int, str]) -> Iterator[str]:
-        constants = [self.steps[i] for i in self.constants_of([step.index])]
+        constants = [self.steps[i] for i in self.constants_of([step.index], self.drawn)]
         if step.kind is StepKind.CALL and "attention" in step.name:
-            # what is added, a mask or a table, may be shared; random numbers in it are drawn once for all
-            yield from (c.name for c in constants if self.recording.has_effect(c))
-            return
+            return  # what is added, a mask or a table, may be shared
         if step.kind is StepKind.MODULE:
             module = self.recording.model.get_submodule(step.target)
             yield from (owned[id(p)] for p in module.parameters())
@@ -172,13 +198,17 @@ class Flow:
         """Return the number of heavy steps in a region."""
         return sum(self.is_heavy[i] for i in region)
 
-    def constants_of(self, region: Iterable[int]) -> list[int]:
-        """Return the constant steps a region needs, in order."""
+    def constants_of(self, region: Iterable[int], sides: Container[int] = ()) -> list[int]:
+        """Return the constant steps a region needs, in order; those in ``sides`` it is given."""
+        return self._upstream((r for i in region for r in self.reads[i] if not self._is_value(r)), sides)
+
+    def _upstream(self, steps: Iterable[int], sides: Container[int] = ()) -> list[int]:
+        """Return the steps and all that they read, but for ``sides`` and what only these read, in order."""
         found: set[int] = set()
-        wanted = [r for i in region for r in self.reads[i] if not self._is_value(r)]
+        wanted = list(steps)
         while wanted:
             index = wanted.pop()
-            if index not in found:
+            if index not in found and index not in sides:
                 found.add(index)
                 wanted.extend(self.reads[index])
         return sorted(found)

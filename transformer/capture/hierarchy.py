@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from .flow import Flow
 from .leaf import CONTAINERS, PRIMITIVES
-from .recording import ModuleCall
+from .recording import ModuleCall, Ref
 from .region import NoRegion, Region, region_of
 
 
@@ -49,6 +49,19 @@ class Hierarchy:
         """Return the region of a call."""
         found = self.region_or_reason(key)
         return found if isinstance(found, Region) else None
+
+    def sided_region(self, key: str) -> Region | None:
+        """Return the region of a call whose first argument is its entry, all else it reads being beside.
+
+        For calls that are no region by themselves: a block that gets a global query, or a shortcut made elsewhere.
+        """
+        arguments, flow = self.calls[key].arguments, self.flow
+        entries, exits = flow.entries(self.steps[key]), flow.exits(self.steps[key])
+        main = arguments[0].index if arguments and isinstance(arguments[0], Ref) else None
+        if main not in entries or len(exits) != 1 or not all(flow.steps[i].is_tensor for i in (*entries, *exits)):
+            return None
+        sides = tuple(i for i in entries if i != main)
+        return Region(main, exits[0], tuple(self.steps[key]), full=False, sides=sides)
 
     def is_anonymous(self, key: str) -> bool:
         """Return whether a call's module is a plain container, whose class says nothing of its purpose."""
@@ -121,6 +134,17 @@ class Hierarchy:
             for k, call in self.calls.items()
             if call.path and not self.is_anonymous(k) and not self.is_layer(k) and self.forks(k)
         )
+
+    def of_class(self, class_key: str) -> list[str]:
+        """Return the calls of modules of a class."""
+        return self._by_class[class_key]
+
+    @cached_property
+    def _by_class(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for key in self.calls:
+            found[self.class_key(key)].append(key)
+        return found
 
     def in_container(self, key: str) -> bool:
         """Return whether a call's module is an item of a container."""

@@ -27,7 +27,7 @@ def outline(flow: Flow, blocks: Mapping[Site, Block], name: str) -> fx.GraphModu
             emitter.emit(index)
         elif index == site.region.exit:
             block = blocks[site]
-            node = emitter.call_submodule(block.target, block.module, site.region.entry)
+            node = emitter.call_submodule(block.target, block.module, site.region)
             node.meta["block"] = block.name
             node.meta["shape"] = flow.steps[index].shape
             emitter.bind(index, node)

@@ -24,6 +24,8 @@ class Region:
     steps: tuple[int, ...]
     full: bool
     """Whether these are exactly the steps of one module call."""
+    sides: tuple[int, ...] = ()
+    """Values that it reads beside the entry; what replaces it does without them."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def find_repetition(tree: Hierarchy) -> Repetition:
     nested: set[str] = set()
     for key in tree.calls:
         if tree.work(key):
-            more = _residual_chain(tree, key) if _may_chain(tree, key, found) else frozenset()
+            more = _residual_chain(tree, key) if _may_chain(tree, key, found) else _lone_residuals(tree, key)
             if more or _is_wrapper(tree, key, found):
                 wrappers.add(tree.class_key(key))
                 nested |= more
@@ -142,6 +142,30 @@ def _residual_chain(tree: Hierarchy, key: str) -> frozenset[str]:
         and any(tree.in_series(a, b) for a, b in pairwise(keys))
         and sum(tree.work(k) for k in keys) >= _SHARE_NESTED * tree.work(key)
     )
+
+
+def _lone_residuals(tree: Hierarchy, key: str) -> frozenset[str]:
+    """Return the classes of residual modules that stand alone in their containers and do a good part of a stage's work.
+
+    A stage of one block has nothing that repeats in it; its class has, over the stages. The stage changes the shape,
+    its blocks do not (a layer of ConvMixer, whose one part is residual, is no stage).
+    """
+    region = tree.region(key)
+    if region is None or tree.forks(key) or _keeps_shape(tree, region):
+        return frozenset()
+    inside = [k for k in tree.descendants(key) if _is_named_item(tree, k) and is_residual(tree, k)]
+    classes = frozenset(map(tree.class_key, inside))
+    spread = {c for c in classes if len({tree.calls[k].parent for k in tree.of_class(c)}) >= 2}
+    work = sum(tree.work(k) for k in inside if tree.class_key(k) in spread and _keeps_shape(tree, _region(tree, k)))
+    return frozenset(spread) if work >= _SHARE_OF_FORKS * tree.work(key) else frozenset()
+
+
+def _is_named_item(tree: Hierarchy, key: str) -> bool:
+    return bool(tree.calls[key].path) and not tree.is_anonymous(key) and tree.in_container(key)
+
+
+def _keeps_shape(tree: Hierarchy, region: Region) -> bool:
+    return tree.flow.steps[region.entry].shape == tree.flow.steps[region.exit].shape
 
 
 def is_residual(tree: Hierarchy, key: str) -> bool:

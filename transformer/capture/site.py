@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .region import Region
@@ -28,3 +28,9 @@ class Site:
     call: str | None
     """Key of the module call; None for a run of several steps."""
     name: str
+
+    def beside(self, sides: tuple[int, ...]) -> Site:
+        """Return the site with further values that its region reads beside its entry."""
+        if not sides:
+            return self
+        return replace(self, region=replace(self.region, sides=(*self.region.sides, *sides)))

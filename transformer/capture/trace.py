@@ -14,7 +14,7 @@ from ..errors import UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
 from .arguments import checked
-from .blocks import make_block, positions, spec_of
+from .blocks import make_block, positions, spec_or_fixed
 from .choose import Chooser, Granularity
 from .flow import Flow
 from .hierarchy import Hierarchy
@@ -61,6 +61,7 @@ def trace(
     chooser = Chooser(tree, find_repetition(tree), granularity)
     sites = chooser.choose()
     sites = sorted([*sites, *find_runs(flow, sites, merge=granularity != "fine")], key=lambda site: site.region.exit)
+    sites = [site.beside(flow.drawn_for(site.region.steps)) for site in sites]
     blocks: dict[Site, Block] = {}
     diagnostics = [Diagnostic(where or "network", reason, source) for where, reason, source in flow.recording.notes]
     diagnostics += [Diagnostic(where, reason) for where, reason in chooser.refused]
@@ -72,6 +73,7 @@ def trace(
         else:
             diagnostics.append(Diagnostic(site.name, block))
     diagnostics += tie(tree, blocks)
+    diagnostics += [_beside(flow, site) for site in blocks if site.region.sides]
     diagnostics += leftovers(tree, (index for site in sites for index in site.region.steps))
     blocks = {
         site: block if chosen(block.name) else replace(block, replaceable=False) for site, block in blocks.items()
@@ -88,6 +90,11 @@ def trace(
         host=host,
         path=submodule,
     )
+
+
+def _beside(flow: Flow, site: Site) -> Diagnostic:
+    names = ", ".join(flow.steps[side].name for side in site.region.sides)
+    return Diagnostic(site.name, f"it reads {names} beside its input; what replaces it does without")
 
 
 class _Pattern:
@@ -108,11 +115,4 @@ class _Pattern:
 
 
 def _input_specs(flow: Flow) -> tuple[TensorSpec, ...]:
-    specs = []
-    for index in flow.recording.inputs:
-        spec = spec_of(flow, index)
-        if isinstance(spec, str):
-            step = flow.steps[index]
-            spec = TensorSpec(step.shape or (), str(step.dtype).removeprefix("torch."), batch=0)
-        specs.append(spec)
-    return tuple(specs)
+    return tuple(spec_or_fixed(flow, index) for index in flow.recording.inputs)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from torch import nn
 
 from ...op_library.tensor_spec import TensorSpec
+from .sides import Alone, MainInput
 
 
 class BlockKind(StrEnum):
@@ -50,8 +52,21 @@ class Block:
     """How often the network runs it (more than once for a tied block)."""
     other_calls: tuple[tuple[TensorSpec, TensorSpec], ...] = ()
     """Contracts (input, output) of a tied block's second and further calls; sizes may differ over a pyramid."""
+    sides: tuple[TensorSpec, ...] = ()
+    """Contracts of what ``module`` reads after its input, from elsewhere in the network; replacements do without it."""
     trunk: bool = False
     """Whether the whole flow of the network is in its input, and in its output."""
+
+    @cached_property
+    def alone(self) -> nn.Module:
+        """``module`` as a module of one input; anything may stand for what it reads beside."""
+        return Alone(self.module, self.input, self.sides) if self.sides else self.module
+
+    def called(self, module: nn.Module) -> nn.Module:
+        """Return a replacement of one input as the graph calls it: with ``sides`` too, which it does not use."""
+        if not self.sides or module is self.module or getattr(module, "takes_sides", False):
+            return module
+        return MainInput(module)
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,13 @@ def _probe(block: Block, module: nn.Module, input: TensorSpec, output: TensorSpe
 
 def _run(block: Block, module: nn.Module, input: TensorSpec) -> tuple[object, int]:
     errors: list[Exception] = []
-    shape = (_SAMPLES * input.batch, *input.shape)
+    specs = (input, *block.sides)
     with evaluating(module), preserved(module), torch.no_grad():
         for fake in (True, False):  # an operation without a fake form runs on data
             device = next((p.device for p in module.parameters()), torch.device("cpu"))
             try:
                 with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.no_grad(), MacCounter() as counter:
-                    return module(torch.zeros(shape, dtype=input.torch_dtype, device=device)), counter.total
+                    return module(*(_zeros(spec, device) for spec in specs)), counter.total
             except Exception as error:  # user code: any error means that it does not fit
                 errors.append(error)
     first = str(errors[-1]).strip().splitlines()
@@ -68,6 +68,11 @@ def _run(block: Block, module: nn.Module, input: TensorSpec) -> tuple[object, in
         f"the replacement {type(module).__name__} of block {block.name!r} fails on its input {input}: "
         f"{type(errors[-1]).__name__}: {first[0] if first else ''}"
     )
+
+
+def _zeros(spec: TensorSpec, device: torch.device) -> Tensor:
+    shape = spec.shape if spec.batch == 0 else (_SAMPLES * spec.batch, *spec.shape)
+    return torch.zeros(shape, dtype=spec.torch_dtype, device=device)
 
 
 def _signature(block: Block, module: nn.Module) -> str:

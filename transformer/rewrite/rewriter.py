@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import UsageError, nearest
 from ..ir.block import Block
 from ..ir.graph import Graph
+from ..ir.sides import MainInput
 from .events import BlockReplaced, EagerKept, EagerLost, emit
 from .probe import probe
 from .share import holds, with_submodules
@@ -31,6 +32,7 @@ def replace_blocks(graph: Graph, modules: Mapping[str, nn.Module]) -> Graph:
             raise UsageError(f"no block {name!r}{nearest(name, known)}")
     if not modules:
         return graph
+    modules = {name: known[name].called(module) for name, module in modules.items()}
     blocks = {name: _renewed(known[name], module) for name, module in modules.items()}
     for name, block in blocks.items():
         emit(BlockReplaced(name, known[name].class_name, block.class_name))
@@ -52,7 +54,7 @@ def _renewed(block: Block, module: nn.Module) -> Block:
     found = probe(block, module)
     return replace(
         block,
-        class_name=type(module).__name__,
+        class_name=type(module.module if isinstance(module, MainInput) else module).__name__,
         module=module,
         macs=found.macs,
         parameters=sum(p.numel() for p in module.parameters()),
