@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...transformer.contracts.backend import Backend, Runner
+from ...transformer.contracts.estimator import Estimator
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
+from ...transformer.errors import UsageError
+from ..cost_model.estimate import estimator
 from ..cuda import DeviceClock, side_stream
 from ..stopwatch import Call, interleave
 from . import support
@@ -49,6 +52,12 @@ class PyTorchBackend(Backend):
                 return interleave(_calls(runners, inputs), target.protocol)
             with torch.cuda.stream(side_stream()):
                 return interleave(_calls(runners, inputs), target.protocol, clock=DeviceClock())
+
+    def estimator(self, target: Target) -> Estimator:
+        """Return what estimates latencies of an absent GPU; eager mode only."""
+        if support.mode(target) != "eager":
+            raise UsageError(f"target {target.name}: there are estimates for mode 'eager' only")
+        return estimator(target, "pytorch")
 
     def provenance(self, target: Target) -> dict[str, str]:
         """Return device, driver and versions that a latency depends on."""

@@ -1,0 +1,1 @@
+"""Estimates of latency for devices that are absent: a roofline per kernel, fused as the runtime fuses."""
