@@ -25,6 +25,7 @@ _PUBLIC = {
     "Selection": ".passes.solver.problem",
     "SelectionProblem": ".passes.solver.problem",
     "Target": ".transformer.contracts.target",
+    "Task": ".transformer.contracts.task",
     "TensorSpec": ".op_library.tensor_spec",
     "Timing": ".transformer.contracts.timing",
     "load": ".transformer.capture.load",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .transformer.contracts.data import Data as Data
     from .transformer.contracts.store import RunStore as RunStore
     from .transformer.contracts.target import Target as Target
+    from .transformer.contracts.task import Task as Task
     from .transformer.contracts.timing import Timing as Timing
     from .transformer.errors import HantError as HantError
     from .transformer.ir.block import Block as Block

@@ -10,7 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -55,8 +55,9 @@ class ScorePass(Pass):
 
     def _score(self, context: Context, waiting: dict[str, list[CandidateRecord]], held_out: Dataset[Sample]) -> Metrics:
         """Score block by block; return the teacher's metrics."""
-        teacher = evaluate(context.teacher.module, held_out, self.batch_size, context.device)
-        with context.progress.task("score", sum(map(len, waiting.values()))) as task:
+        task = context.dataset.task
+        teacher = evaluate(context.teacher.module, held_out, self.batch_size, context.device, task)
+        with context.progress.task("score", sum(map(len, waiting.values()))) as bar:
             for block in context.teacher.replaceable:
                 records = waiting.get(block.name, [])
                 if not records:
@@ -67,7 +68,7 @@ class ScorePass(Pass):
                 with context.store.transaction():
                     for record in records:
                         self._keep(context, record, found[record.operation], teacher)
-                task.advance(len(records), block.name)
+                bar.advance(len(records), block.name)
         return teacher
 
     def _waiting(self, context: Context) -> dict[str, list[CandidateRecord]]:
@@ -117,18 +118,20 @@ def score_block(
     graph.module.eval()
     found: dict[str, list[Counts]] = {name: [] for name in candidates}
 
-    def job(suffix: Suffix, name: str, labels: Tensor) -> None:
-        found[name].append(count(suffix.run(candidates[name]), labels))
+    task = context.dataset.task
+
+    def job(suffix: Suffix, name: str, images: Tensor, labels: Any) -> None:
+        found[name].append(count(suffix.run(candidates[name]), images, labels, task))
 
     try:
         # Observing keeps layers from working in place on values that are used again.
         with graph.observe(_nothing), crew(0, context.device) as hands:
             for images, labels in batches(dataset, batch_size, device=context.device):
                 suffix = Suffix(graph, block, [images])
-                hands.run(partial(job, suffix, name, labels) for name in candidates)
+                hands.run(partial(job, suffix, name, images, labels) for name in candidates)
     except SuffixError:
         return {
-            name: evaluate(graph.replace({block.name: candidate}).network, dataset, batch_size, context.device)
+            name: evaluate(graph.replace({block.name: candidate}).network, dataset, batch_size, context.device, task)
             for name, candidate in candidates.items()
         }
     return {name: mean(counts) for name, counts in found.items()}

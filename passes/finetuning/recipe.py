@@ -14,6 +14,8 @@ from torch import nn
 from ...transformer.errors import UsageError, nearest
 
 OPTIMIZERS = ("sgd", "adamw")
+PRECISIONS = ("no", "bf16", "fp16")
+PRELOADS = ("all", "teacher", "none")
 _IMAGES = 500_000
 """Images that the automatic number of epochs aims at."""
 
@@ -40,6 +42,14 @@ class FinetuneRecipe:
     ema: float
     """Decay of the moving average of the weights a step; 0 for none."""
     augment: bool
+    parts: int
+    """Parts of a batch that go through the network one after another; gradients are added up."""
+    mixed_precision: str
+    """``no``, ``bf16`` or ``fp16``."""
+    channels_last: bool
+    compiled: bool
+    task: str
+    """Name of the user's own task; empty for classification."""
     seed: int
     start: str
     """What the student starts from: the choice and the candidates' recipes."""
@@ -77,15 +87,55 @@ def automatic_epochs(samples: int) -> int:
     return min(15, max(10, round(_IMAGES / max(1, samples))))
 
 
-def check(optimizer: str, epochs: int | None, samples: int, batch_size: int) -> None:
+@dataclass(frozen=True)
+class Preset:
+    """Values that options of the pass fall back to."""
+
+    epochs: int | None
+    """None for the automatic number."""
+    batch_size: int
+    learning_rate: float
+
+
+PRESETS = {
+    "auto": Preset(None, 64, 0.05),
+    "paper-b2": Preset(100, 128 * 2 * 8, 0.02),
+    "paper-b4": Preset(100, 128 * 4 * 8, 0.04),
+    "paper-b6": Preset(100, 48 * 4 * 8, 0.08),
+}
+"""Automatic, and those of HANT A.1 (EfficientNet-B2, -B4, -B6): images a GPU x GPUs.
+
+The paper gives 128, 128 and 48 images; 48 over 32 GPUs can only be those of one GPU, so all are read as such.
+"""
+
+
+def preset_of(name: str) -> Preset:
+    """Return the preset of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown fine-tuning preset {name!r}{nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def check(recipe: FinetuneRecipe, preload: str) -> None:
     """Refuse options that cannot work.
 
     Raises:
         UsageError: says which and what was expected.
     """
-    if optimizer not in OPTIMIZERS:
-        raise UsageError(f"unknown optimizer {optimizer!r}{nearest(optimizer, OPTIMIZERS)}")
-    if epochs is not None and epochs < 0:
-        raise UsageError(f"fine-tuning epochs are {epochs}, expected 0 or more; 0 skips fine-tuning")
-    if min(samples, batch_size) < 2:
-        raise UsageError(f"fine-tuning on batches of {min(samples, batch_size)} images, expected at least 2")
+    for what, value, known in (
+        ("optimizer", recipe.optimizer, OPTIMIZERS),
+        ("mixed precision", recipe.mixed_precision, PRECISIONS),
+        ("preloading", preload, PRELOADS),
+    ):
+        if value not in known:
+            raise UsageError(f"unknown {what} {value!r}{nearest(value, known)}")
+    if recipe.epochs < 0:
+        raise UsageError(f"fine-tuning epochs are {recipe.epochs}, expected 0 or more; 0 skips fine-tuning")
+    if recipe.batch_size < 2:
+        raise UsageError(f"fine-tuning on batches of {recipe.batch_size} images, expected at least 2")
+    if recipe.parts < 1 or recipe.batch_size % recipe.parts:
+        raise UsageError(f"fine-tuning batches of {recipe.batch_size} images cannot be cut into {recipe.parts} parts")

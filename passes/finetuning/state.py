@@ -1,4 +1,4 @@
-"""The state of a fine-tuning between epochs, as one durable file."""
+"""The state of a fine-tuning between steps, as one durable file."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ class FinetuneState:
     best_loss: float = float("inf")
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    """Scale of the loss; in use with fp16 only."""
+    step: int = 0
+    """Finished steps of the epoch in training."""
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """Sum of the losses of those steps."""
+    drawn: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
+    """State of the generator of augmentations after those steps."""
+    seconds: float = 0.0
+    """Time of those steps."""
 
     @property
     def epoch(self) -> int:
@@ -39,6 +49,21 @@ class FinetuneState:
             self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
             self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, self.epoch
 
+    @property
+    def last(self) -> dict[str, Tensor]:
+        """The weights as they are: the moving average where there is one."""
+        return self.average or dict(self.network.state_dict())
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are numbers."""
+        return all(bool(t.isfinite().all()) for t in self.network.state_dict().values() if t.is_floating_point())
+
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """Take the epoch into the history; the next one begins."""
+        self.history.append(row)
+        self.step, self.seconds, self.loss = 0, 0.0, torch.zeros_like(self.loss)
+
     def save(self, store: RunStore, file: str) -> None:
         """Write everything to ``file`` of the run, atomically."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -49,10 +74,15 @@ class FinetuneState:
         rows = [[row[name] for name in _EPOCH] for row in self.history]
         tensors["history"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_EPOCH))
         tensors["found"] = torch.tensor([self.best_accuracy, self.best_loss, self.best_epoch], dtype=torch.float64)
+        tensors["progress"] = torch.tensor([self.step, self.seconds], dtype=torch.float64)
+        tensors |= {"loss": self.loss, "drawn": self.drawn}
+        if self.scaler.is_enabled():
+            found = self.scaler.state_dict()
+            tensors["scaler"] = torch.tensor([found["scale"], found["_growth_tracker"]], dtype=torch.float64)
         store.save_tensors(file, tensors)
 
     def restore(self, store: RunStore, file: str) -> None:
-        """Continue from ``file``: every later epoch is the same to the bit as without the stop."""
+        """Continue from ``file``: every later step is the same to the bit as without the stop."""
         tensors = store.load_tensors(file)
         self.network.load_state_dict(_under(tensors, "network"))
         device = next(self.network.parameters()).device
@@ -66,6 +96,12 @@ class FinetuneState:
         self.history = [dict(zip(_EPOCH, row, strict=True)) for row in tensors["history"].tolist()]
         accuracy, loss, epoch = tensors["found"].tolist()
         self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, int(epoch)
+        step, self.seconds = tensors["progress"].tolist()
+        self.step, self.loss, self.drawn = int(step), tensors["loss"].to(device), tensors["drawn"]
+        if self.scaler.is_enabled():
+            scale, tracker = tensors["scaler"].tolist()
+            found = self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)}
+            self.scaler.load_state_dict(found)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from ...transformer.contracts.data_images import size
 from ...transformer.contracts.records import FinalistRecord
 from ..assemble import CandidateWeights, build_student, independent
 from ..evaluate import evaluate
-from ..finetuning.loop import run_epoch
+from ..finetuning.loop import Loop, classification
+from ..finetuning.parallel import Parallel
 from ..finetuning.recipe import FinetuneRecipe
 from ..finetuning.state import FinetuneState
 
@@ -37,9 +38,19 @@ def short_finetune(
         return known
     network = independent(build_student(context.teacher, choice, CandidateWeights(context.store))).network
     state = FinetuneState(network.to(context.device), recipe.make_optimizer(network.parameters()))
+    loop = Loop(
+        state,
+        context.teacher.network,
+        recipe,
+        parts.fit,
+        context.dataset.augment,
+        context.device,
+        Parallel(context.device),
+        classification(recipe),
+    )
     for epoch in range(epochs):
-        loss = run_epoch(state, context.teacher.network, recipe, parts.fit, context.dataset.augment, context.device)
-        state.history.append({"train_loss": loss})
+        loss = loop.epoch()
+        state.finish_epoch({"train_loss": loss})
         if not math.isfinite(loss):
             break
         context.progress.log(f"finalist: epoch {epoch + 1} of {epochs}, loss {loss:.3f}")
@@ -66,6 +77,11 @@ def _recipe(samples: int, seed: int, start: str, epochs: int, batch_size: int, l
         distillation=1.0,
         ema=0.0,
         augment=True,
+        parts=1,
+        mixed_precision="no",
+        channels_last=False,
+        compiled=False,
+        task="",
         seed=seed,
         start=start,
     )

@@ -11,9 +11,10 @@ import pytest
 import torch
 from hant.passes.assemble import load_student
 from hant.passes.evaluate import evaluate
-from hant.passes.finetune import FinetunePass
+from hant.passes.finetune import LAST, FinetunePass
 from hant.passes.finetuning.loop import loss_of
-from hant.passes.finetuning.recipe import automatic_epochs
+from hant.passes.finetuning.recipe import FinetuneRecipe, automatic_epochs
+from hant.passes.finetuning.start import initialise
 from hant.passes.pretrain import PretrainPass
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import Data, Sample, split
@@ -91,8 +92,11 @@ def test_training_improves_the_student_and_leaves_the_teacher(prepared: OpenRun,
     assert [row.epoch for row in context.store.all(EpochRecord).values()] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "adamw", "learning_rate": 0.002, "ema": 0.9}])
-def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[str, Any]) -> None:
+ADAMW = {"optimizer": "adamw", "learning_rate": 0.002, "ema": 0.9}
+
+
+@pytest.mark.parametrize(("options", "left"), [({}, 38), ({"save_seconds": 0, **ADAMW}, 28)])
+def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[str, Any], left: int) -> None:
     whole, stopped = prepared("whole"), prepared("stopped")
     tuned, augment = replace(QUICK, **options), whole.dataset.augment
     tuned.run(whole)
@@ -101,15 +105,17 @@ def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[
     def stop(images: Tensor, _: torch.Generator) -> Tensor:
         nonlocal steps
         steps += 1
-        if steps == 30:
+        if steps == 30:  # of 57; the first epoch has 19
             raise Killed
         return cast(Tensor, augment(images, _))
 
+    data = replace(stopped.dataset, augment=stop)
     with pytest.raises(Killed):
-        tuned.run(replace(stopped, data=replace(stopped.dataset, augment=stop)))
+        tuned.run(replace(stopped, data=data))
     assert stopped.store.get(StudentRecord, "student") is None
     assert stopped.store.count("epoch") == 1
-    tuned.run(stopped)
+    tuned.run(replace(stopped, data=data))
+    assert steps == 30 + left
     assert equal(student_of(whole), student_of(stopped))
     first, second = whole.store.all(EpochRecord), stopped.store.all(EpochRecord)
     assert [row.train_loss for row in first.values()] == [row.train_loss for row in second.values()]
@@ -130,6 +136,9 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(prepared: OpenRun) -
     record = context.store.get(StudentRecord, "student")
     assert record is not None
     assert record.epochs == 1
+    last = context.store.load_tensors(LAST)
+    assert last.keys() == student_of(context).keys()
+    assert all(torch.isfinite(tensor).all() for tensor in last.values())
 
 
 def test_the_test_data_is_never_read(prepared: OpenRun) -> None:
@@ -168,11 +177,72 @@ def test_automatic_epochs(samples: int, epochs: int) -> None:
         ({"optimizer": "adam"}, "unknown optimizer 'adam'; did you mean 'adamw'?"),
         ({"epochs": -1}, "fine-tuning epochs are -1, expected 0 or more; 0 skips fine-tuning"),
         ({"batch_size": 1}, "fine-tuning on batches of 1 images, expected at least 2"),
+        ({"parts": 3}, "fine-tuning batches of 64 images cannot be cut into 3 parts"),
+        ({"preset": "paper-b3"}, "unknown fine-tuning preset 'paper-b3'; did you mean 'paper-b6'?"),
+        ({"preload": "teachers"}, "unknown preloading 'teachers'; did you mean 'teacher'?"),
+        ({"mixed_precision": "bf61"}, "unknown mixed precision 'bf61'; did you mean 'bf16'?"),
     ],
 )
 def test_wrong_options_say_what_is_expected(prepared: OpenRun, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         FinetunePass(**options).run(prepared())
+
+
+def recipe_of(context: Context, **options: Any) -> FinetuneRecipe:
+    winner = context.store.get(WinnerRecord, "winner")
+    assert winner is not None
+    return FinetunePass(**options)._recipe(context, winner, 1_281_167)
+
+
+@pytest.mark.parametrize(
+    ("preset", "batch_size", "rate"), [("paper-b2", 2048, 0.02), ("paper-b4", 4096, 0.04), ("paper-b6", 1536, 0.08)]
+)
+def test_the_papers_presets(prepared: OpenRun, preset: str, batch_size: int, rate: float) -> None:
+    context = prepared()
+    recipe = recipe_of(context, preset=preset)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (100, batch_size, rate)
+    assert (recipe.cross_entropy, recipe.distillation) == (1.0, 1.0)
+    assert recipe_of(context, preset=preset, epochs=5, batch_size=32).batch_size == 32
+
+
+def test_preloading_decides_what_the_student_starts_from(prepared: OpenRun, small_graph: Graph) -> None:
+    """``three`` is the teacher's block, ``two`` a candidate."""
+    context = prepared()
+    teacher, found = small_graph.module.state_dict(), {}
+    for preload in ("all", "teacher", "none"):
+        FinetunePass(epochs=0, preload=preload).run(context)
+        found[preload] = student_of(context)
+    kept = [name for name in teacher if name.startswith(("stem", "three", "head")) and teacher[name].ndim > 1]
+    two = [name for name, tensor in found["all"].items() if name.startswith("two") and tensor.ndim > 1]
+    assert kept
+    assert two
+    for preload, teachers, candidates in (("all", True, True), ("teacher", True, False), ("none", False, False)):
+        assert all(torch.equal(found[preload][name], teacher[name]) == teachers for name in kept)
+        assert all(torch.equal(found[preload][name], found["all"][name]) == candidates for name in two)
+    FinetunePass(epochs=0, preload="none").run(context)
+    assert equal(student_of(context), found["none"])
+
+
+def test_a_weight_that_nobody_knows_how_to_draw_is_named() -> None:
+    with pytest.raises(UsageError, match="weight gamma cannot be drawn anew"):
+        initialise(torch.nn.ParameterDict({"gamma": torch.nn.Parameter(torch.ones(2))}))
+    drawn = torch.nn.ParameterDict({"table": torch.nn.Parameter(torch.ones(2, 2))})
+    initialise(drawn)
+    assert (drawn["table"] != 1).all()
+
+
+@pytest.mark.parametrize("options", [{"mixed_precision": "bf16", "channels_last": True}, {"parts": 4}])
+def test_other_ways_to_compute_train_too(prepared: OpenRun, options: dict[str, Any], small_graph: Graph) -> None:
+    context = prepared()
+    FinetunePass(epochs=0).run(context)
+    start = context.store.get(StudentRecord, "student")
+    replace(QUICK, epochs=1, **options).run(context)
+    record = context.store.get(StudentRecord, "student")
+    assert start is not None
+    assert record is not None
+    assert record.held_out_accuracy > start.held_out_accuracy
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in student_of(context).values())
+    assert all(tensor.is_contiguous() for tensor in small_graph.module.parameters())
 
 
 def test_without_a_winner_the_message_says_what_to_run(tmp_path: Path, make_context: MakeContext) -> None:

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HantError as error:
         if loud:
             traceback.print_exc()
+        if os.environ.get("RANK", "0") != "0":  # of several processes the main one says the same
+            return error.exit_code
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone (``| head``); what is left of it goes nowhere.

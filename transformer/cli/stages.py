@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts.context import Context
+from ..contracts.processes import processes
+from ..contracts.progress import Progress
 from ..errors import UnverifiedError, UsageError
 from ..pipeline.build import build_pipeline
 from ..pipeline.default import VERBS
@@ -16,31 +18,38 @@ from ..pipeline.session import load_materials, open_run, save_config
 from ..pipeline.watch import watch
 from .crash import crash_log
 from .dry_run import dry_run
+from .kit import run_kit, with_pass
 from .progress import progress_for
 from .resolve import Job, resolve
 from .streams import hush, result_only
 from .summary import show_passes, show_summary
 
 _NEED_BUDGET = ("optimize", "select")
+_SHARED = ("finetune",)
+"""Verbs that several processes can do together."""
 _NEED_DATA = ("optimize", "pretrain", "score", "rank", "finetune", "verify")
 
 
 def run_stage(verb: str, flags: dict[str, Any]) -> int:
     """Run the passes of ``verb``; return the exit code."""
+    if flags.get("kit"):
+        return run_kit(verb, flags)
+    main = processes().main
     job = resolve(flags)
     _check_given(verb, job)
-    if flags["save_config"]:
+    if flags["save_config"] and main:
         save_config(job.config, Path(flags["save_config"]))
     if flags["dry_run"]:
-        return dry_run(verb, job, as_json=flags["as_json"])
+        return dry_run(verb, job, as_json=flags["as_json"]) if main else 0
     hush(flags["verbose"])
     with crash_log(job.root):
         with result_only():
-            progress = progress_for(flags["quiet"])
+            progress = progress_for(flags["quiet"]) if main else Progress()
             pipeline = build_pipeline(job.config)
+            working = with_pass(job.config, "import", flags["latencies"]) if flags.get("latencies") else pipeline
             materials = load_materials(job.config)
         with open_run(job.config, job.root, materials, pipeline, progress) as context:
-            _run(verb, context, pipeline, watch(job.config.parsed_budget()), as_json=flags["as_json"])
+            _run(verb, context, working, watch(job.config.parsed_budget()), as_json=flags["as_json"])
     return 0
 
 
@@ -53,6 +62,8 @@ def _run(verb: str, context: Context, pipeline: Pipeline, listener: Listener, *,
             context = pipeline.run(context, only=names, listener=listener)
         except UnverifiedError as error:
             unverified = error
+    if not processes().main:
+        return
     if names[-1] == "report":
         show_summary(context.store, as_json=as_json)
     else:
@@ -77,6 +88,11 @@ def run_demo(output: str | None, budget: str | None, *, as_json: bool, verbose: 
 
 
 def _check_given(verb: str, job: Job) -> None:
+    if processes().count > 1 and verb not in _SHARED:
+        raise UsageError(
+            f"{verb} runs in one process, and {processes().count} were started; start several for finetune only: "
+            f"accelerate launch --no_python hant-opt finetune {job.root}"
+        )
     if verb in _NEED_BUDGET and job.config.budget is None:
         raise UsageError(f"{verb} needs a budget; give --budget 0.45 (of the teacher's latency) or --budget 12ms")
     if verb in _NEED_DATA and job.config.data is None:

@@ -1,13 +1,15 @@
-"""The user's data: two data sets of (float tensor (C, H, W), int label)."""
+"""The user's data: two data sets of (float tensor (C, H, W), int label), or what a task of the user's takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset, Subset
+
+from .task import Task
 
 Sample = tuple[torch.Tensor, int]
 
@@ -23,7 +25,15 @@ class Data:
     test: Dataset[Sample]
     name: str = "data"
     augment: Any = None
-    """Optional function on a batch (N, C, H, W) and a ``torch.Generator``, for fine-tuning only."""
+    """Optional function on a batch (N, C, H, W) and a ``torch.Generator``, for fine-tuning only.
+
+    It treats each image by itself: of several processes that share a batch, each has its own part of the images.
+    """
+    changed: Any = None
+    """Optional function of a seed that returns ``train`` with every image augmented anew: what an epoch of fine-tuning
+    trains on, in place of ``train`` and ``augment``."""
+    task: Task | None = None
+    """What the network is for; None for classification. Labels may then be anything."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,14 @@ def split(data: Data, seed: int, share: float = 0.15, most: int = 6000) -> Split
         held_out=Subset(data.train, sorted(order[:count])),
         test=data.test,
     )
+
+
+def changed_part(data: Data, part: Dataset[Sample]) -> Callable[[int], Dataset[Sample]] | None:
+    """Return the function of a seed that augments ``part``, a subset of the training data; None where there is none."""
+    if data.changed is None:
+        return None
+    indices = cast("Subset[Sample]", part).indices
+    return lambda seed: Subset(data.changed(seed), indices)
 
 
 def take(dataset: Dataset[Sample], count: int) -> Dataset[Sample]:

@@ -15,6 +15,7 @@ from ..errors import LoadError, MissingExtraError, UsageError
 from .data import Data, Sample
 from .data_augment import CropFlip
 from .data_images import Normalization, Shape
+from .data_timm import timm_images
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _MODES = {1: "L", 3: "RGB"}
@@ -24,8 +25,12 @@ KEPT_BYTES = 1 << 30
 """Largest data set that is kept in memory once decoded."""
 
 
-def imagefolder(root: Path, shape: Shape | None, normalization: Normalization, name: str) -> Data:
+def imagefolder(
+    root: Path, shape: Shape | None, normalization: Normalization, name: str, policy: str | None = None
+) -> Data:
     """Return ``root/train`` and ``root/val`` (or ``root/test``), resized and cropped to ``shape``.
+
+    ``policy`` is the augmentation of timm that fine-tuning trains with; without, images are shifted and mirrored.
 
     Raises:
         UsageError: a folder is missing, empty, or the classes of the two parts differ.
@@ -44,6 +49,9 @@ def imagefolder(root: Path, shape: Shape | None, normalization: Normalization, n
         differing = sorted(set(train.classes) ^ set(test.classes))
         raise UsageError(f"data imagefolder: class {differing[0]!r} is only in one of {parts[0]} and {parts[1]}")
     text = f"imagefolder:{root.name}({len(train)}+{len(test)})?normalize={name}"
+    if policy is not None:
+        changed = timm_images(train.files, train.labels, shape, normalization, policy)
+        return Data(train, test, text, changed=changed)
     augment = CropFlip(max(1, shape[1] // 8), fill=normalization.black(shape[0]))
     return Data(train, test, text, augment)
 

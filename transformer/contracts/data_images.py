@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from .data import Sample
+from .task import to_device
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
@@ -94,8 +96,8 @@ def batches(
     device: torch.device | str = "cpu",
     drop_last: bool = False,
     workers: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (images (N, C, H, W), labels (N,)) on ``device``.
+) -> Iterator[tuple[Tensor, Any]]:
+    """Yield (images (N, C, H, W), labels (N,)) on ``device``; labels that are no whole numbers as a list.
 
     ``order`` holds the indices to visit, all in order by default. Data sets with a method ``gather`` and
     ``TensorDataset``, subsets of them too, are cut as whole tensors; others are read sample by sample, by
@@ -107,7 +109,7 @@ def batches(
     base, indices = _unwrap(dataset, indices)
     cuts = torch.split(indices, batch_size) if len(indices) else ()
     for images, labels in _gathered(base, cuts, workers):
-        yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        yield images.to(device, non_blocking=True), to_device(labels, device)
 
 
 def _unwrap(dataset: Dataset[Sample], indices: Tensor) -> tuple[Dataset[Sample], Tensor]:
@@ -117,7 +119,7 @@ def _unwrap(dataset: Dataset[Sample], indices: Tensor) -> tuple[Dataset[Sample],
     return dataset, indices
 
 
-def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Iterator[tuple[Tensor, Any]]:
     if isinstance(base, Gathers) and not workers:
         yield from (base.gather(cut) for cut in cuts)
     elif isinstance(base, TensorDataset) and len(base.tensors) == 2:
@@ -128,6 +130,7 @@ def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Itera
         yield from DataLoader(base, batch_sampler=sampler, num_workers=workers, collate_fn=_collate)
 
 
-def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+def _collate(samples: list[Any]) -> tuple[Tensor, Any]:
     images, labels = zip(*samples, strict=True)
-    return torch.stack(images), torch.tensor([int(label) for label in labels])
+    single = all(isinstance(label, Integral) or (isinstance(label, Tensor) and label.ndim == 0) for label in labels)
+    return torch.stack(images), torch.tensor([int(label) for label in labels]) if single else list(labels)

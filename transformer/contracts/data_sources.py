@@ -25,7 +25,7 @@ NORMALIZATIONS = {
 }
 """Channel means and deviations of pixels in 0..1; ``none`` leaves pixels in 0..1."""
 
-_FOLDERS: dict[str, Callable[[Path, Shape | None, Normalization, str], Data]] = {
+_FOLDERS: dict[str, Callable[..., Data]] = {
     "cifar10": cifar10,
     "imagefolder": imagefolder,
 }
@@ -41,7 +41,7 @@ def load_data(spec: str, input_shape: Shape | None = None) -> Data:
     4. ``package.module:function`` or ``file.py:function``: what the user's function returns, a ``hant.Data``.
 
     2 and 3 normalise with ImageNet's statistics, or ``DIR?normalize=NAME`` (``imagenet``, ``cifar10``, ``half``,
-    ``none``), as the teacher was trained.
+    ``none``), as the teacher was trained. 3 takes ``augment=POLICY`` too, for fine-tuning with timm's augmentation.
 
     Args:
         spec: one of the above.
@@ -55,8 +55,8 @@ def load_data(spec: str, input_shape: Shape | None = None) -> Data:
         return digits(input_shape or (1, 32, 32))
     if name in _FOLDERS and colon:
         path, _, query = rest.partition("?")
-        normalize = _option(spec, query)
-        return _FOLDERS[name](Path(path), input_shape, NORMALIZATIONS[normalize], normalize)
+        normalize, more = _options_of(spec, query, ("augment",) if name == "imagefolder" else ())
+        return _FOLDERS[name](Path(path), input_shape, NORMALIZATIONS[normalize], normalize, *more.values())
     place, colon, function = spec.rpartition(":")
     if colon and function.isidentifier() and (place.endswith(".py") or name not in ("digits",)):
         return _call(spec, _import(spec, place), function)
@@ -72,15 +72,17 @@ def _hint(name: str) -> str:
     return close.partition(" known")[0] if "did you mean" in close else ""
 
 
-def _option(spec: str, query: str) -> str:
-    """Return the normalisation that a query such as ``normalize=half`` asks for."""
+def _options_of(spec: str, query: str, more: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """Return the normalisation that a query such as ``normalize=half`` asks for, and the other options it gives."""
     options = dict(parse_qsl(query, keep_blank_values=True))
     normalize = options.pop("normalize", "imagenet")
-    if options:
-        raise UsageError(f"unknown option {next(iter(options))!r} of data {spec!r}; known: normalize")
+    unknown = [option for option in options if option not in more]
+    if unknown:
+        known = ", ".join(("normalize", *more))
+        raise UsageError(f"unknown option {unknown[0]!r} of data {spec!r}; known: {known}")
     if normalize not in NORMALIZATIONS:
         raise UsageError(f"unknown normalisation {normalize!r} of data {spec!r}{nearest(normalize, NORMALIZATIONS)}")
-    return normalize
+    return normalize, options
 
 
 def _import(spec: str, place: str) -> Any:

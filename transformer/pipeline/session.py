@@ -14,6 +14,8 @@ from ...op_library.op_spec import OpSpec
 from ..contracts.backend import Backend
 from ..contracts.context import Context
 from ..contracts.data import Data
+from ..contracts.follower import FollowerStore
+from ..contracts.processes import join, processes, wait
 from ..contracts.progress import Progress
 from ..contracts.store import RunStore, write_atomically
 from ..contracts.target import Target
@@ -83,11 +85,27 @@ def open_run(
     """
     if root.is_dir() and any(root.iterdir()) and not (root / "run.sqlite").exists():
         raise StorageError(f"{root} is not empty and not a run of hant; give another --output")
+    training_device(config.device)  # several processes meet on it before they wait for each other
+    if not processes().main:
+        with _follow(root) as store:
+            yield make_context(config, materials, store)
+        return
     with RunStore(root) as store:
         context = make_context(config, materials, store, progress)
         check_identity(context)
         store.write(FILE, dump(effective(config, pipeline).model_copy(update={"output": str(root)})))
+        for _ in range(2):  # until the others may read the records, and until they have
+            wait()
         yield context
+
+
+@contextmanager
+def _follow(root: Path) -> Iterator[RunStore]:
+    """Open the run of the main process, once that has opened it."""
+    wait()
+    with FollowerStore(root) as store:
+        wait()
+        yield store
 
 
 def make_context(config: Config, materials: Materials, store: RunStore, progress: Progress | None = None) -> Context:
@@ -109,9 +127,13 @@ def make_context(config: Config, materials: Materials, store: RunStore, progress
 def training_device(name: str) -> torch.device:
     """Return the device that ``name`` means; ``auto`` is CUDA where there is one.
 
+    Of several processes each has a device of its own, as accelerate shares them out.
+
     Raises:
         UsageError: unknown, or not on this machine.
     """
+    if processes().count > 1:
+        return join(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,0 +1,92 @@
+"""Fine-tune a small network in double precision, as one of the processes of a launcher; the main one prints."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from hant.passes.finetuning.loop import Loop, classification
+from hant.passes.finetuning.parallel import Parallel
+from hant.passes.finetuning.recipe import FinetuneRecipe
+from hant.passes.finetuning.state import FinetuneState
+from hant.transformer.contracts.data_augment import CropFlip
+from hant.transformer.contracts.data_images import ImageTensors
+from hant.transformer.contracts.processes import join
+from torch import nn
+
+RECIPE = FinetuneRecipe(
+    epochs=2,
+    steps=4,
+    batch_size=12,
+    optimizer="sgd",
+    learning_rate=0.1,
+    momentum=0.9,
+    weight_decay=1e-3,
+    warmup=0.1,
+    label_smoothing=0.1,
+    cross_entropy=1.0,
+    distillation=1.0,
+    ema=0.9,
+    augment=True,
+    parts=2,
+    mixed_precision="no",
+    channels_last=False,
+    compiled=False,
+    task="",
+    seed=0,
+    start="",
+)
+
+
+class Functional(nn.Module):
+    """Calls batch norm as a function, as captured networks do."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.unused = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(1))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("variance", torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.batch_norm(
+            x,
+            self.weight,
+            None,
+            self.mean,
+            self.variance,
+            self.training,
+            0.1,
+            1e-5,
+            False,
+        )
+
+
+def network() -> nn.Module:
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), Functional(), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3))
+
+
+def main() -> None:
+    join("cpu")
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    teacher, student = network(), network()
+    data = ImageTensors(torch.randn(50, 1, 8, 8), torch.arange(50) % 3)
+    cpu = torch.device("cpu")
+    state = FinetuneState(student, RECIPE.make_optimizer(student.parameters()), loss=torch.zeros(()))
+    parallel = Parallel(cpu)
+    loop = Loop(state, teacher, RECIPE, data, CropFlip(), cpu, parallel, classification(RECIPE))
+    losses = []
+    for _ in range(RECIPE.epochs):
+        losses.append(loop.epoch())
+        state.finish_epoch({})
+    tensors = {name: tensor.flatten().tolist() for name, tensor in state.last.items()}
+    if parallel.main:
+        print(json.dumps({"count": parallel.count, "losses": losses, "tensors": tensors}), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
