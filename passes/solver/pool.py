@@ -50,13 +50,17 @@ class Effort:
     enough: float = 1e-4
     """Relative gap at which a search stops."""
     wide: float = 0.01
-    """Relative gap from which branch and cut is asked."""
-    nodes: int = 500
-    """Most nodes of one such question."""
+    """Relative gap from which branch and cut is asked, ..."""
+    wide_nodes: int = 150
+    """... to visit this many nodes at most."""
+    patience: int = 3
+    """Such questions that may leave the gap wide; after them it is asked only where no selection was found."""
     few: int = 16
     """Instances with at most this many blocks are enumerated as far as that goes, ..."""
     small: int = 200
-    """... and those with at most this many entries left to branch and cut after a few local searches."""
+    """... and those with at most this many entries left to branch and cut after a few local searches, ..."""
+    nodes: int = 500
+    """... with this many nodes at most."""
     archive: int = 1000
     """Local optima kept."""
 
@@ -134,6 +138,8 @@ class _Search:
         self.best_loss = np.inf
         self.archive: NDArray[np.int64] = np.zeros((0, instance.blocks), dtype=np.int64)
         self.archive_loss: Floats = np.zeros(0)
+        self.in_vain = 0
+        """Questions to branch and cut that left the gap wide: bounds near a loss of zero are hard to prove."""
 
     def start(self) -> Point:
         """Return the relaxation's optimum; before any selection is excluded there is one."""
@@ -162,8 +168,9 @@ class _Search:
             return self.best
         early = len(self.relaxation.earlier) < effort.early
         self.improve(point, effort.early_starts if early else effort.starts, effort.most_starts)
-        if self._gap() > effort.wide:
-            self.ask_branch(point, gap=effort.wide / 2, nodes=effort.nodes)
+        if self.best is None or (self._gap() > effort.wide and self.in_vain < effort.patience):
+            self.ask_branch(point, gap=effort.wide / 2, nodes=effort.wide_nodes)
+            self.in_vain += self._gap() > effort.wide
         return self.best
 
     def improve(self, point: Point, starts: int, most: int = 0) -> None:
