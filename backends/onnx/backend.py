@@ -17,6 +17,7 @@ from ...transformer.errors import CaptureError
 from ..stopwatch import interleave
 from .chain import export_chains
 from .export import export_graph, write_graph
+from .tile import tiled
 
 
 class OnnxBackend(Backend):
@@ -62,6 +63,15 @@ class OnnxBackend(Backend):
         except CaptureError as error:
             return str(error)
         return None
+
+    def packed(self, path: Path, target: Target) -> bytes:
+        """Return the graph with its weights tiled, so that a kit stays small."""
+        content: bytes = tiled(self.for_device(onnx.load(path), target)).SerializeToString()
+        return content
+
+    def for_device(self, graph: onnx.ModelProto, target: Target) -> onnx.ModelProto:
+        """Return the graph as a runtime takes it by itself. One that is given more when it is opened has its own."""
+        return graph
 
     def time(
         self, runners: Sequence[Runner], inputs: Sequence[Sequence[NDArray[np.generic]]], target: Target

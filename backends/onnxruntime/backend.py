@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import ClassVar
 
+from ...transformer.contracts import interval
 from ...transformer.contracts.backend import Runner
+from ...transformer.contracts.kit import KitPart
 from ...transformer.contracts.target import Target
+from .. import device, rounds
 from ..onnx.backend import OnnxBackend
-from . import support
+from ..options import asked
+from . import session, support
 from .run import OnnxRuntimeRunner
 
 
@@ -24,6 +29,15 @@ class OnnxRuntimeBackend(OnnxBackend):
     def load(self, path: Path, target: Target) -> Runner:
         """Open a lowered file."""
         return OnnxRuntimeRunner(path, target)
+
+    def kit(self, target: Target) -> KitPart:
+        """Return what a kit for ``target`` needs: the session and the stopwatch that are used here too."""
+        return KitPart(
+            sources=tuple(inspect.getsource(module) for module in (interval, rounds, device, session)),
+            needs={"numpy": "numpy", "onnxruntime": "onnxruntime"},
+            settings=support.settings(target),
+            asked=asked(target),
+        )
 
     def provenance(self, target: Target) -> dict[str, str]:
         """Return device, driver and versions that a latency depends on."""

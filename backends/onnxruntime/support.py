@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
+from typing import Any
 
 import onnxruntime as ort
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
-from ..device import processor
 from ..options import asked, check_options, thread_count
+from . import session
 
-_LEVELS = {
-    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _OPTIONS = ("threads", "graph_optimization", "provider")
-_QUIET = 3  # errors and worse
 
 
 def why_not(target: Target) -> str | None:
@@ -42,29 +34,29 @@ def provider(target: Target) -> str:
 
 
 def session_options(target: Target) -> ort.SessionOptions:
-    """Return the options that the target's ``[options]`` stand for.
+    """Return the options that the target's ``[options]`` stand for."""
+    asked_for = settings(target)
+    return session.session_options(asked_for["threads"], asked_for["graph_optimization"])
 
-    ``threads``: intra-op threads (1). ``graph_optimization``: disable, basic, extended or all (all).
+
+def settings(target: Target) -> dict[str, Any]:
+    """Return what the target's ``[options]`` stand for.
+
+    ``threads``: intra-op threads (1). ``graph_optimization``: disable, basic, extended or all (all). ``provider``:
+    the execution provider's full name.
+
+    Raises:
+        UsageError: an option is unknown, or its value is.
     """
     check_options(target, _OPTIONS)
     level = str(target.options.get("graph_optimization", "all"))
-    if level not in _LEVELS:
-        raise UsageError(f"target {target.name!r}: unknown graph_optimization {level!r}{nearest(level, _LEVELS)}")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = thread_count(target)
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = _LEVELS[level]
-    options.log_severity_level = _QUIET
-    return options
+    if level not in session.LEVELS:
+        raise UsageError(
+            f"target {target.name!r}: unknown graph_optimization {level!r}{nearest(level, session.LEVELS)}"
+        )
+    return {"threads": thread_count(target), "graph_optimization": level, "provider": provider(target)}
 
 
 def provenance(target: Target) -> dict[str, str]:
     """Return what a latency on ``target`` depends on here."""
-    return {
-        "device": processor(),
-        "cores": str(os.cpu_count()),
-        "system": platform.system(),
-        "runtime": f"onnxruntime {ort.__version__}",
-        "provider": provider(target),
-        **asked(target),
-    }
+    return {**session.environment(provider(target)), **asked(target)}

@@ -7,7 +7,9 @@ version, and opening one runs what is in it: a graph is safe to take from elsewh
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,17 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...transformer.contracts import interval
 from ...transformer.contracts.backend import Runner
+from ...transformer.contracts.estimator import Estimator
+from ...transformer.contracts.kit import KitPart
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError, LoadError
+from .. import rounds
+from ..cost_model.estimate import estimator
 from ..cuda import DeviceClock, side_stream
 from ..onnx.backend import OnnxBackend
 from ..onnx.export import write_graph
+from ..options import asked
 from ..stopwatch import interleave
-from . import support
+from . import cudart, on_device, support
 from .build import build_engine
-from .prepare import prepare, quantize
+from .options import Options, read_options
+from .prepare import prepare, quantize, to_half
 from .run import TensorRTRunner
 
 
@@ -76,6 +85,30 @@ class TensorRTBackend(OnnxBackend):
             calls = [runner.prepare(*args) for runner, args in zip(runners, inputs, strict=True)]
             return interleave(calls, target.protocol, clock=DeviceClock())
 
+    def kit(self, target: Target) -> KitPart:
+        """Return what a kit for ``target`` needs; its share of the script uses no PyTorch."""
+        options = read_options(target)
+        module = options.flavour.replace("-", "_")
+        return KitPart(
+            sources=tuple(inspect.getsource(source) for source in (interval, rounds, cudart, on_device)),
+            needs={"numpy": "numpy", module: _requirement(options)},
+            settings={
+                **asdict(options),
+                "precision": target.precision,
+                "device_name": str(target.facts.get("device_name", "")),
+            },
+            asked=asked(target),
+        )
+
+    def for_device(self, graph: onnx.ModelProto, target: Target) -> onnx.ModelProto:
+        """Return the graph with its precision inside, where that is not a flag of the builder."""
+        inside = read_options(target).flavour == "tensorrt-rtx" and target.precision != "fp32"
+        return to_half(graph) if inside else graph
+
+    def estimator(self, target: Target) -> Estimator:
+        """Return what estimates latencies of an absent GPU."""
+        return estimator(target, "tensorrt")
+
     def provenance(self, target: Target) -> dict[str, str]:
         """Return device, driver and versions that a latency depends on."""
         return support.provenance(target)
@@ -90,6 +123,14 @@ def _rebuild(content: bytes, target: Target, path: Path) -> bytes:
         return build_engine(model, target)
     except CaptureError as error:
         raise LoadError(f"cannot build an engine from {path}: {error}; export it again") from error
+
+
+def _requirement(options: Options) -> str:
+    """Return what installs the package that the target needs."""
+    if not options.max_version:
+        return options.flavour
+    major, minor = options.max_version.split(".")
+    return f"{options.flavour}<{major}.{int(minor) + 1}"
 
 
 def _digest(content: bytes, target: Target) -> str:

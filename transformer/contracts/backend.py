@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import CaptureError
+from ..errors import CaptureError, UsageError
+from .estimator import Estimator
+from .kit import KitPart
 from .target import Target
 from .timing import Timing
 
@@ -95,3 +97,26 @@ class Backend(ABC):
     @abstractmethod
     def provenance(self, target: Target) -> dict[str, str]:
         """Return device, driver and versions that a latency depends on."""
+
+    def estimator(self, target: Target) -> Estimator:
+        """Return what estimates latencies of ``target`` where it cannot be run.
+
+        Raises:
+            UsageError: there is no cost model of the runtime, or the target lacks facts that it needs.
+        """
+        raise UsageError(f"target {target.name}: the backend {self.name} has no cost model")
+
+    def kit(self, target: Target) -> KitPart:
+        """Return what a kit for ``target`` needs of this runtime.
+
+        Raises:
+            UsageError: the runtime cannot be measured by a kit, or the target asks for what it does not have.
+        """
+        raise UsageError(
+            f"target {target.name}: the backend {self.name} has no kit; run hant-opt profile on the device, or take a "
+            "target of onnxruntime or tensorrt"
+        )
+
+    def packed(self, path: Path, target: Target) -> bytes:
+        """Return what a kit holds of a lowered file: as fast as it, to be opened by the kit's script."""
+        return path.read_bytes()

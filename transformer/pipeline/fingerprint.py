@@ -8,28 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass
+from ..contracts.weights import weights_digest
 
 
 def digest(value: Any) -> str:
     """Return a short hash of plain data; the order of keys does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Return a short hash of a network: its parameters, its buffers and the classes of its modules."""
-    total = hashlib.sha256()
-    for path, module in model.named_modules():
-        total.update(f"{path}:{type(module).__qualname__};".encode())
-    for name, tensor in model.state_dict().items():
-        total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        total.update(flat.view(torch.uint8).numpy())
-    return total.hexdigest()[:16]
 
 
 def base(context: Context) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..contracts.context import Context
 from ..contracts.records import PassRecord, RunRecord
+from ..contracts.weights import weights_digest
 from ..errors import UsageError
-from .fingerprint import weights_digest
 from .shapes import text
 
 KEY = "run"
