@@ -17,6 +17,7 @@ class CapturePass(Pass):
     """Trace the teacher, find its blocks, and compare both on random data. Runs each time: a graph is in memory."""
 
     name: ClassVar[str] = "capture"
+    ensures: ClassVar[tuple[str, ...]] = ("graph",)
     durable: ClassVar[bool] = False
 
     granularity: Granularity = "block"

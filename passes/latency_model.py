@@ -28,11 +28,12 @@ from ..transformer.contracts.records import (
 from ..transformer.contracts.statistics import ratio_interval
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.target import Target
-from ..transformer.errors import CaptureError, UsageError
+from ..transformer.contracts.timing import Timing
+from ..transformer.errors import CaptureError, UnverifiedError, UsageError
 from ..transformer.ir.graph import Graph
 from .candidates import latency_key
-from .provenance import here
-from .workbench import Workbench
+from .provenance import absence, here
+from .workbench import Workbench, network_inputs
 
 Floats = NDArray[np.float64]
 _USUAL = 0.3
@@ -101,26 +102,65 @@ def network_key(choice: Mapping[str, str]) -> str:
 def measure_network(context: Context, choice: Mapping[str, str]) -> NetworkLatencyRecord:
     """Return the latency of the network with these operations, measured next to the teacher; measured only once.
 
-    The candidates have random weights: latency does not depend on them.
+    The candidates have random weights: latency does not depend on them. Where the device of the run's table is not
+    here, a network that was not measured there is estimated (``timing.estimated``), and the estimate is not kept.
 
     Raises:
         CaptureError: the network cannot be lowered.
-        UsageError: the run has no lookup table, or the target cannot be run here.
+        UsageError: the run has no lookup table.
     """
     key = network_key(choice)
     known = context.store.get(NetworkLatencyRecord, key)
     if known is not None:
         return known
+    if absence(context) is not None:
+        return estimate_network(context, choice)
     record = measure_networks(context, [choice])[0]
     context.store.put(key, record)
     return record
 
 
+def estimate_network(context: Context, choice: Mapping[str, str]) -> NetworkLatencyRecord:
+    """Return what the table and the measured networks say of the network with these operations, as an estimate.
+
+    Raises:
+        UsageError: the run has no lookup table.
+    """
+    model = _model(context.store)
+    teacher = context.store.get(NetworkLatencyRecord, "teacher")
+    assert teacher is not None, "the model goes through it"
+    ms = max(0.0, model.fixed_ms + model.slope * table_sum(context.store, choice))
+    return NetworkLatencyRecord(
+        selection=dict(choice),
+        timing=Timing(ms=ms, low=ms, high=ms, trimmed_mean=ms, estimated=True),
+        teacher=teacher.timing,
+        predicted_ms=ms,
+        provenance=teacher.provenance,
+    )
+
+
+def check_measured(context: Context, what: str, choice: Mapping[str, str]) -> None:
+    """Say so where the latency of the network with these operations is an estimate; ``what`` it is, for people.
+
+    Raises:
+        UnverifiedError: it was not measured on the device, which is not here; names the way to measure it.
+    """
+    reason = absence(context)
+    if reason is None:
+        return
+    record = measure_network(context, choice)
+    if record.timing.estimated:
+        raise UnverifiedError(
+            f"{what} is estimated at {record.timing.ms:.4g} ms and was not measured: {reason}; go on where "
+            f"the device is, or measure it there with a kit: hant-opt profile {context.store.root} --kit kit.zip"
+        )
+
+
 def measure_networks(context: Context, choices: Sequence[Mapping[str, str]]) -> list[NetworkLatencyRecord]:
     """Measure whole networks next to the teacher and each other, without keeping them."""
     bench = Workbench(context)
-    modules = [_assemble(context, choice) for choice in choices]
-    inputs = bench.network_inputs
+    modules = [assembled(context, choice) for choice in choices]
+    inputs = network_inputs(context)
     found = bench.lower(modules, [inputs] * len(modules))
     for runner in found:
         if isinstance(runner, str):
@@ -193,7 +233,8 @@ def _row(
     return rows[record.latency_key].timing.ms
 
 
-def _assemble(context: Context, choice: Mapping[str, str]) -> nn.Module:
+def assembled(context: Context, choice: Mapping[str, str]) -> nn.Module:
+    """Return the network with these operations (block -> operation), with random weights."""
     graph = context.teacher
     specs = {spec.name: spec for spec in context.pool}
     modules = {

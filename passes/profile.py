@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
+from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import (
@@ -20,11 +20,13 @@ from ..transformer.contracts.records import (
     OperationRecord,
 )
 from ..transformer.contracts.store import RunStore
+from ..transformer.contracts.timing import Timing
+from ..transformer.errors import UnverifiedError, UsageError
+from .estimates import estimating_bench, forget_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
-from .profile_row import measure_operations, measure_reference
-from .provenance import check_provenance, expected_provenance, here
-from .table_file import import_table
+from .profile_row import MOST_ROUNDS, Group, groups, refuse, row_timing
+from .provenance import absence, forget_other_targets, what_instead
 from .workbench import Workbench
 
 KEPT = ("teacher", "identity")
@@ -48,24 +50,25 @@ class ProfilePass(Pass):
     keep_slower: bool = False
     """Train operations that are slower than the teacher's block as well."""
 
-    table: str = ""
-    """JSON file of a table that was measured before, on this device or for a target that cannot be run here."""
-
     def run(self, context: Context) -> PassResult:
-        """Time what is not yet in the table."""
-        provenance, notes = expected_provenance(context), []
-        check_provenance(context.store, context.target.fingerprint, provenance)
-        if self.table:
-            count = import_table(context.store, context.target, provenance, Path(self.table))
-            notes.append(f"{count} rows of {self.table} added")
+        """Time what is not yet in the table.
+
+        Raises:
+            UsageError: the device is not here, and there is neither a table of it nor a cost model.
+            UnverifiedError: the device is not here; the table is complete, by estimates.
+        """
+        forget_other_targets(context.store, context.target.fingerprint)
+        if context.backend.unavailable(context.target) is None:
+            forget_estimates(context)
         measured = _measure_missing(context, self.group)
         dropped = drop_slower(context.store, self.keep_slower)
         rows = context.store.count(LatencyRecord.kind)
-        notes.append(f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower")
-        if context.backend.unavailable(context.target) is None:
-            least = measure_network(context, fastest(context.store))
-            refit(context.store)
-            notes.append(f"the fastest network takes {least.timing.ms / least.teacher.ms:.3f} of the teacher's latency")
+        notes = [f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower"]
+        least = measure_network(context, fastest(context.store))
+        refit(context.store)
+        how = "is estimated to take" if least.timing.estimated else "takes"
+        notes.append(f"the fastest network {how} {least.timing.ms / least.teacher.ms:.3f} of the teacher's latency")
+        check_not_estimated(context)
         return PassResult(notes=tuple(notes))
 
 
@@ -93,54 +96,81 @@ def drop_slower(store: RunStore, keep_slower: bool) -> int:
     return dropped
 
 
+def check_not_estimated(context: Context) -> None:
+    """Say so where the run's lookup table is made of estimates.
+
+    Raises:
+        UnverifiedError: it is; names the absent device and the way to measure.
+    """
+    teacher = context.store.get(NetworkLatencyRecord, "teacher")
+    if is_estimated(context) and teacher is not None:
+        raise UnverifiedError(
+            f"all latencies are estimated, the teacher's at {teacher.timing.ms:.4g} ms: {absence(context)}; "
+            f"{what_instead(context)}"
+        )
+
+
 def _measure_missing(context: Context, group: int) -> int:
-    """Measure what the table lacks; return how many rows that were."""
-    whole = context.store.get(NetworkLatencyRecord, "teacher")
-    if whole is not None and not plan(context).missing:
+    """Measure what the table lacks, or estimate where nothing can be measured; return how many rows that were.
+
+    Raises:
+        UsageError: the device is not here, and there is neither a table of it nor a cost model; says what is missing.
+    """
+    todo = plan(context, estimates_count=absence(context) is not None)
+    if context.store.get(NetworkLatencyRecord, "teacher") is not None and not todo.missing:
         return 0
-    return _measure(context, Workbench(context), here(context), group)
-
-
-def _measure(context: Context, bench: Workbench, provenance: dict[str, str], group: int) -> int:
-    """Measure the teacher, then all rows that the table lacks; return how many were measured."""
-    store = context.store
-    if store.get(NetworkLatencyRecord, "teacher") is None:
-        timing = bench.time([], [])[0]
-        whole = NetworkLatencyRecord(selection={}, timing=timing, teacher=timing, provenance=provenance)
-        store.put("teacher", whole)
-    todo = plan(context)
-    with context.progress.task("profile", todo.missing) as task:
-        for row, record in _rows(context, bench, todo, provenance, group):
-            if isinstance(record, str):
-                _refuse(store, row, record)
-            else:
-                store.put(row.key, record)
-            task.advance(1, row.operation)
+    _measure(context, _bench(context, todo), group)
     return todo.missing
 
 
-def _rows(
-    context: Context, bench: Workbench, todo: Plan, provenance: dict[str, str], group: int
-) -> Iterator[tuple[Row, LatencyRecord | str]]:
-    """Yield each missing row with its record, or with the reason why it cannot be lowered."""
-    whole = context.store.get(NetworkLatencyRecord, "teacher")
-    assert whole is not None, "measured before"
-    for site in todo.sites:
-        if site.reference is not None:
-            timing = measure_reference(bench, context, site, whole.timing.ms)
-            yield site.reference, site.reference.record(context.target, timing, provenance)
-        own = context.store.get(LatencyRecord, site.reference_key)
-        assert own is not None, "yielded before and stored"
-        for start in range(0, len(site.rows), group):
-            rows = site.rows[start : start + group]
-            measured = measure_operations(bench, context, site, rows, own.timing.ms, whole.timing.ms)
-            for row, result in zip(rows, measured, strict=True):
-                yield row, result if isinstance(result, str) else row.record(context.target, result, provenance)
+def _bench(context: Context, todo: Plan) -> Workbench:
+    """Return where to measure, or what estimates."""
+    reason = absence(context)
+    if reason is None:
+        return Workbench(context)
+    no_estimate = "estimates are not mixed with what was measured"
+    try:
+        stand_in = estimating_bench(context)
+        if stand_in is not None:
+            return stand_in
+    except UsageError as error:
+        no_estimate = str(error)
+    lacking = [row.operation for site in todo.sites for row in (site.reference, *site.rows) if row is not None]
+    such = f", such as that of {lacking[0]}" if lacking else ""
+    raise UsageError(f"{reason}; {todo.missing} latencies are missing{such} ({no_estimate}): {what_instead(context)}")
 
 
-def _refuse(store: RunStore, row: Row, reason: str) -> None:
-    """Write that the operation does not fit after all, wherever it was listed."""
-    with store.transaction():
-        for key, record in store.all(OperationRecord).items():
-            if record.latency_key == row.key:
-                store.put(key, record.model_copy(update={"fits": False, "reason": reason}))
+def _measure(context: Context, bench: Workbench, group: int) -> None:
+    """Measure the teacher, then all rows that the table lacks."""
+    store, provenance = context.store, bench.provenance
+    whole = store.get(NetworkLatencyRecord, "teacher")
+    if whole is None:
+        timing = bench.time([], [])[0]
+        whole = NetworkLatencyRecord(selection={}, timing=timing, teacher=timing, provenance=provenance)
+        store.put("teacher", whole)
+    todo = plan(context, estimates_count=whole.timing.estimated)
+    with context.progress.task("profile", todo.missing) as task:
+        for each in groups(context, todo, group):
+            for row, found in _rows(bench, each, store, whole.timing.ms):
+                if isinstance(found, str):
+                    with store.transaction():
+                        refuse(store, row.key, found)
+                else:
+                    store.put(row.key, row.record(context.target, found, provenance))
+                task.advance(1, row.operation)
+
+
+def _rows(bench: Workbench, group: Group, store: RunStore, teacher_ms: float) -> Iterator[tuple[Row, Timing | str]]:
+    """Yield each row of a group with its time, or with the reason why it cannot be lowered."""
+    inputs = [(tensor,) for tensor in group.inputs]
+    found = bench.lower(group.modules, inputs)
+    reasons = [one if isinstance(one, str) else None for one in found]
+    possible = {formula: group.why_not(formula, reasons) for formula in group.formulas}
+    runners = {index: one for index, one in enumerate(found) if isinstance(one, Runner)}
+    whole, *timings = bench.time(list(runners.values()), [inputs[index] for index in runners], MOST_ROUNDS)
+    by_module = dict(zip(runners, timings, strict=True))
+    for formula, reason in possible.items():
+        plus = store.get(LatencyRecord, formula.plus)
+        timed = {index: by_module[index] for index, _ in formula.weights} if reason is None else {}
+        plus_ms = plus.timing.ms if plus is not None else None
+        yield formula.row, reason or row_timing(formula.weights, timed, whole, teacher_ms, plus_ms)

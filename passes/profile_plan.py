@@ -65,11 +65,15 @@ class Plan:
         return sum(len(site.rows) + (site.reference is not None) for site in self.sites)
 
 
-def plan(context: Context) -> Plan:
-    """Return every distinct row that the listed operations need and the table does not have yet."""
+def plan(context: Context, *, estimates_count: bool = False) -> Plan:
+    """Return every distinct row that the listed operations need and the table does not have yet.
+
+    A row that is only estimated is lacking, unless ``estimates_count``.
+    """
     graph, target = context.teacher, context.target
     places = sites(graph)
-    have = set(context.store.all(LatencyRecord))
+    known = context.store.all(LatencyRecord)
+    have = {key for key, record in known.items() if estimates_count or not record.timing.estimated}
     specs = {spec.name: spec for spec in context.pool}
     listed = context.store.all(OperationRecord)
     lacking: dict[int, dict[str, Row]] = {id(site): {} for site in places.values()}

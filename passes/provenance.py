@@ -7,38 +7,47 @@ from collections.abc import Mapping
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.records import LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
 from ..transformer.contracts.store import RunStore
-from ..transformer.errors import UsageError
+from ..transformer.contracts.target import Target
 
 
 def here(context: Context) -> dict[str, str]:
     """Return what a latency measured now depends on, the target included."""
-    return {**context.backend.provenance(context.target), **_of_target(context)}
+    return {**context.backend.provenance(context.target), **of_target(context.target)}
 
 
 def expected_provenance(context: Context) -> dict[str, str]:
-    """Return what the table's rows have to agree with: this device, or the target alone where it cannot be run here."""
-    return here(context) if context.backend.unavailable(context.target) is None else _of_target(context)
+    """Return what latencies from a file have to agree with: the run's own, or the target alone where it has none."""
+    return {**_of_table(context.store, context.target.fingerprint), **of_target(context.target)}
 
 
-def check_provenance(store: RunStore, fingerprint: str, provenance: Mapping[str, str]) -> None:
-    """Refuse to mix latencies of this device with those of another in one table.
+def absence(context: Context) -> str | None:
+    """Return why this run's latencies cannot be measured on this machine; None if they can.
 
-    Whole networks measured on another target are forgotten; rows of another target stay, under their own keys.
-
-    Raises:
-        UsageError: the run holds latencies of the same target from another device or runtime, with the difference.
+    The target may not run here, or the run's lookup table may be of another device: one run is about one device.
     """
-    for record in store.all(LatencyRecord).values():
-        if record.target == fingerprint:
-            changed = differences(record.provenance, provenance)
-            if changed:
-                raise UsageError(
-                    f"the run's latencies were measured elsewhere: {changed}; go on there, "
-                    "or give another --output to measure here"
-                )
-            break
+    target = context.target
+    reason = context.backend.unavailable(target)
+    if reason is not None:
+        return f"target {target.name} cannot be run here: {reason}"
+    theirs = _of_table(context.store, target.fingerprint)
+    changed = differences(theirs, here(context)) if theirs else ""
+    return f"the run's latencies were measured elsewhere: {changed}" if changed else None
+
+
+def what_instead(context: Context) -> str:
+    """Return what to do where ``absence`` gives a reason."""
+    if context.backend.unavailable(context.target) is None:
+        return "go on there, or give another --output to measure here"
+    return f"measure it on the device with a kit: hant-opt profile {context.store.root} --kit kit.zip"
+
+
+def forget_other_targets(store: RunStore, fingerprint: str) -> None:
+    """Delete the latencies of whole networks on another target than the one of this fingerprint.
+
+    Rows of another target stay, under their own keys.
+    """
     teacher = store.get(NetworkLatencyRecord, "teacher")
-    if teacher is not None and differences(teacher.provenance, provenance):
+    if teacher is not None and teacher.provenance.get("target") != fingerprint:
         with store.transaction():
             store.delete(NetworkLatencyRecord)
             store.delete(LatencyModelRecord)
@@ -50,6 +59,15 @@ def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {theirs.get(name, 'unknown')!r} is not {ours[name]!r}" for name in changed)
 
 
-def _of_target(context: Context) -> dict[str, str]:
-    target = context.target
+def of_target(target: Target) -> dict[str, str]:
+    """Return the part of a provenance that every backend's latencies have."""
     return {"precision": target.precision, "batch_size": str(target.batch_size), "target": target.fingerprint}
+
+
+def _of_table(store: RunStore, fingerprint: str) -> dict[str, str]:
+    """Return what the measured latencies on this target depend on; empty where there are none, or they do not say."""
+    teacher = store.get(NetworkLatencyRecord, "teacher")
+    if teacher is not None and teacher.provenance.get("target") == fingerprint and not teacher.timing.estimated:
+        return teacher.provenance
+    rows = [row for row in store.all(LatencyRecord).values() if not row.timing.estimated]
+    return next((row.provenance for row in rows if row.target == fingerprint), {})

@@ -22,7 +22,7 @@ from ..transformer.contracts.records import (
     WinnerRecord,
 )
 from ..transformer.errors import InfeasibleError, UsageError, nearest
-from .latency_model import measure_network
+from .latency_model import check_measured, measure_network
 from .ranking.finalists import short_finetune
 from .ranking.judge import Entry, Judge, Protocol
 from .ranking.measures import measure_of
@@ -57,7 +57,11 @@ class RankPass(Pass):
     finalist_epochs: int = 2
 
     def run(self, context: Context) -> PassResult:
-        """Evaluate what is not yet evaluated, then choose."""
+        """Evaluate what is not yet evaluated, then choose.
+
+        Raises:
+            UnverifiedError: the device is not here; the winner is stored, its latency is estimated.
+        """
         judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate))
         selections = {record.index: record for record in context.store.all(SelectionRecord).values()}
         doubt = doubt_of(self.race)
@@ -77,6 +81,7 @@ class RankPass(Pass):
             for entry in entries:
                 context.store.put(f"{entry.index:03d}", rank_record(entry, tuned.get(entry)))
             context.store.put("winner", _winner(selections[best.index], measured))
+        check_measured(context, f"selection {best.index}, the winner,", best.choice)
         return PassResult(notes=(_note(entries, best),))
 
     def _inside(self, context: Context, order: Iterator[Entry], count: int) -> list[tuple[Entry, NetworkLatencyRecord]]:
@@ -152,4 +157,5 @@ def _winner(selection: SelectionRecord, measured: NetworkLatencyRecord) -> Winne
         predicted_ms=selection.predicted_ms,
         measured_ms=measured.timing.ms,
         teacher_ms=measured.teacher.ms,
+        estimated=measured.timing.estimated,
     )

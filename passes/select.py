@@ -16,7 +16,7 @@ from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import NetworkLatencyRecord, RankRecord, SelectionRecord, WinnerRecord
 from ..transformer.errors import InfeasibleError
 from ..transformer.ir.graph import Graph
-from .latency_model import limit_for, measure_network, predict, refit
+from .latency_model import check_measured, limit_for, measure_network, predict, refit
 from .search_table import SearchTable, search_table
 from .solver.problem import Selection, SelectionProblem
 from .solver.solve import solve
@@ -45,7 +45,11 @@ class SelectPass(Pass):
     """Networks to assemble and measure at most."""
 
     def run(self, context: Context) -> PassResult:
-        """Solve, measure, correct, solve again; then store the diverse selections."""
+        """Solve, measure, correct, solve again; then store the diverse selections.
+
+        Raises:
+            UnverifiedError: the device is not here; the selections are stored, their latency is estimated.
+        """
         table = search_table(context.store, context.teacher)
         limit, notes = settle(context, table, self)
         selections = self.solve(table, context.teacher, limit, self.solutions)
@@ -55,6 +59,7 @@ class SelectPass(Pass):
             for index, selection in enumerate(selections):
                 context.store.put(f"{index:03d}", _record(context, table, index, selection))
         best = selections[0]
+        check_measured(context, "the best selection", table.choice(best.choice))
         found = f"{len(selections)} selections; predicted loss change {best.objective:.4f}, bound {best.bound:.4f}"
         return PassResult(notes=(*notes, found))
 
@@ -98,7 +103,8 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
         tried.append(choice)
         record = measure_network(context, choice)
         used = used_share(record, options.budget)
-        notes.append(f"measured {record.timing.ms:.3f} ms, {100 * used:.1f} % of the budget")
+        how = "estimated" if record.timing.estimated else "measured"
+        notes.append(f"{how} {record.timing.ms:.3f} ms, {100 * used:.1f} % of the budget")
         if used <= 1:
             inside = max(inside or 0.0, limit if choice is not fastest else table.total("ms", fastest))
             if used >= options.fill:
@@ -152,9 +158,10 @@ def _fastest_limit(context: Context, table: SearchTable, fastest: dict[str, str]
     if used_share(record, budget) <= 1:
         return table.total("ms", fastest)
     ratio = record.timing.ms / record.teacher.ms
+    how = "estimated" if record.timing.estimated else "measured"
     raise InfeasibleError(
         f"budget {budget} cannot be met on {context.target.name}: the least that can be is {record.timing.ms:.4g} ms, "
-        f"{ratio:.3f} of the teacher's {record.teacher.ms:.4g} ms (measured); give a larger --budget, "
+        f"{ratio:.3f} of the teacher's {record.teacher.ms:.4g} ms ({how}); give a larger --budget, "
         "or a --pool with faster operations such as hant-197",
         least={"ms": record.timing.ms, "ratio": ratio},
     )

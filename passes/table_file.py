@@ -14,6 +14,7 @@ from ..transformer.errors import LoadError, UsageError
 from .provenance import differences
 
 _MOST_BYTES = 256 * 1024 * 1024
+_HINT = "give a table that hant wrote, or the result.json of a kit"
 
 
 class TableFile(BaseModel):
@@ -53,8 +54,17 @@ def import_table(store: RunStore, target: Target, provenance: dict[str, str], pa
 
     Raises:
         LoadError: the file cannot be read or is not a lookup table.
-        UsageError: it is of another device, runtime version, precision, batch size or options; or the run has a
-            table of another teacher.
+        UsageError: it is of another device, runtime version, precision, batch size or options.
+    """
+    return add_table(store, read_table(target, provenance, path))
+
+
+def read_table(target: Target, provenance: dict[str, str], path: Path) -> TableFile:
+    """Return the table of ``path`` if it is what the run expects.
+
+    Raises:
+        LoadError: the file cannot be read or is not a lookup table.
+        UsageError: it is of another device, runtime version, precision, batch size or options.
     """
     table = _read(path)
     changed = differences(table.provenance, provenance)
@@ -64,6 +74,11 @@ def import_table(store: RunStore, target: Target, provenance: dict[str, str], pa
             changed = changed or f"row {key} is of another target"
     if changed:
         raise UsageError(f"lookup table {path} does not fit target {target.name} here: {changed}; measure it again")
+    return table
+
+
+def add_table(store: RunStore, table: TableFile) -> int:
+    """Add the rows that the run lacks, in one step; return how many were added."""
     known = store.all(LatencyRecord)
     new = {key: row for key, row in table.rows.items() if key not in known}
     with store.transaction():
@@ -74,15 +89,24 @@ def import_table(store: RunStore, target: Target, provenance: dict[str, str], pa
     return len(new)
 
 
-def _read(path: Path) -> TableFile:
-    hint = "give a file that hant-opt profile --export wrote"
+def read_file(path: Path) -> bytes:
+    """Return the content of a file of latencies.
+
+    Raises:
+        LoadError: it cannot be read, or is larger than any is.
+    """
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise LoadError(f"lookup table {path} is larger than {_MOST_BYTES} bytes; {hint}")
-        return TableFile.model_validate_json(path.read_bytes())
+            raise LoadError(f"lookup table {path} is larger than {_MOST_BYTES} bytes; {_HINT}")
+        return path.read_bytes()
     except OSError as error:
-        raise LoadError(f"cannot read lookup table {path}: {error.strerror}; {hint}") from error
+        raise LoadError(f"cannot read lookup table {path}: {error.strerror}; {_HINT}") from error
+
+
+def _read(path: Path) -> TableFile:
+    try:
+        return TableFile.model_validate_json(read_file(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise LoadError(f"{path} is not a lookup table: {where}: {first['msg']}; {hint}") from error
+        raise LoadError(f"{path} is not a lookup table: {where}: {first['msg']}; {_HINT}") from error

@@ -16,6 +16,7 @@ from ..transformer.contracts.context import Context
 from ..transformer.contracts.statistics import summarise
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UsageError
+from .provenance import absence, here, what_instead
 
 Arrays = tuple[NDArray[np.generic], ...]
 
@@ -27,11 +28,11 @@ class Workbench:
         """Prepare the folder.
 
         Raises:
-            UsageError: the target cannot be run on this machine.
+            UsageError: the target, or the device that the run is about, is not on this machine.
         """
-        reason = context.backend.unavailable(context.target)
+        reason = absence(context)
         if reason is not None:
-            raise UsageError(f"target {context.target.name} cannot be run here: {reason}")
+            raise UsageError(f"{reason}; {what_instead(context)}")
         self._context = context
         self._folder = context.store.scratch
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -39,10 +40,9 @@ class Workbench:
         self._teacher: Runner | None = None
 
     @property
-    def network_inputs(self) -> tuple[Tensor, ...]:
-        """Return example inputs of the whole network at the target's batch size."""
-        size = self._context.target.batch_size
-        return tuple(batch_of(tensor.cpu(), size) for tensor in self._context.example_inputs)
+    def provenance(self) -> dict[str, str]:
+        """What the timings depend on."""
+        return here(self._context)
 
     def teacher(self) -> Runner:
         """Return the whole teacher, lowered once a run."""
@@ -50,7 +50,7 @@ class Workbench:
             context = self._context
             path = self._folder / f"teacher-{context.target.fingerprint}.lowered"
             if not path.exists():
-                context.backend.lower(_on_cpu(context.model), self.network_inputs, context.target, path)
+                context.backend.lower(on_cpu(context.model), network_inputs(context), context.target, path)
             self._teacher = context.backend.load(path, context.target)
         return self._teacher
 
@@ -58,7 +58,7 @@ class Workbench:
         """Lower modules and open them; where that cannot be done, the reason stands in place of the runner."""
         context = self._context
         paths = [self._next_path() for _ in modules]
-        reasons = context.backend.lower_many([_on_cpu(module) for module in modules], inputs, context.target, paths)
+        reasons = context.backend.lower_many([on_cpu(module) for module in modules], inputs, context.target, paths)
         pairs = zip(reasons, paths, strict=True)
         found = [context.backend.load(path, context.target) if reason is None else reason for reason, path in pairs]
         for path in paths:
@@ -72,7 +72,7 @@ class Workbench:
 
         ``max_rounds`` is fewer than the target's protocol allows, where less certainty will do.
         """
-        arrays = [_arrays(self.network_inputs), *(_arrays(tensors) for tensors in inputs)]
+        arrays = [_arrays(network_inputs(self._context)), *(_arrays(tensors) for tensors in inputs)]
         target = self._context.target
         if max_rounds is not None and max_rounds < target.protocol.max_rounds:
             protocol = target.protocol.model_copy(update={"max_rounds": max(max_rounds, 1)})
@@ -91,10 +91,16 @@ def combined(timings: Sequence[Timing], weights: Sequence[float], scale: Timing,
     """
     rows = np.array([timing.samples for timing in timings])
     samples = np.asarray(weights) @ rows / np.array(scale.samples) * scale_ms
-    return summarise([float(sample) for sample in samples], all(timing.converged for timing in timings))
+    timing = summarise([float(sample) for sample in samples], all(timing.converged for timing in timings))
+    return timing.model_copy(update={"estimated": scale.estimated})
 
 
-def _on_cpu(module: nn.Module) -> nn.Module:
+def network_inputs(context: Context) -> tuple[Tensor, ...]:
+    """Return example inputs of the whole network at the target's batch size."""
+    return tuple(batch_of(tensor.cpu(), context.target.batch_size) for tensor in context.example_inputs)
+
+
+def on_cpu(module: nn.Module) -> nn.Module:
     """Return ``module``, or a copy where its weights are on a device that trains; exporters take one device."""
     tensors = chain(module.parameters(), module.buffers())
     return module if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(module).cpu()

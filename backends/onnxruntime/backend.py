@@ -32,9 +32,10 @@ class OnnxRuntimeBackend(OnnxBackend):
 
     def kit(self, target: Target) -> KitPart:
         """Return what a kit for ``target`` needs: the session and the stopwatch that are used here too."""
+        on_cpu = support.provider(target) == "CPUExecutionProvider"
         return KitPart(
             sources=tuple(inspect.getsource(module) for module in (interval, rounds, device, session)),
-            needs={"numpy": "numpy", "onnxruntime": "onnxruntime"},
+            needs={"numpy": "numpy", "onnxruntime": "onnxruntime" if on_cpu else "onnxruntime-gpu"},
             settings=support.settings(target),
             asked=asked(target),
         )

@@ -79,7 +79,7 @@ def test_rows_of_another_target_are_refused(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"cannot read lookup table .*: No such file or directory; give a file that hant-opt profile"),
+        (None, r"cannot read lookup table .*: No such file or directory; give a table that hant wrote"),
         ("{", r"is not a lookup table: the file: Invalid JSON"),
         ("[]", r"is not a lookup table: the file: "),
         ('{"version": 2}', r"is not a lookup table: version: Input should be 1"),

@@ -77,6 +77,8 @@ def _stage(verb: str, text: str) -> None:
         config: o.ConfigFile = None,
         save_config: o.SaveConfig = None,
         resume: o.Resume = False,
+        kit: o.Kit = None,
+        latencies: o.Import = None,
         dry_run: o.DryRun = False,
         as_json: o.AsJson = False,
         verbose: o.Verbose = 0,

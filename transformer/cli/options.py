@@ -120,6 +120,21 @@ SaveConfig = Annotated[
     Option("--save-config", metavar="FILE", help="Write the configuration of this command.", rich_help_panel=_RUN),
 ]
 Resume = Annotated[bool, Option("--resume", help="Insist that the run exists already.", rich_help_panel=_RUN)]
+Kit = Annotated[
+    str | None,
+    Option(
+        "--kit", metavar="FILE", help="Write a kit (zip) to measure on a device without hant.", rich_help_panel=_RUN
+    ),
+]
+Import = Annotated[
+    str | None,
+    Option(
+        "--import",
+        metavar="FILE",
+        help="Latencies measured elsewhere: the result.json of a kit, or a table.",
+        rich_help_panel=_RUN,
+    ),
+]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done and write nothing.", rich_help_panel=_RUN)]
 AsJson = Annotated[
     bool, Option("--json", help="Result as JSON on standard output, all else on standard error.", rich_help_panel=_RUN)

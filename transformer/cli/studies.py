@@ -13,7 +13,7 @@ from ...backends.targets.load import load_target
 from ..contracts.context import Context
 from ..contracts.records import ParetoRecord
 from ..contracts.target import Target
-from ..errors import InfeasibleError, UsageError
+from ..errors import InfeasibleError, UnverifiedError, UsageError
 from ..pipeline.build import build_pipeline
 from ..pipeline.default import DEFAULT_PASSES
 from ..pipeline.front import front_elsewhere
@@ -102,6 +102,7 @@ def _show(context: Context, *, as_json: bool) -> None:
 
     Raises:
         InfeasibleError: no budget is met.
+        UnverifiedError: a latency is an estimate.
     """
     points = list(context.store.all(ParetoRecord).values())
     if as_json:
@@ -116,6 +117,8 @@ def _show(context: Context, *, as_json: bool) -> None:
         write_line(console, f"files: {context.store.path('pareto.json')}, {context.store.path('figures/pareto.svg')}")
     if points and not any(point.choice for point in points):
         raise InfeasibleError(points[-1].reason)
+    if any(point.estimated for point in points):
+        raise UnverifiedError("latencies marked with ~ are estimates; measure the networks on their device")
 
 
 def _row(point: ParetoRecord) -> tuple[str, ...]:

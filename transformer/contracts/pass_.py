@@ -35,7 +35,7 @@ class Pass(ABC):
     """Artifacts that it takes up where they are there; it runs again when they change."""
     ensures: ClassVar[tuple[str, ...]] = ()
     durable: ClassVar[bool] = True
-    """False for passes that make only in-memory results and run each time (capture)."""
+    """False for passes that run each time: what they make is in memory (capture ensures ``graph``), or in a file."""
 
     @abstractmethod
     def run(self, context: Context) -> PassResult:

@@ -205,6 +205,8 @@ class WinnerRecord(Record):
     predicted_ms: float
     measured_ms: float
     teacher_ms: float
+    estimated: bool = False
+    """True if ``measured_ms`` was not measured on the target."""
 
 
 class LimitRecord(Record):

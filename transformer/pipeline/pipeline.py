@@ -91,11 +91,9 @@ class Pipeline:
         prints: dict[str, str] = {}
         for stage in self.passes:
             inputs = {kind: made.get(kind) or _given(context.store, kind) for kind in (*stage.requires, *stage.uses)}
-            if IN_MEMORY in made:
+            if IN_MEMORY in made:  # everything after it builds on the graph
                 inputs[IN_MEMORY] = made[IN_MEMORY]
             prints[stage.name] = fingerprint(stage, inputs, ground)
-            if not stage.durable:  # it made the graph, on which everything after it builds
-                made[IN_MEMORY] = prints[stage.name]
             made.update(dict.fromkeys(stage.ensures, prints[stage.name]))
         return prints
 

@@ -1,0 +1,1 @@
+"""What a kit holds, the script that measures on the device, and what comes back."""
