@@ -3,6 +3,7 @@
     python tests/bench/cost_model.py                # what the constants that come with hant do
     python tests/bench/cost_model.py --fit          # fit again, and leave each family out once
     python tests/bench/cost_model.py --networks     # the error of each network as well
+    python tests/bench/cost_model.py --fit --silu alone --data-sheet    # what was tried and is worse
 
 Needs timm. Kernels of the networks are kept in ``--cache``, so that only the first call takes minutes. Prints Markdown.
 """
@@ -73,12 +74,13 @@ class Swish(nn.Module):
         return x * torch.sigmoid(x)
 
 
-def fusion_of(entry: dict[str, str]) -> tuple[str, Fusion, bool]:
+def fusion_of(entry: dict[str, str], silu: str) -> tuple[str, Fusion, bool]:
     """Return (name, fusion, whether SiLU is two operations): GENet's tables are of 2020, HANT's of 2021."""
     old = entry["paper"] == "GENet"
     if entry["runtime"] == "pytorch":
         return ("eager-1.6" if old else "eager", EAGER, old)
-    return ("tensorrt-7", TENSORRT_7, False) if old else ("tensorrt", TENSORRT, False)
+    alone = old if silu == "then" else silu == "alone"
+    return ("tensorrt-7", TENSORRT_7, False) if alone else ("tensorrt", TENSORRT, False)
 
 
 def without_silu(module: nn.Module) -> nn.Module:
@@ -89,16 +91,16 @@ def without_silu(module: nn.Module) -> nn.Module:
     return module
 
 
-def features(entries: Sequence[dict[str, str]], cache: Path) -> Callable[[dict[str, str]], list[Kernel]]:
+def features(entries: Sequence[dict[str, str]], cache: Path, silu: str) -> Callable[[dict[str, str]], list[Kernel]]:
     """Return the kernels of an entry's network for one image, walked once and kept as JSON."""
     known = json.loads(cache.read_text()) if cache.is_file() else {}
 
     def name_of(entry: dict[str, str]) -> str:
-        return f"{entry['arch']}@{entry['resolution']}/{fusion_of(entry)[0]}"
+        return f"{entry['arch']}@{entry['resolution']}/{fusion_of(entry, silu)[0]}"
 
     for entry in entries:
         if name_of(entry) not in known:
-            _, fusion, two = fusion_of(entry)
+            _, fusion, two = fusion_of(entry, silu)
             model = timm.create_model(entry["arch"]).eval()
             image = torch.empty(1, 3, int(entry["resolution"]), int(entry["resolution"]))
             found = kernels(without_silu(model) if two else model, [image], fusion)
@@ -108,14 +110,15 @@ def features(entries: Sequence[dict[str, str]], cache: Path) -> Callable[[dict[s
     return lambda entry: [Kernel(**{**one, "kind": Kind(one["kind"])}) for one in known[name_of(entry)]]
 
 
-def read(cache: Path, least_batch: int) -> list[Row]:
+def read(cache: Path, least_batch: int, silu: str, data_sheet: bool) -> list[Row]:
     lines = [line for line in DATA.read_text().splitlines() if not line.startswith("#")]
     entries = [entry for entry in csv.DictReader(lines) if int(entry["batch"]) >= least_batch]
-    kernels_of, rows = features(entries, cache), []
+    kernels_of, rows = features(entries, cache, silu), []
     for entry in entries:
         batch, runtime = int(entry["batch"]), entry["runtime"]
         target = load_target(TARGETS[entry["device"], runtime])
-        target = target.model_copy(update={"precision": entry["precision"]})
+        facts = target.facts | ({"sustained_gb_s": target.facts["bandwidth_gb_s"]} if data_sheet else {})
+        target = target.model_copy(update={"precision": entry["precision"], "facts": facts})
         device = device_of(target)
         ms = float(entry["latency"]) * (batch if entry["unit"] == "ms/image" else 1)
         table = f"{entry['paper']} {entry['table']}: {entry['device']} {runtime} {entry['precision']}"
@@ -190,9 +193,13 @@ def main() -> None:
     parser.add_argument("--least-batch", type=int, default=16)
     parser.add_argument("--fit", action="store_true", help="fit again, and leave each family out once")
     parser.add_argument("--networks", action="store_true", help="show each network's errors")
+    parser.add_argument(
+        "--silu", choices=["then", "alone", "joined"], default="then", help="TensorRT's SiLU: as of its time"
+    )
+    parser.add_argument("--data-sheet", action="store_true", help="take the data sheet's bandwidth as sustained")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = read(args.cache, args.least_batch)
+    rows = read(args.cache, args.least_batch, args.silu, args.data_sheet)
     fitted = {}
     for runtime in ("pytorch", "tensorrt"):
         some = [row for row in rows if row.runtime == runtime]

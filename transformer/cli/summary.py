@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..contracts.records import PassRecord
-from ..contracts.report import AccuracyReport, Report
+from ..contracts.report import AccuracyReport, ParityReport, Report
 from ..contracts.store import RunStore
 from ..errors import UsageError
 from .tables import write_line, write_table
@@ -45,7 +45,9 @@ def show_passes(store: RunStore, names: Sequence[str], *, as_json: bool) -> None
 
 def write_summary(report: Report, root: Path, console: Console) -> None:
     """Print the report on ``console``: rich tables on a terminal, plain lines elsewhere."""
-    write_table(console, _HEADS, _rows(report), right=3)
+    estimated = any(row.estimated for row in report.blocks)
+    heads = [f"{head} (est.)" if estimated and head.endswith(" ms") else head for head in _HEADS]
+    write_table(console, heads, _rows(report), right=3)
     write_line(console, "")
     for line in facts(report):
         write_line(console, line)
@@ -65,10 +67,15 @@ def facts(report: Report) -> list[str]:
         f"budget {report.budget} {met}",
         f"accuracy  teacher {accuracy.teacher:.2f} %, student {accuracy.student:.2f} %, "
         f"drop {accuracy.drop:.2f} points ({accuracy.samples} test images){_allowed(accuracy)}",
-        f"outputs   differ from PyTorch's by at most {report.parity.max_abs_difference:.2g} "
-        f"({report.parity.samples} images)",
+        _parity(report.parity),
         f"time      {sum(report.seconds.values()):.0f} s",
     ]
+
+
+def _parity(parity: ParityReport) -> str:
+    if not parity.samples:
+        return "outputs   not compared: the device is not here; accuracies are PyTorch's"
+    return f"outputs   differ from PyTorch's by at most {parity.max_abs_difference:.2g} ({parity.samples} images)"
 
 
 def _allowed(accuracy: AccuracyReport) -> str:

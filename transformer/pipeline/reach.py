@@ -23,6 +23,8 @@ class Reach:
     target: str
     measured: bool
     """Whether the fastest network was measured as a whole; else it is predicted from the lookup table."""
+    estimated: bool = False
+    """Whether the teacher was not measured either: the table is a cost model's."""
 
     def __str__(self) -> str:
         """One line."""
@@ -52,6 +54,8 @@ class Reach:
 
     @property
     def _how(self) -> str:
+        if self.estimated:
+            return "estimated"
         return "measured" if self.measured else "predicted"
 
 
@@ -82,4 +86,10 @@ def reach(context: Context) -> Reach | None:
             return Reach(scaled, teacher.timing.ms, context.target.name, measured=True)
     model = store.get(LatencyModelRecord, "model")
     saved = sum(own[block] - fastest[block][0] for block in own) * (model.slope if model is not None else 1.0)
-    return Reach(teacher.timing.ms - saved, teacher.timing.ms, context.target.name, measured=False)
+    return Reach(
+        teacher.timing.ms - saved,
+        teacher.timing.ms,
+        context.target.name,
+        measured=False,
+        estimated=teacher.timing.estimated,
+    )

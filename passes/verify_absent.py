@@ -1,0 +1,57 @@
+"""What can be said of a student whose device is not here: estimated latency, and accuracy in PyTorch."""
+
+from __future__ import annotations
+
+import torch
+
+from ..transformer.contracts.budget import Budget
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.records import LatencyModelRecord, VerificationRecord, WinnerRecord
+from ..transformer.contracts.statistics import Interval, ratio_interval
+from ..transformer.errors import UsageError
+from .assemble import load_student
+from .evaluate import evaluate
+from .latency_model import measure_network
+from .provenance import of_target
+
+
+def verify_absent(context: Context, budget: Budget) -> VerificationRecord:
+    """Return the record of a student that cannot be run on its target here.
+
+    Latencies are the table's (estimated, or measured by a kit), accuracies PyTorch's in FP32; outputs are not compared.
+
+    Raises:
+        UsageError: the run has no winner.
+    """
+    winner = context.store.get(WinnerRecord, "winner")
+    if winner is None:
+        raise UsageError(f"the run has no winner; run: hant-opt rank {context.store.root}")
+    latency = measure_network(context, winner.choice)
+    student, teacher = latency.timing, latency.teacher
+    ratio = Interval(student.ms / teacher.ms, student.ms / teacher.ms, student.ms / teacher.ms)
+    if not student.estimated:
+        ratio = ratio_interval(student, teacher, context.target.protocol.confidence)
+    model = context.store.get(LatencyModelRecord, "model")
+    limit = budget.latency
+    networks = context.model, load_student(context).network
+    before, after = (evaluate(network, context.dataset.test, device=context.device) for network in networks)
+    return VerificationRecord(
+        teacher=teacher,
+        student=student,
+        ratio=ratio.value,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        predicted_ratio=winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms),
+        within_budget=(ratio.value if limit.relative else student.ms) <= limit.value,
+        max_abs_difference=0.0,
+        parity_samples=0,
+        teacher_accuracy=before.accuracy,
+        student_accuracy=after.accuracy,
+        test_samples=after.samples,
+        provenance={
+            **latency.provenance,
+            **of_target(context.target),
+            "latency": "estimated" if student.estimated else "measured before the student was trained",
+            "accuracy": f"torch {torch.__version__}, fp32",
+        },
+    )
