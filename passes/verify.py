@@ -34,7 +34,8 @@ from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UnverifiedError
 from .assemble import load_student
 from .parity import Parity, compare
-from .provenance import here
+from .provenance import absence, here
+from .verify_absent import verify_absent
 
 Arrays = NDArray[np.generic]
 _BATCH = 64
@@ -56,13 +57,15 @@ class VerifyPass(Pass):
         """Write the verification record, whatever it says.
 
         Raises:
-            UnverifiedError: the target cannot be run here, the student is over budget or too far from PyTorch.
+            UnverifiedError: the device is not here, the student is over budget or too far from PyTorch.
         """
-        reason = context.backend.unavailable(context.target)
+        reason = absence(context)
         if reason is not None:
+            absent = verify_absent(context, self.budget)
+            context.store.put("verification", absent)
             raise UnverifiedError(
-                f"target {context.target.name} cannot be run here: {reason}; run hant-opt verify "
-                f"{context.store.root} on the device"
+                f"the student's latency is {_known(absent.student)}, {absent.ratio:.3f} of the teacher's: {reason}; "
+                f"run hant-opt verify {context.store.root} on the device"
             )
         record = verify(context, self.budget, self.samples)
         context.store.put("verification", record)
@@ -129,6 +132,10 @@ def environment(context: Context) -> dict[str, str]:
     """Return what the figures depend on and what else the machine was doing."""
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return {**here(context), "torch": torch.__version__, "load_average": load}
+
+
+def _known(timing: Timing) -> str:
+    return f"estimated at {timing.ms:.4g} ms" if timing.estimated else f"{timing.ms:.4g} ms before its training"
 
 
 def _open(context: Context, name: str) -> Runner:
