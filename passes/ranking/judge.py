@@ -18,6 +18,7 @@ from ...transformer.contracts.data import split, take
 from ...transformer.contracts.data_images import batches, size
 from ...transformer.contracts.progress import Task
 from ...transformer.contracts.records import CandidateRecord, EvaluationRecord
+from ...transformer.errors import UsageError
 from .measures import Totals, measure
 from .recalibrate import batch_norm_statistics
 from .supernet import Supernet
@@ -56,6 +57,11 @@ class Judge:
     """Evaluates networks on the same images in the same order."""
 
     def __init__(self, context: Context, protocol: Protocol) -> None:
+        if context.dataset.task is not None:
+            raise UsageError(
+                f"ranking needs a classifier's outputs, the data have the task {context.dataset.task.name!r} of their "
+                "own; go on from the selections, as examples/detector does"
+            )
         self.context = context
         self.protocol = protocol
         self._parts = split(context.dataset, context.seed)

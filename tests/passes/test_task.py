@@ -11,6 +11,7 @@ import pytest
 import torch
 from hant.passes.evaluate import evaluate
 from hant.passes.finetune import FinetunePass
+from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.score import ScorePass
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import Data, split
@@ -18,6 +19,7 @@ from hant.transformer.contracts.data_images import batches
 from hant.transformer.contracts.records import CandidateRecord, EpochRecord, ScoreRecord, WinnerRecord
 from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.task import Task, to_device
+from hant.transformer.errors import UsageError
 from torch import Tensor, nn
 
 MakeContext = Callable[..., Context]
@@ -83,6 +85,11 @@ def test_the_student_is_trained_by_the_tasks_train_step(context: Context) -> Non
     assert isinstance(task, Regression)
     assert len(task.steps) == 6 * 5
     assert all(task.steps)
+
+
+def test_ranking_says_that_it_needs_a_classifier(context: Context) -> None:
+    with pytest.raises(UsageError, match="ranking needs a classifier's outputs, the data have the task 'regression'"):
+        Judge(context, Protocol())
 
 
 def test_labels_of_any_kind_come_as_a_list_on_the_device() -> None:
