@@ -6,7 +6,6 @@ Building was tried with TensorRT-RTX on a machine without a GPU; running and tim
 
 from __future__ import annotations
 
-import importlib
 import platform
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +22,7 @@ class Device:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Take the target's precision, ``device_name`` and options."""
         self._settings = settings
-        self._trt = importlib.import_module("tensorrt_rtx" if self._is_rtx else "tensorrt")
+        self._trt = _package(self._is_rtx)
         self._log = self._trt.Logger(self._trt.Logger.ERROR)
         self._opened: Cuda | None = None
 
@@ -117,6 +116,16 @@ class Device:
         if self._opened is None:
             self._opened = Cuda()
         return self._opened
+
+
+def _package(is_rtx: bool) -> Any:
+    if is_rtx:
+        import tensorrt_rtx
+
+        return tensorrt_rtx
+    import tensorrt
+
+    return tensorrt
 
 
 class _Network:
