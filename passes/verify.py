@@ -62,11 +62,11 @@ class VerifyPass(Pass):
         reason = absence(context)
         if reason is not None:
             absent = verify_absent(context, self.budget)
-            context.store.put("verification", absent)
-            raise UnverifiedError(
-                f"the student's latency is {_known(absent.student)}, {absent.ratio:.3f} of the teacher's: {reason}; "
-                f"run hant-opt verify {context.store.root} on the device"
-            )
+            known = ""
+            if absent is not None:
+                context.store.put("verification", absent)
+                known = f"the student's latency is {_known(absent.student)}, {absent.ratio:.3f} of the teacher's: "
+            raise UnverifiedError(f"{known}{reason}; run hant-opt verify {context.store.root} on the device")
         record = verify(context, self.budget, self.samples)
         context.store.put("verification", record)
         failure = broken_promise(record, self.budget, context.target.tolerances, str(context.store.root))

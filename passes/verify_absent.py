@@ -6,26 +6,22 @@ import torch
 
 from ..transformer.contracts.budget import Budget
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.records import LatencyModelRecord, VerificationRecord, WinnerRecord
+from ..transformer.contracts.records import LatencyModelRecord, NetworkLatencyRecord, VerificationRecord, WinnerRecord
 from ..transformer.contracts.statistics import Interval, ratio_interval
-from ..transformer.errors import UsageError
 from .assemble import load_student
 from .evaluate import evaluate
 from .latency_model import measure_network
 from .provenance import of_target
 
 
-def verify_absent(context: Context, budget: Budget) -> VerificationRecord:
-    """Return the record of a student that cannot be run on its target here.
+def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None:
+    """Return the record of a student that cannot be run on its target here; None if the run has no lookup table.
 
     Latencies are the table's (estimated, or measured by a kit), accuracies PyTorch's in FP32; outputs are not compared.
-
-    Raises:
-        UsageError: the run has no winner.
     """
     winner = context.store.get(WinnerRecord, "winner")
-    if winner is None:
-        raise UsageError(f"the run has no winner; run: hant-opt rank {context.store.root}")
+    if winner is None or context.store.get(NetworkLatencyRecord, "teacher") is None:
+        return None
     latency = measure_network(context, winner.choice)
     student, teacher = latency.timing, latency.teacher
     ratio = Interval(student.ms / teacher.ms, student.ms / teacher.ms, student.ms / teacher.ms)
