@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import cast
 
@@ -269,3 +270,15 @@ def test_outputs_that_are_no_tensors() -> None:
 
     with pytest.raises(CaptureError, match="the network returns a Result; return tensors"):
         hant.trace(Returns(), X)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(5), nn.LayerNorm([8, 8]), nn.LayerNorm([4, 4])])
+def test_a_normalisation_of_another_size_is_refused_with_its_own_words(layer: nn.Module) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), layer)
+    if isinstance(layer, nn.LayerNorm) and layer.normalized_shape == (8, 8):
+        assert hant.trace(network, torch.zeros(1, 3, 8, 8)).module(torch.zeros(2, 3, 8, 8)).shape == (2, 4, 8, 8)
+        return
+    with pytest.raises(RuntimeError) as wrong:
+        network(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(Exception, match=re.escape(str(wrong.value).splitlines()[0][:40])):
+        hant.trace(network, torch.zeros(1, 3, 8, 8))

@@ -19,6 +19,7 @@ from .macs import MacCounter
 from .memory import Memory, Write
 from .owned import owned_tensors
 from .recording import InputDevice, ModuleCall, Ref, Step, StepKind, leaves, map_leaves
+from .shortcut import normalised
 from .source import source_line
 
 _UNRECORDED = frozenset({"__set__", "_assert", "requires_grad_", "_has_torch_function", "register_hook"})
@@ -134,7 +135,10 @@ class Recorder(TorchFunctionMode):
         """Run a torch function and log it."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if self._quiet or name in _UNRECORDED:
+        if self._quiet:
+            result = normalised(func, args, kwargs)
+            return func(*args, **kwargs) if result is None else result
+        if name in _UNRECORDED:
             return func(*args, **kwargs)
         if name in VALUE_READERS:
             return self._read_value(func, name, args, kwargs)
