@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,8 @@ def steps(args: argparse.Namespace, context: Context) -> Iterator[Step]:
     known_proxy = store.get(ProxyRecord, "proxy")
     if known_proxy is None or known_proxy.samples != held_out:
         yield "proxy", lambda: told(context, ProxyPass(networks=args.proxy))
-    for text in args.budgets.split(","):
-        search = IlpPass(budget=Budget.parse(text), solutions=1, samples=held_out, corrected=True)
+    for text, solutions in product(args.budgets.split(","), (1, args.solutions)):
+        search = IlpPass(budget=Budget.parse(text), solutions=solutions, samples=held_out, corrected=True)
         if store.get(BaselineRecord, f"{search.method}/{search.budget}") is None:
             yield f"{search.method} at {text}", partial(told, context, search)
 
