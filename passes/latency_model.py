@@ -48,6 +48,16 @@ def predict(store: RunStore, choice: Mapping[str, str]) -> float:
     return model.fixed_ms + model.slope * table_sum(store, choice)
 
 
+def surprise(store: RunStore, record: NetworkLatencyRecord) -> float:
+    """Return a network's measured over its predicted latency, both relative to the teacher.
+
+    Milliseconds themselves do not compare: the machine may have been busier than when the model was fitted, and the
+    teacher that was timed beside the network as much slower.
+    """
+    model = _model(store)
+    return record.timing.ms / record.teacher.ms * model.teacher_ms / predict(store, record.selection)
+
+
 def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
     """Return the sum of the table's rows of a choice (ms); blocks that it leaves out stay the teacher's."""
     return float(table_sums(store, [choice])[0])

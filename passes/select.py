@@ -16,7 +16,7 @@ from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import NetworkLatencyRecord, RankRecord, SelectionRecord, WinnerRecord
 from ..transformer.errors import InfeasibleError
 from ..transformer.ir.graph import Graph
-from .latency_model import check_measured, limit_for, measure_network, predict, refit
+from .latency_model import check_measured, limit_for, measure_network, predict, refit, surprise
 from .search_table import SearchTable, search_table
 from .solver.problem import Selection, SelectionProblem
 from .solver.solve import solve
@@ -112,7 +112,7 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
         elif choice is fastest:
             break
         refit(context.store, tried)
-        scale = record.timing.ms / predict(context.store, choice)
+        scale = surprise(context.store, record)
     if inside is None:
         inside = _fastest_limit(context, table, fastest, options.budget)
     return inside, tuple(notes)

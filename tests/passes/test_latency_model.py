@@ -17,6 +17,7 @@ from hant.passes.latency_model import (
     network_key,
     predict,
     refit,
+    surprise,
     table_sum,
 )
 from hant.passes.profile import ProfilePass
@@ -51,6 +52,15 @@ def network(selection: dict[str, str], ms: float, teacher: float = TEACHER_MS) -
     return NetworkLatencyRecord(
         selection=selection, timing=summarise([ms] * 5, True), teacher=summarise([teacher] * 5, True), provenance={}
     )
+
+
+@pytest.mark.parametrize("busy", [1.0, 1.5])
+def test_a_busy_machine_is_no_surprise(store: RunStore, busy: float) -> None:
+    """What counts is the teacher timed beside, not the one that the model was fitted on."""
+    refit(store)
+    expected = predict(store, {"a": "fast"})
+    assert surprise(store, network({"a": "fast"}, expected * busy, TEACHER_MS * busy)) == pytest.approx(1)
+    assert surprise(store, network({"a": "fast"}, expected * busy * 1.1, TEACHER_MS * busy)) == pytest.approx(1.1)
 
 
 def test_the_teacher_is_predicted_exactly(store: RunStore) -> None:
