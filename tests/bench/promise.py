@@ -3,8 +3,8 @@
     python tests/bench/search_cifar10.py --teacher cifar10-resnet56 --run runs/search-resnet56 --images 4000
     python tests/bench/promise.py --run runs/search-resnet56
 
-The run is copied: nothing in it changes. The copy forgets the whole networks that were timed in it. ``select`` keeps the
-promise as in the whole job; what it settles on is then lowered anew and timed next to the teacher once more, and that
+The run is copied: nothing in it changes. The copy forgets the whole networks that were timed in it. ``select`` keeps
+the promise as in the whole job; what it settles on is then lowered anew and timed next to the teacher once more, and that
 second timing counts. No fine-tuning: it changes no time.
 """
 
