@@ -4,8 +4,8 @@
     python tests/bench/promise.py --run runs/search-resnet56
 
 The run is copied: nothing in it changes. The copy forgets the whole networks that were timed in it. ``select`` keeps
-the promise as in the whole job; what it settles on is then lowered anew and timed next to the teacher once more, and that
-second timing counts. No fine-tuning: it changes no time.
+the promise as in the whole job; what it settles on is then lowered anew and timed next to the teacher once more, and
+that second timing counts. No fine-tuning: it changes no time.
 """
 
 from __future__ import annotations
