@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
-from ..transformer.contracts.records import NetworkLatencyRecord, OperationRecord, SelectionRecord, WinnerRecord
+from ..transformer.contracts.records import NetworkLatencyRecord, SelectionRecord, WinnerRecord
 from ..transformer.contracts.store import RunStore
 from .kits.pack import write_kit
-from .latency_model import fastest, network_key
+from .latency_model import fastest, least, network_key
 from .profile_plan import plan
 from .profile_row import refuse
 from .provenance import forget_other_targets
@@ -72,9 +72,4 @@ def networks_to_measure(store: RunStore, *, complete: bool) -> list[dict[str, st
 
 def fewest_macs(store: RunStore) -> dict[str, str]:
     """Return each block's operation of the fewest MACs: a guess at the fastest network before anything is measured."""
-    best: dict[str, tuple[int, str]] = {}
-    for record in store.all(OperationRecord).values():
-        if record.fits:
-            found = (record.macs, record.operation)
-            best[record.block] = min(found, best.get(record.block, found))
-    return {block: name for block, (_, name) in best.items()}
+    return least(store, lambda record: record.macs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from ..transformer.contracts.records import (
     LatencyRecord,
     NetworkLatencyRecord,
     OperationRecord,
+    WinnerRecord,
 )
 from ..transformer.contracts.statistics import ratio_interval
 from ..transformer.contracts.store import RunStore
@@ -58,6 +59,15 @@ def surprise(store: RunStore, record: NetworkLatencyRecord) -> float:
     return record.timing.ms / record.teacher.ms * model.teacher_ms / predict(store, record.selection)
 
 
+def predicted_ratio(store: RunStore) -> float:
+    """Return predicted student over measured teacher, as known when the winner was chosen; 0 where it was not."""
+    winner = store.get(WinnerRecord, "winner")
+    if winner is None:
+        return 0.0
+    model = store.get(LatencyModelRecord, "model")
+    return winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms)
+
+
 def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
     """Return the sum of the table's rows of a choice (ms); blocks that it leaves out stay the teacher's."""
     return float(table_sums(store, [choice])[0])
@@ -89,10 +99,16 @@ def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...
 def fastest(store: RunStore) -> dict[str, str]:
     """Return the choice that the table says is fastest: each block's fastest operation."""
     rows = store.all(LatencyRecord)
+    return least(store, lambda record: rows[record.latency_key].timing.ms if record.latency_key in rows else None)
+
+
+def least(store: RunStore, cost: Callable[[OperationRecord], float | None]) -> dict[str, str]:
+    """Return each block's operation of the least ``cost``, of those that fit and have one; equals go by name."""
     best: dict[str, tuple[float, str]] = {}
     for record in store.all(OperationRecord).values():
-        if record.fits and record.latency_key in rows:
-            found = (rows[record.latency_key].timing.ms, record.operation)
+        value = cost(record) if record.fits else None
+        if value is not None:
+            found = (value, record.operation)
             best[record.block] = min(found, best.get(record.block, found))
     return {block: name for block, (_, name) in best.items()}
 

@@ -21,18 +21,13 @@ from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Sample, take
 from ..transformer.contracts.data_images import batches, size
 from ..transformer.contracts.pass_ import Pass, PassResult
-from ..transformer.contracts.records import (
-    ExportRecord,
-    LatencyModelRecord,
-    VerificationRecord,
-    WinnerRecord,
-)
-from ..transformer.contracts.statistics import Interval, ratio_interval
-from ..transformer.contracts.store import RunStore
+from ..transformer.contracts.records import ExportRecord, VerificationRecord
+from ..transformer.contracts.statistics import ratio_interval
 from ..transformer.contracts.target import Tolerances
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UnverifiedError
 from .assemble import load_student
+from .latency_model import predicted_ratio
 from .parity import Parity, compare
 from .provenance import absence, here
 from .verify_absent import verify_absent
@@ -96,8 +91,8 @@ def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord
         ratio=ratio.value,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
-        predicted_ratio=_predicted_ratio(context.store),
-        within_budget=_within(budget, ratio, student_time),
+        predicted_ratio=predicted_ratio(context.store),
+        within_budget=budget.latency.holds(student_time.ms, ratio.value),
         max_abs_difference=parity.max_abs_difference,
         top1_agreement=parity.top1_agreement,
         parity_samples=parity.samples,
@@ -166,20 +161,6 @@ def _time(context: Context, teacher: Runner, student: Runner, test: Dataset[Samp
 def _outputs(runner: Runner, test: Dataset[Sample]) -> Iterator[tuple[Arrays, NDArray[np.int64]]]:
     for images, labels in batches(test, _BATCH):
         yield runner(images.numpy())[0], labels.numpy()
-
-
-def _within(budget: Budget, ratio: Interval, student: Timing) -> bool:
-    limit = budget.latency
-    return (ratio.value if limit.relative else student.ms) <= limit.value
-
-
-def _predicted_ratio(store: RunStore) -> float:
-    """Return predicted student over measured teacher, as known when the winner was chosen; 0 where it was not."""
-    winner = store.get(WinnerRecord, "winner")
-    if winner is None:
-        return 0.0
-    model = store.get(LatencyModelRecord, "model")
-    return winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms)
 
 
 def _notes(record: VerificationRecord) -> tuple[str, ...]:

@@ -6,11 +6,11 @@ import torch
 
 from ..transformer.contracts.budget import Budget
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.records import LatencyModelRecord, NetworkLatencyRecord, VerificationRecord, WinnerRecord
+from ..transformer.contracts.records import NetworkLatencyRecord, VerificationRecord, WinnerRecord
 from ..transformer.contracts.statistics import Interval, ratio_interval
 from .assemble import load_student
 from .evaluate import evaluate
-from .latency_model import measure_network
+from .latency_model import measure_network, predicted_ratio
 from .provenance import of_target
 
 
@@ -27,8 +27,6 @@ def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None
     ratio = Interval(student.ms / teacher.ms, student.ms / teacher.ms, student.ms / teacher.ms)
     if not student.estimated:
         ratio = ratio_interval(student, teacher, context.target.protocol.confidence)
-    model = context.store.get(LatencyModelRecord, "model")
-    limit = budget.latency
     networks = context.model, load_student(context).network
     before, after = (evaluate(network, context.dataset.test, device=context.device) for network in networks)
     return VerificationRecord(
@@ -37,8 +35,8 @@ def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None
         ratio=ratio.value,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
-        predicted_ratio=winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms),
-        within_budget=(ratio.value if limit.relative else student.ms) <= limit.value,
+        predicted_ratio=predicted_ratio(context.store),
+        within_budget=budget.latency.holds(student.ms, ratio.value),
         max_abs_difference=0.0,
         parity_samples=0,
         teacher_accuracy=before.accuracy,

@@ -23,6 +23,10 @@ class Limit:
         """Return the limit in the unit of ``teacher``, the teacher's own cost."""
         return self.value * teacher if self.relative else self.value
 
+    def holds(self, cost: float, ratio: float) -> bool:
+        """Return whether a measured cost, which is ``ratio`` of the teacher's, is within the limit."""
+        return (ratio if self.relative else cost) <= self.value
+
     def __str__(self) -> str:
         """As the user may write it."""
         return f"{_digits(100 * self.value)}%" if self.relative else _digits(self.value)
