@@ -1,7 +1,8 @@
-"""What the processor is called."""
+"""The machine that latencies are measured on."""
 
 from __future__ import annotations
 
+import os
 import platform
 
 
@@ -16,3 +17,8 @@ def processor() -> str:
     model = named.get("model name", platform.machine())
     kind = "/".join(named[key] for key in ("cpu family", "model", "stepping") if key in named)
     return f"{model} ({kind})" if kind else model
+
+
+def host() -> dict[str, str]:
+    """Return what latencies depend on besides the device and the runtime."""
+    return {"cores": str(os.cpu_count()), "system": platform.system()}

@@ -5,8 +5,6 @@ Needs Python, numpy and onnxruntime only: a kit takes this file to the device.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ..device import processor
+from ..device import host, processor
 
 LEVELS = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -41,11 +39,17 @@ def environment(provider: str) -> dict[str, str]:
     """Return what a latency on this machine depends on."""
     return {
         "device": processor(),
-        "cores": str(os.cpu_count()),
-        "system": platform.system(),
+        **host(),
         "runtime": f"onnxruntime {ort.__version__}",
         "provider": provider,
     }
+
+
+def missing(provider: str) -> str | None:
+    """Return why ONNX Runtime here cannot use a provider; None if it can."""
+    if provider in ort.get_available_providers():
+        return None
+    return f"onnxruntime {ort.__version__} here has no {provider}; install the build of onnxruntime that has it"
 
 
 class Session:
@@ -88,10 +92,7 @@ class Device:
         version = tuple(int(part) for part in ort.__version__.split(".")[:2])
         if version < _OLDEST:
             return f"onnxruntime {ort.__version__} is too old; run: pip install 'onnxruntime>=1.17'"
-        provider = self._settings["provider"]
-        if provider not in ort.get_available_providers():
-            return f"onnxruntime {ort.__version__} here has no {provider}; install the build of onnxruntime that has it"
-        return None
+        return missing(self._settings["provider"])
 
     def facts(self) -> dict[str, str]:
         """Return what a latency measured here depends on."""

@@ -17,9 +17,9 @@ _OPTIONS = ("threads", "graph_optimization", "provider")
 
 def why_not(target: Target) -> str | None:
     """Return why this machine cannot run ``target``; None if it can."""
-    name = provider(target)
-    if name not in ort.get_available_providers():
-        return f"onnxruntime {ort.__version__} here has no {name}; install the build of onnxruntime that has it"
+    reason = session.missing(provider(target))
+    if reason is not None:
+        return reason
     if target.precision != "fp32":
         return f"the onnxruntime backend runs fp32 only, and target {target.name!r} asks for {target.precision}"
     return None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from functools import cache
 from typing import Any
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import HantError, MissingExtraError
-from ..device import processor
+from ..device import host, processor
 from ..options import asked, check_options, thread_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -67,8 +65,7 @@ def provenance(target: Target) -> dict[str, str]:
     """Return what a latency on ``target`` depends on here."""
     return {
         "device": processor(),
-        "cores": str(os.cpu_count()),
-        "system": platform.system(),
+        **host(),
         "runtime": f"openvino {api().__version__}",
         **asked(target),
     }

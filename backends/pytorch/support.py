@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +9,7 @@ import torch
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
-from ..device import processor
+from ..device import host, processor
 from ..options import asked, check_options, thread_count
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -57,8 +55,7 @@ def provenance(target: Target) -> dict[str, str]:
     """Return what a latency on ``target`` depends on here."""
     return {
         "device": _device(target),
-        "cores": str(os.cpu_count()),
-        "system": platform.system(),
+        **host(),
         "runtime": f"torch {torch.__version__}",
         **asked(target),
     }
