@@ -39,7 +39,7 @@ class ImportPass(Pass):
         content = read_file(path)
         if is_result(content):
             return PassResult(notes=(take_result(context, content, path),))
-        table = read_table(context.target, expected_provenance(context), path)
+        table = read_table(content, context.target, expected_provenance(context), path)
         forget_estimates(context)
         count = add_table(context.store, table)
         return PassResult(notes=(f"{count} rows of {path} added",))

@@ -56,17 +56,17 @@ def import_table(store: RunStore, target: Target, provenance: dict[str, str], pa
         LoadError: the file cannot be read or is not a lookup table.
         UsageError: it is of another device, runtime version, precision, batch size or options.
     """
-    return add_table(store, read_table(target, provenance, path))
+    return add_table(store, read_table(read_file(path), target, provenance, path))
 
 
-def read_table(target: Target, provenance: dict[str, str], path: Path) -> TableFile:
-    """Return the table of ``path`` if it is what the run expects.
+def read_table(content: bytes, target: Target, provenance: dict[str, str], path: Path) -> TableFile:
+    """Return the table in the ``content`` of ``path`` if it is what the run expects.
 
     Raises:
-        LoadError: the file cannot be read or is not a lookup table.
+        LoadError: it is not a lookup table.
         UsageError: it is of another device, runtime version, precision, batch size or options.
     """
-    table = _read(path)
+    table = _parsed(content, path)
     changed = differences(table.provenance, provenance)
     for key, row in table.rows.items():
         changed = changed or differences(row.provenance, provenance)
@@ -103,9 +103,9 @@ def read_file(path: Path) -> bytes:
         raise LoadError(f"cannot read lookup table {path}: {error.strerror}; {_HINT}") from error
 
 
-def _read(path: Path) -> TableFile:
+def _parsed(content: bytes, path: Path) -> TableFile:
     try:
-        return TableFile.model_validate_json(read_file(path))
+        return TableFile.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
