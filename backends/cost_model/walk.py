@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ...transformer.capture.preserve import evaluating
 from ...transformer.errors import CaptureError
 
 FREE = frozenset(
@@ -76,17 +77,12 @@ def walk(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[fx.Graph, tuple[O
     Raises:
         CaptureError: the module decides on values, which fake tensors do not have.
     """
-    training = [part for part in module.modules() if part.training]
-    module.eval()
     try:
-        with torch.no_grad():
+        with evaluating(module), torch.no_grad():
             made = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
     except Exception as error:  # torch has no common class for what may go wrong here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CaptureError(f"cannot estimate {type(module).__name__}: {reason}") from error
-    finally:
-        for part in training:
-            part.training = True
     return made.graph, operations(made.graph)
 
 

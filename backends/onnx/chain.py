@@ -13,8 +13,9 @@ import onnx.compose
 import torch
 from torch import Tensor, nn
 
+from ...transformer.capture.preserve import evaluating
 from ...transformer.errors import CaptureError
-from .export import evaluating, export_many
+from .export import export_many
 
 _TOGETHER = 24  # modules of one exporter call: enough to share its fixed cost, few enough to bound memory
 _Key = tuple[int, tuple[int, ...], torch.dtype]
@@ -46,7 +47,7 @@ def _parts(module: nn.Module, tensor: Tensor) -> list[_Part] | CaptureError:
     if len(members) == 1:
         return [_Part(members[0], tensor)]
     parts: list[_Part] = []
-    with evaluating(module):
+    with evaluating(module), torch.no_grad():
         for member in members:
             parts.append(_Part(member, tensor))
             try:

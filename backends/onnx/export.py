@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ...transformer.capture.preserve import evaluating
 from ...transformer.contracts.store import write_atomically
 from ...transformer.errors import CaptureError
 from .split import split_parts
@@ -42,7 +43,7 @@ def export_graph(module: nn.Module, inputs: Sequence[Tensor], dynamic_batch: boo
     Raises:
         CaptureError: the exporter cannot take it, with its reason.
     """
-    with evaluating(module), _quiet():
+    with evaluating(module), torch.no_grad(), _quiet():
         try:
             model = _export(module, tuple(inputs), dynamic_batch)
             onnx.checker.check_model(model)
@@ -121,19 +122,6 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put ``module`` in eval mode and give each submodule its own mode back."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 @contextmanager
