@@ -37,6 +37,7 @@ class Flow:
         self.data = [i for i in range(count) if self.is_data[i] and self.steps[i].kind is not StepKind.INPUT]
         self.sources = [sorted(r for r in read if from_input[r]) for read in self.reads]
         self.users: list[list[int]] = [[] for _ in range(count)]
+        self._known_draws: dict[int, frozenset[int]] = {}
         for index in self.data:
             for source in self.sources[index]:
                 self.users[source].append(index)
@@ -135,32 +136,37 @@ class Flow:
         return {i: frozenset(self._weights(self.steps[i], owned)) for i in self.data if self.is_heavy[i]}
 
     @cached_property
-    def drawn(self) -> frozenset[int]:
-        """Constants with random numbers in them that several data steps read: they are drawn once for all of these."""
-        draws = {i: self._draws(i) for index in self.data for i in self.reads[index] if not self._is_value(i)}
+    def drawn(self) -> dict[int, frozenset[int]]:
+        """Constants with random numbers in them that several data steps read, with the steps that draw these.
+
+        They are drawn once for all that read them.
+        """
+        readers = self._readers_of_draw
+        found = {i: self._draws(i) for index in self.data for i in self.reads[index] if not self._is_value(i)}
+        return {i: draws for i, draws in found.items() if any(len(readers[draw]) > 1 for draw in draws)}
+
+    @cached_property
+    def _readers_of_draw(self) -> dict[int, set[int]]:
+        """For each step that draws random numbers into constants the data steps that read them."""
         readers: dict[int, set[int]] = defaultdict(set)
         for index in self.data:
-            for read in self.reads[index]:
-                for draw in draws.get(read, ()):
+            for constant in self.reads[index]:
+                for draw in () if self._is_value(constant) else self._draws(constant):
                     readers[draw].add(index)
-        return frozenset(i for i, found in draws.items() if any(len(readers[draw]) > 1 for draw in found))
+        return readers
 
     def _draws(self, constant: int) -> frozenset[int]:
-        return frozenset(i for i in self._upstream([constant]) if self.recording.has_effect(self.steps[i]))
+        if constant not in self._known_draws:
+            upstream = self._upstream([constant])
+            self._known_draws[constant] = frozenset(i for i in upstream if self.recording.has_effect(self.steps[i]))
+        return self._known_draws[constant]
 
     def drawn_for(self, region: Sequence[int]) -> tuple[int, ...]:
         """Return those of them that a region reads, unless all is read in it."""
         inside = set(region)
         found = {read for index in region for read in self.reads[index] if read in self.drawn}
-        shared = {
-            draw
-            for index in self.data
-            if index not in inside
-            for read in self.reads[index]
-            if read in self.drawn
-            for draw in self._draws(read)
-        }
-        return tuple(sorted(c for c in found if not shared.isdisjoint(self._draws(c))))
+        readers = self._readers_of_draw
+        return tuple(sorted(c for c in found if any(not inside.issuperset(readers[d]) for d in self.drawn[c])))
 
     def _weights(self, step: Step, owned: dict[int, str]) -> Iterator[str]:
         constants = [self.steps[i] for i in self.constants_of([step.index], self.drawn)]
