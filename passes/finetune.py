@@ -45,31 +45,31 @@ class FinetunePass(Pass):
     """0 keeps the weights as pretrained; by default 10 to 15, by the size of the data."""
     batch_size: int | None = None
     """Images a step, of all processes together."""
-    parts: int = 1
+    parts: int = FinetuneRecipe.parts
     """Parts of a batch that go through the network one after another, where memory holds no more at a time."""
     preload: str = "all"
     """Weights to start from: ``all``, ``teacher`` (candidates untrained) or ``none`` (HANT table 6)."""
-    optimizer: str = "sgd"
+    optimizer: str = FinetuneRecipe.optimizer
     """``sgd`` or ``adamw``."""
     learning_rate: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup: float = 0.05
+    momentum: float = FinetuneRecipe.momentum
+    weight_decay: float = FinetuneRecipe.weight_decay
+    warmup: float = FinetuneRecipe.warmup
     """Share of all steps in which the rate rises; then it falls as a cosine."""
-    label_smoothing: float = 0.0
-    cross_entropy: float = 1.0
+    label_smoothing: float = FinetuneRecipe.label_smoothing
+    cross_entropy: float = FinetuneRecipe.cross_entropy
     """Factor of the cross-entropy (gamma_CE)."""
-    distillation: float = 1.0
+    distillation: float = FinetuneRecipe.distillation
     """Factor of the KL divergence to the teacher (gamma_KL)."""
-    ema: float = 0.0
+    ema: float = FinetuneRecipe.ema
     """Decay a step of a moving average of the weights, such as 0.999; 0 for none."""
-    augment: bool = True
+    augment: bool = FinetuneRecipe.augment
     """Use the data's augmentation, where it has one."""
-    mixed_precision: str = "no"
+    mixed_precision: str = FinetuneRecipe.mixed_precision
     """``bf16`` or ``fp16`` for matrix products in half precision; ``no`` computes in single precision."""
-    channels_last: bool = False
+    channels_last: bool = FinetuneRecipe.channels_last
     """Keep the channels of images and weights together in memory: faster on GPUs in mixed precision."""
-    compiled: bool = False
+    compiled: bool = FinetuneRecipe.compiled
     """Run student and teacher through ``torch.compile``; one process only."""
     workers: int = 0
     """Processes that read images, for each that trains; 0 reads in between the steps."""

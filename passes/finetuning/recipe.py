@@ -28,31 +28,31 @@ class FinetuneRecipe:
     steps: int
     """Steps in an epoch."""
     batch_size: int
-    optimizer: str
     learning_rate: float
-    momentum: float
-    weight_decay: float
-    warmup: float
-    """Share of all steps in which the rate rises."""
-    label_smoothing: float
-    cross_entropy: float
-    """Factor of the cross-entropy, gamma_CE in the paper."""
-    distillation: float
-    """Factor of the KL divergence to the teacher, gamma_KL in the paper."""
-    ema: float
-    """Decay of the moving average of the weights a step; 0 for none."""
-    augment: bool
-    parts: int
-    """Parts of a batch that go through the network one after another; gradients are added up."""
-    mixed_precision: str
-    """``no``, ``bf16`` or ``fp16``."""
-    channels_last: bool
-    compiled: bool
-    task: str
-    """Name of the user's own task; empty for classification."""
     seed: int
     start: str
     """What the student starts from: the choice and the candidates' recipes."""
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.05
+    """Share of all steps in which the rate rises."""
+    label_smoothing: float = 0.0
+    cross_entropy: float = 1.0
+    """Factor of the cross-entropy, gamma_CE in the paper."""
+    distillation: float = 1.0
+    """Factor of the KL divergence to the teacher, gamma_KL in the paper."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights a step; 0 for none."""
+    augment: bool = True
+    parts: int = 1
+    """Parts of a batch that go through the network one after another; gradients are added up."""
+    mixed_precision: str = "no"
+    """``no``, ``bf16`` or ``fp16``."""
+    channels_last: bool = False
+    compiled: bool = False
+    task: str = ""
+    """Name of the user's own task; empty for classification."""
 
     @property
     def fingerprint(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .hierarchy import Hierarchy
-from .region import NoRegion, Region
+from .region import NoRegion, Region, keeps_shape
 from .repetition import Repetition
 from .site import Role, Site
 from .tied import split
@@ -139,9 +139,8 @@ class Chooser:
             return Role.BLOCK
         tree, inner = self.tree, self.tree.inner_forks(key)
         if tree.class_key(key) in self.repetition.repeated:
-            same_shape = tree.flow.steps[region.entry].shape == tree.flow.steps[region.exit].shape
             alone = inner == 0 and not self._repeats_inside(key)
-            if not tree.is_anonymous(key) or alone or (inner == 1 and same_shape):
+            if not tree.is_anonymous(key) or alone or (inner == 1 and keeps_shape(tree.flow, region)):
                 return Role.BLOCK
         repeated = self.repetition.repeated
         if any(tree.class_key(k) in repeated and self._could_be_block(k) for k in tree.descendants(key)):

@@ -35,6 +35,11 @@ class NoRegion:
     reason: str
 
 
+def keeps_shape(flow: Flow, region: Region) -> bool:
+    """Return whether what leaves a region has the shape of what enters it."""
+    return flow.steps[region.entry].shape == flow.steps[region.exit].shape
+
+
 def region_of(flow: Flow, steps: Sequence[int]) -> Region | NoRegion:
     """Find the region of a module call from its data steps.
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from .hierarchy import Hierarchy
 from .recording import StepKind
-from .region import Region
+from .region import Region, keeps_shape
 
 _SHARE_OF_FORKS = 0.4
 _SHARE_NESTED = 0.6
@@ -151,21 +151,17 @@ def _lone_residuals(tree: Hierarchy, key: str) -> frozenset[str]:
     its blocks do not (a layer of ConvMixer, whose one part is residual, is no stage).
     """
     region = tree.region(key)
-    if region is None or tree.forks(key) or _keeps_shape(tree, region):
+    if region is None or tree.forks(key) or keeps_shape(tree.flow, region):
         return frozenset()
     inside = [k for k in tree.descendants(key) if _is_named_item(tree, k) and is_residual(tree, k)]
     classes = frozenset(map(tree.class_key, inside))
     spread = {c for c in classes if len({tree.calls[k].parent for k in tree.of_class(c)}) >= 2}
-    work = sum(tree.work(k) for k in inside if tree.class_key(k) in spread and _keeps_shape(tree, _region(tree, k)))
+    work = sum(tree.work(k) for k in inside if tree.class_key(k) in spread and keeps_shape(tree.flow, _region(tree, k)))
     return frozenset(spread) if work >= _SHARE_OF_FORKS * tree.work(key) else frozenset()
 
 
 def _is_named_item(tree: Hierarchy, key: str) -> bool:
     return bool(tree.calls[key].path) and not tree.is_anonymous(key) and tree.in_container(key)
-
-
-def _keeps_shape(tree: Hierarchy, region: Region) -> bool:
-    return tree.flow.steps[region.entry].shape == tree.flow.steps[region.exit].shape
 
 
 def is_residual(tree: Hierarchy, key: str) -> bool:

@@ -16,7 +16,7 @@ from hant.transformer.contracts.store import RunStore
 from safetensors import SafetensorError, safe_open
 
 BIN = Path(sys.executable).parent
-TWO = (BIN / "torchrun", "--nproc-per-node", "2", "--no-python")
+TWO = (BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python")
 SETTINGS = ("finetune.batch_size=20", "finetune.learning_rate=0.01", "finetune.save_seconds=0")
 FLAGS = ("--epochs", "3", *(word for setting in SETTINGS for word in ("--set", setting)))
 

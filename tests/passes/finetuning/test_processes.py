@@ -25,7 +25,7 @@ def trained(*launcher: str | Path) -> dict[str, Any]:
 
 
 def test_two_processes_do_the_steps_of_one() -> None:
-    one, two = trained(sys.executable), trained(TORCHRUN, "--nproc-per-node", "2")
+    one, two = trained(sys.executable), trained(TORCHRUN, "--standalone", "--nproc-per-node", "2")
     assert (one["count"], two["count"]) == (1, 2)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-12)
     for name, values in one["tensors"].items():
