@@ -7,6 +7,7 @@ docs/latency.md.
 
     python tests/bench/engines.py --output engines.jsonl
     python tests/bench/engines.py --output engines.jsonl --report
+    python tests/bench/engines.py --network runs/digits/student.onnx   # a whole network, as a run exports it
 """
 
 from __future__ import annotations
@@ -43,7 +44,12 @@ def main() -> None:
     parser.add_argument("--capability", action="append", help="compute capability; default: 8.6 and 12.0")
     parser.add_argument("--output", type=Path, default=Path("engines.jsonl"))
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--network", type=Path, action="append", help="ONNX file to build instead of operations")
     options = parser.parse_args()
+    capabilities = options.capability or ["8.6", "12.0"]
+    if options.network:
+        networks(options.network, options.precision, capabilities)
+        return
     if options.report:
         report([json.loads(line) for line in options.output.read_text().splitlines()])
         return
@@ -52,9 +58,19 @@ def main() -> None:
     tensor = TensorSpec(tuple(int(size) for size in options.shape.split("x")))
     todo = [spec for spec in hant.pool(options.pool) if spec.name not in done]
     with options.output.open("a") as file:
-        for row in rows(todo, tensor, options.precision, options.capability or ["8.6", "12.0"]):
+        for row in rows(todo, tensor, options.precision, capabilities):
             file.write(json.dumps(row) + "\n")
             file.flush()
+
+
+def networks(files: list[Path], precision: str, capabilities: list[str]) -> None:
+    print("| network | compute capability | precision | s | kB |\n|---|---:|---|---:|---:|")
+    for file in files:
+        model = prepare(onnx.load(file))
+        for capability in capabilities:
+            built = build(model, precision, capability)
+            size = built.get("refused") or f"{built['bytes'] / 1e3:.0f}"
+            print(f"| {file} | {capability} | {precision} | {built['seconds']:.2f} | {size} |", flush=True)
 
 
 def rows(specs: list[OpSpec], tensor: TensorSpec, precision: str, capabilities: list[str]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
     python tests/bench/pretraining.py recipe      # error after the same number of images, recipe by recipe
     python tests/bench/pretraining.py throughput  # all in flight on one teacher pass against one by one
+    python tests/bench/pretraining.py layout      # a step on channels-last features against contiguous ones
     python tests/bench/pretraining.py memory      # what candidates take, and growth of the process over many steps
 
 Times are CPU seconds of this process on one thread, so that other work on the machine does not count.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ from hant.passes.pretraining.recipe import Recipe, resolve
 from hant.passes.pretraining.trainer import Trainer
 from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import size
+from hant.transformer.contracts.data_images import batches, size
 from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.ir.graph import Graph
 
@@ -117,6 +119,31 @@ def throughput(bench: Bench, steps: int) -> None:
     print(f"weights {'equal' if same else 'differ'}")
 
 
+def layout(bench: Bench, steps: int) -> None:
+    """A step of each operation on each of three blocks, features in both layouts, in turns."""
+    chosen = replace(resolve(size(bench.parts.fit), 0), steps=2 * steps)
+    one = torch.ones(())
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    images, _ = next(batches(bench.parts.fit, chosen.batch_size))
+    with torch.no_grad(), bench.graph.observe(lambda block, x, y: seen.update({block.name: (x.clone(), y.clone())})):
+        bench.graph.module(images)
+    print("| operation | block | contiguous, ms | channels-last, ms | ratio |\n|---|---|--:|--:|--:|")
+    for trainer in bench.trainers(chosen):
+        found: list[list[float]] = [[], []]
+        sides = [
+            [tensor.contiguous(memory_format=form) for tensor in seen[trainer.block]]
+            for form in (torch.contiguous_format, torch.channels_last)
+        ]
+        for turn in range(steps):
+            for side in (0, 1) if turn % 2 else (1, 0):
+                x, y = sides[side]
+                started = time.process_time()
+                trainer.step(x, y, one, turn)
+                found[side].append(1e3 * (time.process_time() - started))
+        plain, last = (statistics.median(times) for times in found)
+        print(f"| {trainer.operation} | {trainer.block} | {plain:.1f} | {last:.1f} | {plain / last:.2f} |", flush=True)
+
+
 def memory(bench: Bench, steps: int) -> None:
     """What the process takes for candidates in flight, against the estimate of the option ``memory``, and over time."""
     process = psutil.Process()
@@ -138,9 +165,12 @@ def memory(bench: Bench, steps: int) -> None:
     print(f"{steps} steps: at most {first:.0f} MiB in the first fifth, {last:.0f} MiB in the last tenth")
 
 
+FIGURES = {"recipe": recipe, "throughput": throughput, "layout": layout, "memory": memory}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["recipe", "throughput", "memory"])
+    parser.add_argument("what", choices=list(FIGURES))
     parser.add_argument("--model", default="examples/digits/teacher.pt")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--shape", type=lambda text: tuple(map(int, text.split("x"))), default=(1, 32, 32))
@@ -148,7 +178,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=220)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"recipe": recipe, "throughput": throughput, "memory": memory}[options.what](Bench(options), options.steps)
+    FIGURES[options.what](Bench(options), options.steps)
 
 
 if __name__ == "__main__":
