@@ -2,11 +2,13 @@
 
 1. Calls are timed in rounds. A round takes every call twice, in a shuffled order and then in the reverse of it
    (ABBA), so that a steady drift within the round cancels.
-2. The first call is the reference. A round in which its two samples differ by more than ``Protocol.drift`` is
-   thrown away: something else held the machine.
-3. One sample repeats the call until it lasts ``Protocol.min_sample_ms``. A sample in which the system gave the
-   processor to somebody else is taken again, a few times; the samples are short, so most come through whole.
-4. It stops when every call's median, or its ratio to the reference, is known to ``Protocol.relative_width``, and says
+2. A round whose second half differs from its first by more than ``Protocol.drift``, in the median over the calls, is
+   thrown away: something else held the machine. The reference alone must not decide: rounds in which it happened to
+   be slow once would go, and it would look faster than a copy of itself.
+3. One sample runs the call once untimed, so that the caches hold what it needs and not what another call left, and then
+   repeats it until it lasts ``Protocol.min_sample_ms``. A sample in which the system gave the processor to somebody
+   else is taken again, a few times; the samples are short, so most come through whole.
+4. The first call is the reference. It stops when every call's median, or its ratio to the reference, is known to ``Protocol.relative_width``, and says
    so where ``Protocol.max_rounds`` or ``Protocol.max_seconds`` came first.
 
 Needs Python and numpy only: a kit takes this file to the device, so here and there one stopwatch runs.
@@ -17,6 +19,7 @@ from __future__ import annotations
 import gc
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,17 +123,19 @@ class _Stopwatch:
         return Rounds(tuple(zip(*used, strict=True)), tuple(narrow))
 
     def _round(self) -> tuple[list[float], float]:
-        """Return every call's mean sample (ms) and the share by which the reference drifted."""
+        """Return every call's mean sample (ms) and the share by which the machine drifted."""
         order = list(range(len(self.calls)))
         self.shuffle.shuffle(order)
         first = {index: self._sample(index) for index in order}
         second = {index: self._sample(index) for index in reversed(order)}
-        drift = abs(math.log(second[0] / first[0])) if first[0] > 0 and second[0] > 0 else 0.0
+        changes = [math.log(second[index] / first[index]) for index in order if first[index] > 0 and second[index] > 0]
+        drift = abs(statistics.median(changes)) if changes else 0.0
         return [(first[index] + second[index]) / 2 for index in range(len(self.calls))], drift
 
     def _sample(self, index: int) -> float:
         """Return ms per call of the first sample that was not interrupted, or of the shortest one."""
         best = math.inf
+        self.calls[index]()
         for _ in range(_TRIES):
             before = self.interrupted()
             sample = self._one_sample(self.calls[index], self.repeats[index])

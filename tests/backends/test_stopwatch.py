@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import statistics
 from collections.abc import Callable
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_steady_drift_cancels_within_each_round() -> None:
     assert ratio_interval(two, one).value == pytest.approx(1.0, abs=1e-4)
 
 
-def test_rounds_in_which_the_reference_drifted_are_thrown_away() -> None:
+def test_rounds_in_which_the_machine_drifted_are_thrown_away() -> None:
     # every seventh to ninth millisecond is three times as slow: rounds that meet it are useless
     burst = Machine(lambda now: 3.0 if int(now * 1000) % 30 in (7, 8, 9) else 1.0)
     one, two = burst.time(1.0, 2.0)
@@ -135,16 +136,42 @@ def test_warm_up_ends_on_a_clock_that_stands_still() -> None:
 def test_a_sample_repeats_the_call_until_it_is_long_enough() -> None:
     machine = Machine()
     machine.time(0.5, 40.0, protocol=QUICK.model_copy(update={"min_sample_ms": 5.0, "warmup_seconds": 0.0}))
-    rounds = QUICK.rounds
-    assert machine.calls.count("0") == 1 + rounds * 2 * 10
-    assert machine.calls.count("1") == 1 + rounds * 2
+    samples = 1 + QUICK.rounds * 2  # one in the warm-up
+    assert machine.calls.count("0") == 2 + (samples - 1) * (1 + 10)
+    assert machine.calls.count("1") == samples * (1 + 1)
+
+
+def test_a_sample_does_not_pay_for_what_another_call_left_in_the_caches() -> None:
+    machine, last = Machine(), [-1]
+
+    def cached(index: int) -> Callable[[], None]:
+        def run() -> None:
+            machine.now += 0.001 if last[0] == index else 0.0015
+            last[0] = index
+
+        return run
+
+    timings = interleave([cached(0), cached(1)], QUICK, 0, machine.clock, machine.interrupted)
+    assert [timing.ms for timing in timings] == pytest.approx([1.0, 1.0])
+
+
+def test_a_call_with_slow_samples_is_not_made_faster_by_being_the_reference() -> None:
+    machine, chance = Machine(), random.Random(0)
+
+    def run() -> None:
+        machine.now += 0.001 * (chance.uniform(1.0, 1.5) if chance.random() < 0.35 else 1.0)
+
+    protocol = NOISY.model_copy(update={"rounds": 4000, "max_rounds": 4000})
+    one, two = interleave([run, run], protocol, 0, machine.clock, machine.interrupted)
+    assert statistics.fmean(two.samples) == pytest.approx(statistics.fmean(one.samples), rel=0.01)
 
 
 def test_every_round_is_mirrored_and_its_order_is_drawn_from_the_seed() -> None:
     def orders(seed: int) -> list[str]:
         machine = Machine()
         machine.time(1.0, 1.0, 1.0, protocol=QUICK.model_copy(update={"warmup_seconds": 0.0}), seed=seed)
-        return machine.calls[3:]
+        assert machine.calls[6::2] == machine.calls[7::2]  # one untimed, one timed
+        return machine.calls[6::2]
 
     rounds = [orders(0)[start : start + 6] for start in range(0, 60, 6)]
     assert all(order == order[::-1] and set(order) == {"0", "1", "2"} for order in rounds)

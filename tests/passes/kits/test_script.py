@@ -34,7 +34,8 @@ def test_the_script_imports_only_what_it_says(backend: type[Backend], target: st
             found.add(str(node.module).partition(".")[0])
     standard = {
         *("__future__", "collections", "contextlib", "ctypes", "dataclasses", "gc", "hashlib", "importlib", "json"),
-        *("math", "os", "pathlib", "platform", "random", "resource", "sys", "time", "types", "typing", "zipfile"),
+        *("math", "os", "pathlib", "platform", "random", "resource", "statistics", "sys", "time", "types", "typing"),
+        "zipfile",
     }
     assert set(part.needs) == needs
     flavours = {"tensorrt", "tensorrt_rtx"}  # one file serves both and imports the one that is asked for
