@@ -8,8 +8,8 @@
 3. One sample runs the call once untimed, so that the caches hold what it needs and not what another call left, and then
    repeats it until it lasts ``Protocol.min_sample_ms``. A sample in which the system gave the processor to somebody
    else is taken again, a few times; the samples are short, so most come through whole.
-4. The first call is the reference. It stops when every call's median, or its ratio to the reference, is known to ``Protocol.relative_width``, and says
-   so where ``Protocol.max_rounds`` or ``Protocol.max_seconds`` came first.
+4. The first call is the reference. It stops when every call's median, or its ratio to the reference, is known to
+   ``Protocol.relative_width``, and says so where ``Protocol.max_rounds`` or ``Protocol.max_seconds`` came first.
 
 Needs Python and numpy only: a kit takes this file to the device, so here and there one stopwatch runs.
 """

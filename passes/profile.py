@@ -25,7 +25,7 @@ from ..transformer.errors import UnverifiedError, UsageError
 from .estimates import estimating_bench, forget_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
-from .profile_row import MOST_ROUNDS, Group, groups, refuse, row_timing
+from .profile_row import MOST_ROUNDS, Group, groups, lift, refuse, row_timing
 from .provenance import absence, forget_other_targets, what_instead
 from .workbench import Workbench
 
@@ -61,6 +61,7 @@ class ProfilePass(Pass):
         if context.backend.unavailable(context.target) is None:
             forget_estimates(context)
         measured = _measure_missing(context, self.group)
+        lift(context.store)
         dropped = drop_slower(context.store, self.keep_slower)
         rows = context.store.count(LatencyRecord.kind)
         notes = [f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower"]

@@ -7,6 +7,7 @@ window gains when the operation takes the block's place. All are taken round by 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.records import OperationRecord
+from ..transformer.contracts.records import LatencyRecord, OperationRecord
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import CaptureError
 from .profile_plan import Plan, Row, SitePlan
 from .workbench import combined
 
-MOST_ROUNDS = 60
+MOST_ROUNDS = 120
 """A row of the table need not be as certain as the promise: the whole network is measured again anyway."""
 Weights = tuple[tuple[int, float], ...]
 
@@ -74,7 +75,7 @@ def groups(context: Context, plan: Plan, size: int) -> Iterator[Group]:
 def row_timing(
     weights: Weights, timings: Mapping[int, Timing], whole: Timing, teacher_ms: float, plus_ms: float | None
 ) -> Timing:
-    """Return a row's time (ms), in units where the whole teacher takes ``teacher_ms``; never below zero.
+    """Return a row's time (ms), in units where the whole teacher takes ``teacher_ms``; ``lift`` makes it positive.
 
     ``timings`` are of the group's modules by index, ``whole`` is the teacher's of the same rounds.
     """
@@ -86,6 +87,23 @@ def row_timing(
 
 NOTHING = Timing(ms=0.0, low=0.0, high=0.0, trimmed_mean=0.0)
 """The time of identity: the own block's time is defined as what the window loses without it."""
+
+
+def lift(store: RunStore) -> None:
+    """Raise all rows of a site together so that none is below zero.
+
+    What an operation saves is the difference to the own block's row, and is measured in place. The own block's row
+    itself is not, where the block cannot be taken out: it may be less than what the fastest operation saves.
+    """
+    sites: dict[str, dict[str, LatencyRecord]] = defaultdict(dict)
+    for key, record in store.all(LatencyRecord).items():
+        sites[f"{record.target} {key.rpartition('/')[2]}"][key] = record
+    with store.transaction():
+        for rows in sites.values():
+            least = min(row.timing.ms for row in rows.values())
+            if least < 0:
+                for key, row in rows.items():
+                    store.put(key, row.model_copy(update={"timing": _shifted(row.timing, -least)}))
 
 
 def refuse(store: RunStore, key: str, reason: str) -> None:
@@ -127,13 +145,7 @@ def _module(context: Context, row: Row) -> nn.Module:
 
 
 def _shifted(timing: Timing, by: float) -> Timing:
-    """Return the timing with ``by`` ms added; never below zero."""
-    return timing.model_copy(
-        update={
-            "ms": max(0.0, timing.ms + by),
-            "low": max(0.0, timing.low + by),
-            "high": max(0.0, timing.high + by),
-            "trimmed_mean": max(0.0, timing.trimmed_mean + by),
-            "samples": tuple(sample + by for sample in timing.samples),
-        }
-    )
+    """Return the timing with ``by`` ms added."""
+    names = ("ms", "low", "high", "trimmed_mean")
+    moved: dict[str, object] = {name: getattr(timing, name) + by for name in names}
+    return timing.model_copy(update=moved | {"samples": tuple(sample + by for sample in timing.samples)})

@@ -24,7 +24,7 @@ class Protocol(BaseModel):
     min_sample_ms: float = 2.0
     """One sample repeats the call until it lasts this long, so that the clock's grain does not count."""
     drift: float = 0.05
-    """A round is thrown away if the reference's two samples of it differ by more than this share."""
+    """A round is thrown away if its halves differ by more than this share, in the median over the calls."""
     trim: float = 0.1
     """Share of samples cut at each end for the trimmed mean (GENet section 3.2)."""
 
