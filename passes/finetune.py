@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import nn
+
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import changed_part, split
 from ..transformer.contracts.data_images import size
@@ -18,6 +20,7 @@ from .finetuning.loop import Loop, classification
 from .finetuning.parallel import Parallel
 from .finetuning.recipe import FinetuneRecipe, automatic_epochs, check, preset_of
 from .finetuning.start import start_of, student
+from .finetuning.state import FinetuneState
 from .finetuning.train import Training, layout
 from .placement import placed
 
@@ -81,14 +84,30 @@ class FinetunePass(Pass):
         winner = context.store.get(WinnerRecord, "winner")
         if winner is None:
             raise UsageError("the run has no winner yet; run the rank stage first")
-        parts = split(context.dataset, context.seed)
-        recipe = self._recipe(context, winner, size(parts.fit))
+        start = start_of(context, winner.choice, self.preload)
+        recipe = self.recipe(context, start, size(split(context.dataset, context.seed).fit))
         check(recipe, self.preload)
+        state, stopped = self.train(context, student(context, winner.choice, self.preload), recipe)
+        context.store.save_tensors(LAST, state.last)
+        context.store.save_tensors(STUDENT, state.best)
+        record = StudentRecord(
+            file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=state.best_accuracy
+        )
+        context.store.put("student", record)
+        note = f"{state.best_accuracy:.2f} % on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
+        return PassResult(notes=(note, stopped) if stopped else (note,))
+
+    def train(self, context: Context, network: nn.Module, recipe: FinetuneRecipe) -> tuple[FinetuneState, str]:
+        """Train any ``network`` from where the run has it, with the context's teacher and data.
+
+        Returns the last state, which holds the best weights, and why it stopped early, or nothing.
+        """
+        parts = split(context.dataset, context.seed)
         parallel = Parallel(context.device)
         if self.compiled and parallel.count > 1:
             raise UsageError("finetune.compiled=true works in one process only; leave it out, or start one process")
         training = Training(context, recipe, parallel, parts.held_out, self.save_seconds)
-        state = training.begin(student(context, winner.choice, self.preload))
+        state = training.begin(network)
         teacher, augment = context.teacher.network, context.dataset.augment if recipe.augment else None
         with placed(context.device, teacher), layout(recipe, teacher, state.network):
             task = context.dataset.task
@@ -106,17 +125,10 @@ class FinetunePass(Pass):
                 changed,
                 self.workers,
             )
-            stopped = training.run(loop)
-        context.store.save_tensors(LAST, state.last)
-        context.store.save_tensors(STUDENT, state.best)
-        record = StudentRecord(
-            file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=state.best_accuracy
-        )
-        context.store.put("student", record)
-        note = f"{state.best_accuracy:.2f} % on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
-        return PassResult(notes=(note, stopped) if stopped else (note,))
+            return state, training.run(loop)
 
-    def _recipe(self, context: Context, winner: WinnerRecord, samples: int) -> FinetuneRecipe:
+    def recipe(self, context: Context, start: str, samples: int) -> FinetuneRecipe:
+        """Return how to train on ``samples`` images; ``start`` tells this training from others of the run."""
         preset = preset_of(self.preset)
         epochs = preset.epochs if self.epochs is None else self.epochs
         batch_size = min(preset.batch_size if self.batch_size is None else self.batch_size, samples)
@@ -140,5 +152,5 @@ class FinetunePass(Pass):
             compiled=self.compiled,
             task="" if context.data is None or context.data.task is None else context.data.task.name,
             seed=context.seed,
-            start=start_of(context, winner.choice, self.preload),
+            start=start,
         )

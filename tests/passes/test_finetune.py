@@ -154,11 +154,7 @@ def test_the_test_data_is_never_read(prepared: OpenRun) -> None:
 
 
 def test_without_distillation_the_loss_is_cross_entropy(prepared: OpenRun) -> None:
-    recipe = FinetunePass(distillation=0)._recipe(
-        prepared(),
-        WinnerRecord(index=0, choice=CHOICE, objective=0, bound=0, predicted_ms=1, measured_ms=1, teacher_ms=2),
-        100,
-    )
+    recipe = FinetunePass(distillation=0).recipe(prepared(), "start", 100)
     logits, labels = torch.randn(4, 10), torch.arange(4)
     assert loss_of(logits, labels, logits, recipe) == cross_entropy(logits, labels)
     both = replace(recipe, distillation=1.0)
@@ -189,9 +185,7 @@ def test_wrong_options_say_what_is_expected(prepared: OpenRun, options: dict[str
 
 
 def recipe_of(context: Context, **options: Any) -> FinetuneRecipe:
-    winner = context.store.get(WinnerRecord, "winner")
-    assert winner is not None
-    return FinetunePass(**options)._recipe(context, winner, 1_281_167)
+    return FinetunePass(**options).recipe(context, "start", 1_281_167)
 
 
 @pytest.mark.parametrize(
