@@ -1,0 +1,296 @@
+"""What the three benches of results share: one treatment of every student, kept step by step, printed as a table.
+
+A study is a folder: a run of hant for each pool (``fast``, ``zero-shot``, ...), and every finished step as a line of
+JSON (``steps.jsonl``). Networks and weights of the students are in ``students`` of the run of ``--pool``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from hant import Budget, HantError, Pipeline, RunStore, Timing, pool
+from hant.passes.candidates import CandidatesPass
+from hant.passes.capture import CapturePass
+from hant.passes.finetune import FinetunePass
+from hant.passes.finetuning.start import student
+from hant.passes.pretrain import PretrainPass
+from hant.passes.profile import ProfilePass
+from hant.passes.provenance import here
+from hant.passes.rank import RankPass
+from hant.passes.score import ScorePass
+from hant.passes.select import SelectPass
+from hant.passes.workbench import Workbench, network_inputs
+from hant.tests.bench.search_cifar10 import ROOT, Step, make_context
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data import split
+from hant.transformer.contracts.data_images import batches, size
+from hant.transformer.contracts.records import PassRecord, WinnerRecord
+from hant.transformer.contracts.statistics import ratio_interval
+from hant.transformer.contracts.store import slug, write_atomically
+from torch import nn
+
+Facts = dict[str, Any]
+_BATCH = 250
+_IDENTITY = ("teacher", "images", "seed", "pretrain_epochs", "target", "pool", "solutions")
+"""What a study is bound to; everything else may differ from one command to the next."""
+
+
+def common_options(text: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that all benches of results have."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--teacher", default="cifar10-resnet56")
+    add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
+    add("--run", type=Path, required=True, help="folder of the study")
+    add("--images", type=int, default=50_000, help="of the training data; 15 %% of them, at most 6,000, are held out")
+    add("--epochs", type=int, default=10, help="of fine-tuning")
+    add("--pretrain-epochs", type=float, default=1.0)
+    add("--pool", default="fast")
+    add("--target", default="cpu-ort")
+    add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
+    add("--solutions", type=int, default=100, help="K")
+    add("--seed", type=int, default=0)
+    add("--minutes", type=float, default=1e9, help="stop before a step once they are over")
+    return parser
+
+
+class Ledger:
+    """Finished steps as lines of JSON, durable when ``put`` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._facts: dict[str, Facts] = {entry.pop("step"): entry for entry in map(json.loads, lines)}
+
+    def get(self, key: str) -> Facts | None:
+        return self._facts.get(key)
+
+    def put(self, key: str, facts: Mapping[str, Any]) -> None:
+        self._facts[key] = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), **facts}
+        lines = [json.dumps({"step": name, **entry}) + "\n" for name, entry in self._facts.items()]
+        write_atomically(self._path, "".join(lines))
+
+    def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> Iterator[Step]:
+        """Yield the step that puts ``key``, unless it is there; with its CPU seconds since it was started last."""
+        if self.get(key) is not None:
+            return
+
+        def step() -> None:
+            started = time.process_time()
+            facts = make()
+            self.put(key, {"cpu_seconds": round(time.process_time() - started, 2), **facts})
+
+        yield key, step
+
+
+@dataclass
+class Study:
+    """The folder of a study, opened."""
+
+    args: argparse.Namespace
+    ledger: Ledger = field(init=False)
+    _contexts: dict[str, Context] = field(default_factory=dict)
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.args.run.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(self.args.run / "steps.jsonl")
+        asked = {name: getattr(self.args, name) for name in _IDENTITY}
+        known = self.ledger.get("study") or asked
+        differing = [name for name in _IDENTITY if known[name] != asked[name]]
+        if differing:
+            facts = ", ".join(f"{name} {known[name]!r} then and {asked[name]!r} now" for name in differing)
+            raise SystemExit(f"{self.args.run} holds another study: {facts}; give another --run")
+        if self.ledger.get("study") is None:
+            self.ledger.put("study", {**asked, "machine": here(self.context())})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def context(self, pool_name: str = "") -> Context:
+        """Return the context of the run for a pool, by default that of ``--pool``; its teacher is captured."""
+        name = pool_name or self.args.pool
+        if name not in self._contexts:
+            store = self._open.enter_context(RunStore(self.args.run / slug(name)))
+            if self._contexts:
+                known = next(iter(self._contexts.values()))
+                context = replace(known, store=store, pool=pool(name))
+            else:
+                context = replace(make_context(self.args, store), seed=self.args.seed, pool=pool(name))
+                context = replace(context, graph=CapturePass().run(context).graph)
+            self._contexts[name] = context
+        return self._contexts[name]
+
+    @property
+    def treatment(self) -> str:
+        """What every student of the study goes through."""
+        args = self.args
+        return f"{args.images} images, {args.epochs} epochs of fine-tuning, seed {args.seed}"
+
+    # a pool's table, scored
+
+    def prepare(self, pool_name: str = "") -> Iterator[Step]:
+        """Yield what is left of profiling, pretraining and scoring a pool."""
+        name = pool_name or self.args.pool
+        stages = (
+            CapturePass(),
+            CandidatesPass(),
+            ProfilePass(),
+            PretrainPass(epochs=self.args.pretrain_epochs),
+            ScorePass(),
+        )
+        pipeline = Pipeline(stages)
+        for stage in pipeline.names[1:]:
+            yield from self.ledger.once(f"{name}/{stage}", partial(self._prepared, pipeline, name, stage))
+
+    def _prepared(self, pipeline: Pipeline, name: str, stage: str) -> Facts:
+        context = self.context(name)
+        pipeline.run(context, only=("capture", stage))
+        record = context.store.get(PassRecord, stage)
+        return {"notes": record.notes if record is not None else ()}
+
+    def preparation(self, pool_name: str = "") -> float:
+        """Return the CPU seconds of ``prepare``."""
+        name = pool_name or self.args.pool
+        return sum(self.seconds(f"{name}/{stage}") for stage in ("candidates", "profile", "pretrain", "score"))
+
+    def seconds(self, key: str) -> float:
+        return float((self.ledger.get(key) or {}).get("cpu_seconds", 0.0))
+
+    # hant's own search
+
+    def select(self, key: str, budget: str, pool_name: str = "", solutions: int = 0) -> Iterator[Step]:
+        """Yield the step that selects and ranks; its facts have the ``choice``, or ``refused``."""
+        make = partial(self._selected, budget, pool_name, solutions or self.args.solutions)
+        yield from self.ledger.once(key, make)
+
+    def _selected(self, budget: str, pool_name: str, solutions: int) -> Facts:
+        context, wanted = self.context(pool_name), Budget.parse(budget)
+        try:
+            SelectPass(budget=wanted, solutions=solutions).run(context)
+            RankPass(budget=wanted).run(context)
+        except HantError as error:
+            return {"refused": str(error)}
+        winner = context.store.get(WinnerRecord, "winner")
+        assert winner is not None, "rank writes it"
+        return {"choice": winner.choice, "solutions": solutions}
+
+    def transformed(self, choice: Mapping[str, str], pool_name: str = "", preload: str = "all") -> nn.Module:
+        """Return the network of a choice, with the weights that ``preload`` says."""
+        return student(self.context(pool_name), choice, preload)
+
+    # every student alike
+
+    def judge(
+        self, key: str, start: Callable[[], nn.Module], epochs: int, beside: nn.Module | None = None, **options: Any
+    ) -> Iterator[Step]:
+        """Yield the steps of a student: accuracy as it is, fine-tuning, accuracy and latency after it.
+
+        ``start`` makes the same network with the same weights at every call, which nobody else holds; ``beside`` is
+        timed with it and the teacher; ``options`` are those of ``FinetunePass``.
+        """
+        yield from self.ledger.once(f"{key}/before", lambda: {"accuracy": accuracy(self.context(), start())})
+        finetune = FinetunePass(epochs=epochs, **options)
+        yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune))
+        yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside))
+
+    def _finetuned(self, key: str, start: Callable[[], nn.Module], options: FinetunePass) -> Facts:
+        context = self.context()
+        recipe = options.recipe(context, key, size(split(context.dataset, context.seed).fit))
+        state, stopped = options.train(context, start(), recipe)
+        context.store.save_tensors(weights_of(key), state.best)
+        return {"epochs": recipe.epochs, "held_out": state.best_accuracy, "best": state.best_epoch, "stopped": stopped}
+
+    def _judged(self, key: str, start: Callable[[], nn.Module], beside: nn.Module | None) -> Facts:
+        context, network = self.context(), start()
+        network.load_state_dict(context.store.load_tensors(weights_of(key)))
+        teacher, own, *others = timed(context, [network, *([] if beside is None else [beside])])
+        facts = {"accuracy": accuracy(context, network), "parameters": sum(p.numel() for p in network.parameters())}
+        facts |= compared("teacher", own, teacher)
+        return facts | (compared("beside", own, others[0]) if others else {})
+
+    def teacher_accuracy(self) -> Iterator[Step]:
+        context = self.context()
+        yield from self.ledger.once("teacher", lambda: {"accuracy": accuracy(context, context.model)})
+
+
+def weights_of(key: str) -> str:
+    return f"students/{slug(key)}.safetensors"
+
+
+def timed(context: Context, networks: Sequence[nn.Module], rounds: int | None = None) -> tuple[Timing, ...]:
+    """Return the timings of the teacher and ``networks``, interleaved, by the target's protocol."""
+    bench = Workbench(context)
+    inputs = network_inputs(context)
+    runners = bench.lower([network.eval() for network in networks], [inputs] * len(networks))
+    opened = []
+    for runner in runners:
+        if isinstance(runner, str):
+            raise SystemExit(f"a network cannot be lowered: {runner}")
+        opened.append(runner)
+    timings = bench.time(opened, [inputs] * len(opened), rounds)
+    context.store.clear_scratch()
+    return timings
+
+
+def compared(name: str, timing: Timing, reference: Timing) -> Facts:
+    """Return the ratio of two interleaved timings with its 99 % interval."""
+    ratio = ratio_interval(timing, reference)
+    return {
+        f"ratio_{name}": ratio.value,
+        f"interval_{name}": [ratio.low, ratio.high],
+        f"ms_{name}": [timing.ms, reference.ms],
+    }
+
+
+def accuracy(context: Context, network: nn.Module) -> float:
+    """Return the top-1 accuracy (percent) on all test images, in the target's runtime."""
+    path = context.store.scratch / "judged.lowered"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    context.backend.lower(network.eval(), context.example_inputs, context.target, path, dynamic_batch=True)
+    runner = context.backend.load(path, context.target)
+    test = context.dataset.test
+    right = sum(
+        int((torch.from_numpy(runner(images.numpy())[0]).argmax(1) == labels).sum())
+        for images, labels in batches(test, _BATCH)
+    )
+    path.unlink()
+    return 100 * right / size(test)
+
+
+def run_steps(study: Study, steps: Iterator[Step]) -> bool:
+    """Do the steps in order; return whether all are done. What went before a stop is not done again."""
+    started = time.monotonic()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    for name, step in steps:
+        if time.monotonic() - started > 60 * study.args.minutes:
+            print(f"stopped before {name}: {study.args.minutes:g} minutes are over; the same command goes on from here")
+            return False
+        study.context().progress.log(name)
+        step()
+    return True
+
+
+def interval(facts: Facts, name: str) -> str:
+    low, high = facts[f"interval_{name}"]
+    return f"{facts[f'ratio_{name}']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print in Markdown; numbers stand on the right."""
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
+    for row in rows:
+        print(f"| {' | '.join(row)} |")

@@ -1,0 +1,113 @@
+"""Is the student better than the smaller sibling of the same latency? HANT table 2 on CIFAR-10's ResNets.
+
+    python tests/bench/results_siblings.py --run runs/siblings --epochs 10
+
+For each sibling its latency beside the teacher's is the budget; student, sibling and teacher are timed interleaved at
+the end. ``--budgets`` are looked at as well. The same command goes on after a stop; prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from hant.tests.bench.results_common import (
+    Facts,
+    Study,
+    accuracy,
+    common_options,
+    compared,
+    interval,
+    print_table,
+    run_steps,
+    timed,
+)
+from hant.tests.bench.search_cifar10 import Step, teacher_of
+from torch import nn
+
+SIBLINGS = "cifar10-resnet44,cifar10-resnet32,cifar10-resnet20"
+
+
+def sibling_of(study: Study, name: str) -> nn.Module:
+    return teacher_of(study.args.data, name, study.context().store.root)
+
+
+def sibling_facts(study: Study, name: str) -> Facts:
+    sibling = sibling_of(study, name)
+    teacher, timing = timed(study.context(), [sibling])
+    return {"accuracy": accuracy(study.context(), sibling), **compared("teacher", timing, teacher)}
+
+
+def names(study: Study) -> list[str]:
+    return [name for name in study.args.siblings.split(",") if name]
+
+
+def steps(study: Study) -> Iterator[Step]:
+    yield from study.teacher_accuracy()
+    for name in names(study):
+        yield from study.ledger.once(name, partial(sibling_facts, study, name))
+    yield from study.prepare()
+    for name in names(study):
+        budget = f"{(study.ledger.get(name) or {})['ratio_teacher']:.4f}"
+        yield from student_steps(study, f"under {name}", budget, sibling_of(study, name))
+    for budget in filter(None, study.args.budgets.split(",")):
+        yield from student_steps(study, f"at {budget}", budget, None)
+
+
+def student_steps(study: Study, key: str, budget: str, beside: nn.Module | None) -> Iterator[Step]:
+    yield from study.select(f"{key}/select", budget)
+    choice = (study.ledger.get(f"{key}/select") or {}).get("choice")
+    if choice is not None:
+        start = partial(study.transformed, choice)
+        yield from study.judge(f"{key}/{study.args.epochs}", start, study.args.epochs, beside)
+
+
+def row(study: Study, key: str, sibling: str) -> list[str]:
+    ledger = study.ledger
+    refused = (ledger.get(f"{key}/select") or {}).get("refused")
+    before, after = (ledger.get(f"{key}/{study.args.epochs}/{part}") for part in ("before", "after"))
+    if before is None or after is None:
+        return [key, refused or "not done", *[""] * 5]
+    mine, teachers = after["accuracy"], (ledger.get("teacher") or {})["accuracy"]
+    theirs = (ledger.get(sibling) or {}).get("accuracy")
+    return [
+        key,
+        interval(after, "teacher"),
+        interval(after, "beside") if sibling else "",
+        f"{before['accuracy']:.2f}",
+        f"{mine:.2f}",
+        f"{theirs:.2f} ({mine - theirs:+.2f})" if theirs is not None else "",
+        f"{teachers:.2f} ({mine - teachers:+.2f})",
+    ]
+
+
+def write_results(study: Study) -> None:
+    args = study.args
+    print_table(
+        f"{args.teacher}, pool {args.pool}, {study.treatment}",
+        (
+            "student",
+            "latency to teacher (99 %)",
+            "to sibling (99 %)",
+            "top-1 before",
+            "after",
+            "sibling (gain)",
+            "teacher (gain)",
+        ),
+        [row(study, f"under {name}", name) for name in names(study)]
+        + [row(study, f"at {budget}", "") for budget in filter(None, args.budgets.split(","))],
+    )
+    print(f"\nPreparation of the pool, once for all rows: {study.preparation():.0f} CPU seconds")
+
+
+def main() -> None:
+    parser = common_options(__doc__)
+    parser.add_argument("--siblings", default=SIBLINGS, help="names of pretrained networks, with commas")
+    with Study(parser.parse_args()) as study:
+        complete = run_steps(study, steps(study))
+        write_results(study)
+        print("\ncomplete" if complete else "\nnot complete")
+
+
+if __name__ == "__main__":
+    main()
