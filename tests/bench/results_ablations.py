@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hant.tests.bench.results_common import Facts, Study, common_options, interval, print_table, run_steps
+from hant.tests.bench.results_common import Study, common_options, print_table, run_steps
+from hant.tests.bench.results_measure import Facts, interval
 from hant.tests.bench.search_cifar10 import Step
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from hant import Budget, HantError, Pipeline, RunStore, Timing, pool
+from hant import Budget, HantError, Pipeline, RunStore, pool
 from hant.passes.candidates import CandidatesPass
 from hant.passes.capture import CapturePass
 from hant.passes.finetune import FinetunePass
@@ -29,18 +29,15 @@ from hant.passes.provenance import here
 from hant.passes.rank import RankPass
 from hant.passes.score import ScorePass
 from hant.passes.select import SelectPass
-from hant.passes.workbench import Workbench, network_inputs
+from hant.tests.bench.results_measure import Facts, accuracy, compared, timed
 from hant.tests.bench.search_cifar10 import ROOT, Step, make_context
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import split
-from hant.transformer.contracts.data_images import batches, size
+from hant.transformer.contracts.data_images import size
 from hant.transformer.contracts.records import PassRecord, WinnerRecord
-from hant.transformer.contracts.statistics import ratio_interval
 from hant.transformer.contracts.store import slug, write_atomically
 from torch import nn
 
-Facts = dict[str, Any]
-_BATCH = 250
 _IDENTITY = ("teacher", "images", "seed", "pretrain_epochs", "target", "pool", "solutions")
 """What a study is bound to; everything else may differ from one command to the next."""
 
@@ -231,46 +228,6 @@ def weights_of(key: str) -> str:
     return f"students/{slug(key)}.safetensors"
 
 
-def timed(context: Context, networks: Sequence[nn.Module], rounds: int | None = None) -> tuple[Timing, ...]:
-    """Return the timings of the teacher and ``networks``, interleaved, by the target's protocol."""
-    bench = Workbench(context)
-    inputs = network_inputs(context)
-    runners = bench.lower([network.eval() for network in networks], [inputs] * len(networks))
-    opened = []
-    for runner in runners:
-        if isinstance(runner, str):
-            raise SystemExit(f"a network cannot be lowered: {runner}")
-        opened.append(runner)
-    timings = bench.time(opened, [inputs] * len(opened), rounds)
-    context.store.clear_scratch()
-    return timings
-
-
-def compared(name: str, timing: Timing, reference: Timing) -> Facts:
-    """Return the ratio of two interleaved timings with its 99 % interval."""
-    ratio = ratio_interval(timing, reference)
-    return {
-        f"ratio_{name}": ratio.value,
-        f"interval_{name}": [ratio.low, ratio.high],
-        f"ms_{name}": [timing.ms, reference.ms],
-    }
-
-
-def accuracy(context: Context, network: nn.Module) -> float:
-    """Return the top-1 accuracy (percent) on all test images, in the target's runtime."""
-    path = context.store.scratch / "judged.lowered"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    context.backend.lower(network.eval(), context.example_inputs, context.target, path, dynamic_batch=True)
-    runner = context.backend.load(path, context.target)
-    test = context.dataset.test
-    right = sum(
-        int((torch.from_numpy(runner(images.numpy())[0]).argmax(1) == labels).sum())
-        for images, labels in batches(test, _BATCH)
-    )
-    path.unlink()
-    return 100 * right / size(test)
-
-
 def run_steps(study: Study, steps: Iterator[Step]) -> bool:
     """Do the steps in order; return whether all are done. What went before a stop is not done again."""
     started = time.monotonic()
@@ -282,11 +239,6 @@ def run_steps(study: Study, steps: Iterator[Step]) -> bool:
         study.context().progress.log(name)
         step()
     return True
-
-
-def interval(facts: Facts, name: str) -> str:
-    low, high = facts[f"interval_{name}"]
-    return f"{facts[f'ratio_{name}']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

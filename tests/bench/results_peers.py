@@ -25,16 +25,8 @@ from hant.passes.baselines.random_search import RandomPass
 from hant.passes.select import MARGIN
 from hant.tests.bench import results_channels
 from hant.tests.bench.results_channels import fastnas, narrow, prunable, taylor
-from hant.tests.bench.results_common import (
-    Facts,
-    Study,
-    common_options,
-    compared,
-    interval,
-    print_table,
-    run_steps,
-    timed,
-)
+from hant.tests.bench.results_common import Study, common_options, print_table, run_steps
+from hant.tests.bench.results_measure import Facts, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step
 from hant.transformer.contracts.records import BaselineRecord
 from hant.transformer.contracts.store import slug

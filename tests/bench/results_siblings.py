@@ -11,17 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from hant.tests.bench.results_common import (
-    Facts,
-    Study,
-    accuracy,
-    common_options,
-    compared,
-    interval,
-    print_table,
-    run_steps,
-    timed,
-)
+from hant.tests.bench.results_common import Study, common_options, print_table, run_steps
+from hant.tests.bench.results_measure import Facts, accuracy, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step, teacher_of
 from torch import nn
 
