@@ -15,6 +15,7 @@ from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.estimator import Estimator
 from ..transformer.contracts.records import (
+    CalibrationRecord,
     ExportRecord,
     LatencyModelRecord,
     LatencyRecord,
@@ -34,8 +35,8 @@ from .workbench import Workbench, network_inputs, on_cpu
 
 Array = NDArray[np.generic]
 _DERIVED = (
-    LatencyModelRecord, LimitRecord, SelectionRecord, RankRecord, WinnerRecord, StudentRecord, ExportRecord,
-    VerificationRecord,
+    CalibrationRecord, LatencyModelRecord, LimitRecord, SelectionRecord, RankRecord, WinnerRecord, StudentRecord,
+    ExportRecord, VerificationRecord,
 )  # fmt: skip
 """What is chosen or made by the latencies of a table."""
 

@@ -13,6 +13,7 @@ from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import NetworkLatencyRecord, SelectionRecord, WinnerRecord
 from ..transformer.contracts.store import RunStore
+from .calibration import calibration_networks
 from .kits.pack import write_kit
 from .latency_model import fastest, least, network_key
 from .profile_plan import plan
@@ -59,11 +60,13 @@ def networks_to_measure(store: RunStore, *, complete: bool) -> list[dict[str, st
     """Return the whole networks (block -> operation) whose latency is wanted next and not measured yet.
 
     The fastest one, which bounds what can be reached and corrects predictions: by the table where that is
-    ``complete``, else the one of the fewest MACs. And the networks that selection and ranking chose.
+    ``complete``, else the one of the fewest MACs. Those that the table is put right by. And the networks that selection
+    and ranking chose.
     """
     wanted = [fastest(store) if complete else fewest_macs(store)]
     selected = store.get(SelectionRecord, "000")
     winner = store.get(WinnerRecord, "winner")
+    wanted += calibration_networks(store)
     wanted += [record.choice for record in (selected, winner) if record is not None]
     known = {key for key, record in store.all(NetworkLatencyRecord).items() if not record.timing.estimated}
     new = {network_key(choice): choice for choice in wanted}

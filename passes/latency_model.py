@@ -19,9 +19,10 @@ from ..op_library.pools import operation
 from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.lookup import operation_ms
 from ..transformer.contracts.records import (
+    CalibrationRecord,
     LatencyModelRecord,
-    LatencyRecord,
     NetworkLatencyRecord,
     OperationRecord,
     WinnerRecord,
@@ -75,7 +76,12 @@ def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
 
 def table_sums(store: RunStore, choices: Sequence[Mapping[str, str]]) -> Floats:
     """Return the sums of many choices (N,), reading the table once."""
-    listed, rows = store.all(OperationRecord), store.all(LatencyRecord)
+    return sums_of(store, operation_ms(store), choices)
+
+
+def sums_of(store: RunStore, rows: Mapping[str, float], choices: Sequence[Mapping[str, str]]) -> Floats:
+    """Return the sums of many choices (N,), with ``rows`` (ms by key) in place of the table's."""
+    listed = store.all(OperationRecord)
     blocks = list(dict.fromkeys(record.block for record in listed.values()))
     sums = [sum(_row(listed, rows, block, choice.get(block, "teacher")) for block in blocks) for choice in choices]
     return np.array(sums)
@@ -83,7 +89,7 @@ def table_sums(store: RunStore, choices: Sequence[Mapping[str, str]]) -> Floats:
 
 def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
     """Return (blocks, operations, ms): the table as a matrix (N, M), NaN where an operation does not fit."""
-    listed, rows = store.all(OperationRecord), store.all(LatencyRecord)
+    listed, rows = store.all(OperationRecord), operation_ms(store)
     blocks = tuple(block.name for block in graph.replaceable)
     names = tuple(dict.fromkeys(record.operation for record in listed.values()))
     matrix = np.full((len(blocks), len(names)), np.nan)
@@ -92,14 +98,14 @@ def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...
             record = listed.get(f"{block.name}/{name}")
             row = rows.get(latency_key(block, name, target))
             if record is not None and record.fits and row is not None:
-                matrix[i, j] = row.timing.ms
+                matrix[i, j] = row
     return blocks, names, matrix
 
 
 def fastest(store: RunStore) -> dict[str, str]:
     """Return the choice that the table says is fastest: each block's fastest operation."""
-    rows = store.all(LatencyRecord)
-    return least(store, lambda record: rows[record.latency_key].timing.ms if record.latency_key in rows else None)
+    rows = operation_ms(store)
+    return least(store, lambda record: rows.get(record.latency_key))
 
 
 def least(store: RunStore, cost: Callable[[OperationRecord], float | None]) -> dict[str, str]:
@@ -207,7 +213,9 @@ def measure_networks(context: Context, choices: Sequence[Mapping[str, str]]) -> 
 
 
 def refit(store: RunStore, choices: Iterable[Mapping[str, str]] = ()) -> LatencyModelRecord:
-    """Fit the model on the teacher, the fastest network and those of ``choices`` that are measured; keep and return it.
+    """Fit the model on the teacher and on measured networks; keep and return it.
+
+    These are the fastest one, those of the calibration, and those of ``choices``.
 
     The line goes through the teacher; its slope is the least-squares slope of relative errors over the measured
     networks, pulled towards 1 where they are few or close to the teacher. Other networks that the run has measured
@@ -220,7 +228,9 @@ def refit(store: RunStore, choices: Iterable[Mapping[str, str]] = ()) -> Latency
     teacher = networks.get("teacher")
     if teacher is None:
         raise UsageError("the run has no lookup table yet; run the profile stage first")
-    keys = dict.fromkeys(network_key(choice) for choice in (fastest(store), *choices))
+    calibration = store.get(CalibrationRecord, "calibration")
+    given = () if calibration is None else calibration.networks
+    keys = dict.fromkeys((network_key(fastest(store)), *given, *(network_key(choice) for choice in choices)))
     records = [networks[key] for key in keys if key in networks and key != "teacher"]
     full, *others = table_sums(store, [{}, *(record.selection for record in records)]).tolist()
     slope = 1.0
@@ -250,13 +260,11 @@ def _model(store: RunStore) -> LatencyModelRecord:
     return store.get(LatencyModelRecord, "model") or refit(store)
 
 
-def _row(
-    listed: Mapping[str, OperationRecord], rows: Mapping[str, LatencyRecord], block: str, operation_name: str
-) -> float:
+def _row(listed: Mapping[str, OperationRecord], rows: Mapping[str, float], block: str, operation_name: str) -> float:
     record = listed.get(f"{block}/{operation_name}")
     if record is None or record.latency_key not in rows:
         raise UsageError(f"no latency of {operation_name} in block {block}; run the profile stage with it in the pool")
-    return rows[record.latency_key].timing.ms
+    return rows[record.latency_key]
 
 
 def assembled(context: Context, choice: Mapping[str, str]) -> nn.Module:

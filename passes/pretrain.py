@@ -15,9 +15,10 @@ import torch
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Split, split, take
 from ..transformer.contracts.data_images import size
+from ..transformer.contracts.lookup import operation_ms
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.progress import Task
-from ..transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord
+from ..transformer.contracts.records import CandidateRecord, OperationRecord
 from ..transformer.errors import UsageError
 from .placement import placed
 from .pretraining.driver import Driver
@@ -158,9 +159,9 @@ def _job(context: Context, recipe: Recipe, parts: Split, save_seconds: float) ->
 
 def _latencies(context: Context) -> dict[str, float]:
     """Return the milliseconds of every candidate that is in the lookup table, by key."""
-    rows = context.store.all(LatencyRecord)
+    rows = operation_ms(context.store)
     listed = context.store.all(OperationRecord)
-    return {key: rows[o.latency_key].timing.ms for key, o in listed.items() if o.latency_key in rows}
+    return {key: rows[o.latency_key] for key, o in listed.items() if o.latency_key in rows}
 
 
 def _keep_teacher(context: Context, block: str, recipe: str) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.lookup import operation_ms
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import (
     CandidateRecord,
@@ -22,6 +23,7 @@ from ..transformer.contracts.records import (
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UnverifiedError, UsageError
+from .calibration import calibrate
 from .estimates import estimating_bench, forget_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
@@ -62,6 +64,7 @@ class ProfilePass(Pass):
             forget_estimates(context)
         measured = _measure_missing(context, self.group)
         lift(context.store)
+        calibrate(context)
         dropped = drop_slower(context.store, self.keep_slower)
         rows = context.store.count(LatencyRecord.kind)
         notes = [f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower"]
@@ -78,7 +81,7 @@ def drop_slower(store: RunStore, keep_slower: bool) -> int:
 
     A mark of an earlier table is taken back. ``teacher`` and ``identity`` always stay.
     """
-    listed, latencies = store.all(OperationRecord), store.all(LatencyRecord)
+    listed, latencies = store.all(OperationRecord), operation_ms(store)
     known = store.all(CandidateRecord)
     dropped = 0
     with store.transaction():
@@ -86,7 +89,7 @@ def drop_slower(store: RunStore, keep_slower: bool) -> int:
             teacher = listed.get(f"{record.block}/teacher")
             reason = ""
             if teacher is not None and record.fits and record.operation not in KEPT and not keep_slower:
-                ours, theirs = latencies[record.latency_key].timing.ms, latencies[teacher.latency_key].timing.ms
+                ours, theirs = latencies[record.latency_key], latencies[teacher.latency_key]
                 reason = f"{ours:.4g} ms is slower than the teacher's {theirs:.4g} ms" if ours > theirs else ""
             if reason:
                 dropped += 1

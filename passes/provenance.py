@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.records import LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
+from ..transformer.contracts.records import CalibrationRecord, LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.target import Target
 
@@ -51,6 +51,7 @@ def forget_other_targets(store: RunStore, fingerprint: str) -> None:
         with store.transaction():
             store.delete(NetworkLatencyRecord)
             store.delete(LatencyModelRecord)
+            store.delete(CalibrationRecord)
 
 
 def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord, ScoreRecord
+from ..transformer.contracts.lookup import operation_ms
+from ..transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
 from ..transformer.contracts.store import RunStore
 from ..transformer.errors import UsageError
 from ..transformer.ir.graph import Graph
@@ -58,13 +59,13 @@ def search_table(store: RunStore, graph: Graph) -> SearchTable:
     scores = store.all(ScoreRecord)
     ready = {key for key, record in store.all(CandidateRecord).items() if record.state == "ready"}
     listed = store.all(OperationRecord)
-    latencies = store.all(LatencyRecord)
+    latencies = operation_ms(store)
     rows: dict[str, list[tuple[str, float, float, float, float, float]]] = {name: [] for name in names}
     for key, score in scores.items():
         facts = listed.get(key)
         if score.block not in rows or facts is None or not facts.fits or key not in ready:
             continue
-        ms = latencies[facts.latency_key].timing.ms
+        ms = latencies[facts.latency_key]
         numbers = (score.delta, ms, facts.parameters, facts.macs, 4 * facts.parameters)
         rows[score.block].append((score.operation, *numbers))
     empty = [name for name in names if not rows[name]]

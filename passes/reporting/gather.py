@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.lookup import operation_ms
 from ...transformer.contracts.records import (
     CandidateRecord,
     EpochRecord,
@@ -77,11 +78,11 @@ def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | No
 def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> list[BlockReport]:
     """Return each replaceable block before and after."""
     listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
-    latencies = store.all(LatencyRecord)
+    latencies, times = store.all(LatencyRecord), operation_ms(store)
     rows = []
     for block in graph.replaceable:
         chosen, teacher = f"{block.name}/{choice[block.name]}", f"{block.name}/teacher"
-        before, after = (latencies[listed[key].latency_key].timing for key in (teacher, chosen))
+        before, after = listed[teacher].latency_key, listed[chosen].latency_key
         rows.append(
             BlockReport(
                 block=block.name,
@@ -89,10 +90,10 @@ def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> list[Blo
                 output=str(block.output),
                 teacher=block.class_name,
                 operation=choice[block.name],
-                teacher_ms=before.ms,
-                student_ms=after.ms,
+                teacher_ms=times[before],
+                student_ms=times[after],
                 score=scores[chosen].delta,
-                estimated=before.estimated or after.estimated,
+                estimated=any(latencies[key].timing.estimated for key in (before, after)),
             )
         )
     return rows

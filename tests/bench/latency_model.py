@@ -20,11 +20,16 @@ import torch
 from hant import RunStore, load, pool, trace
 from hant.backends.targets.load import load_target
 from hant.passes.candidates import CandidatesPass
-from hant.passes.latency_model import fit, measure_networks, network_key, table_sum, table_sums
+from hant.passes.latency_model import measure_networks, network_key, predict, sums_of
 from hant.passes.profile import ProfilePass
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.records import LatencyRecord, NetworkLatencyRecord, OperationRecord
+from hant.transformer.contracts.records import (
+    LatencyModelRecord,
+    LatencyRecord,
+    NetworkLatencyRecord,
+    OperationRecord,
+)
 from hant.transformer.contracts.statistics import ratio_interval
 from hant.transformer.plugins import load_plugin
 from scipy.stats import kendalltau
@@ -49,7 +54,6 @@ def options() -> argparse.Namespace:
     add("--target", default="cpu-ort")
     add("--pool", default="fast")
     add("--networks", type=int, default=100)
-    add("--fitted", type=int, default=5, help="networks that the correction is fitted on; the others are predicted")
     add("--run", type=Path, required=True)
     add("--seed", type=int, default=0)
     return parser.parse_args()
@@ -140,21 +144,23 @@ def report(context: Context, args: argparse.Namespace, records: Sequence[Network
     store = context.store
     teacher = store.get(NetworkLatencyRecord, "teacher")
     assert teacher is not None
+    model = store.get(LatencyModelRecord, "model")
+    assert model is not None, "profile fits it"
     ratio = np.array([ratio_interval(record.timing, record.teacher).value for record in records])
-    sums = table_sums(store, [record.selection for record in records]) / teacher.timing.ms
-    full = table_sum(store, {}) / teacher.timing.ms
-    slope = fit(full - sums[: args.fitted], ratio[: args.fitted])
-    rest = slice(args.fitted, None)
+    choices = [record.selection for record in records]
+    rows = {key: row.timing.ms for key, row in store.all(LatencyRecord).items()}
+    sums = sums_of(store, rows, choices) / teacher.timing.ms
+    full = sums_of(store, rows, [{}])[0] / teacher.timing.ms
+    predicted = np.array([predict(store, choice) for choice in choices]) / model.teacher_ms
     print(f"\n{args.arch}, {args.target}, {len(records)} random selections")
     print(f"{ratio.min():.2f} to {ratio.max():.2f} of the teacher's latency")
-    print(
-        f"teacher {teacher.timing.ms:.4f} ms, table's sum for it {full * teacher.timing.ms:.4f} ms, slope {slope:.4f}\n"
-    )
+    print(f"teacher {teacher.timing.ms:.4f} ms, table's sum for it {full * teacher.timing.ms:.4f} ms", end=", ")
+    print(f"{model.networks - 1} whole networks measured, slope {model.slope:.3f}\n")
     print("| prediction | mean abs error | bias | 95 % within | share within 5 % | Kendall tau |")
     print("|---|---:|---:|---:|---:|---:|")
-    print(line("table's sum", sums[rest], ratio[rest]))
-    print(line("through the teacher", 1 - (full - sums)[rest], ratio[rest]))
-    print(line(f"fitted on {args.fitted} networks", 1 - slope * (full - sums)[rest], ratio[rest]))
+    print(line("table's sum", sums, ratio))
+    print(line("through the teacher", 1 - (full - sums), ratio))
+    print(line("put right by whole networks", predicted, ratio))
 
 
 if __name__ == "__main__":

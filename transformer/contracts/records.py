@@ -84,6 +84,16 @@ class NetworkLatencyRecord(Record):
     provenance: dict[str, str]
 
 
+class CalibrationRecord(Record):
+    """What a few measured whole networks say of the lookup table. Key: ``calibration``."""
+
+    kind: ClassVar[str] = "calibration"
+    added: dict[str, float]
+    """Key of the row of an own block that cannot be taken out -> what it costs in the network beyond the row (ms)."""
+    networks: tuple[str, ...]
+    """Keys of the measured networks."""
+
+
 class LatencyModelRecord(Record):
     """How the sum of the table predicts the whole network: ``fixed_ms + slope * sum``. Key: ``model``."""
 

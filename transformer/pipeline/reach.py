@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ..contracts.budget import Budget
 from ..contracts.context import Context
-from ..contracts.records import LatencyModelRecord, LatencyRecord, NetworkLatencyRecord, OperationRecord
+from ..contracts.lookup import operation_ms
+from ..contracts.records import LatencyModelRecord, NetworkLatencyRecord, OperationRecord
 from ..errors import InfeasibleError
 
 DOUBT = 1.25
@@ -66,16 +67,16 @@ def reach(context: Context) -> Reach | None:
     fastest operations save in the table.
     """
     store = context.store
-    latencies, networks = store.all(LatencyRecord), store.all(NetworkLatencyRecord)
+    latencies, networks = operation_ms(store), store.all(NetworkLatencyRecord)
     fastest: dict[str, tuple[float, str]] = {}
     own: dict[str, float] = {}
     for record in store.all(OperationRecord).values():
         latency = latencies.get(record.latency_key)
         if record.fits and latency is not None:
-            found = (latency.timing.ms, record.operation)
+            found = (latency, record.operation)
             fastest[record.block] = min(found, fastest.get(record.block, found))
             if record.operation == "teacher":
-                own[record.block] = latency.timing.ms
+                own[record.block] = latency
     teacher = networks.get("teacher")
     if not own or teacher is None:
         return None

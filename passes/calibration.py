@@ -1,0 +1,96 @@
+"""Put the lookup table right by a few whole networks.
+
+Rows are measured between the teacher's own blocks. What a block costs that cannot be taken out, because it changes
+shapes, is therefore not measured in place: alone it lacks what it does to the others. On ONNX Runtime the slices and
+paddings of a CIFAR ResNet's two shortcuts keep all blocks behind them out of the blocked layout, and these two blocks
+cost half as much again as their rows. One factor for all such blocks is fitted on random networks that are measured
+next to the teacher, together with the slope that predictions have anyway (``latency_model``).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+
+from ..transformer.contracts.context import Context
+from ..transformer.contracts.records import CalibrationRecord, LatencyRecord, NetworkLatencyRecord, OperationRecord
+from ..transformer.contracts.statistics import ratio_interval
+from ..transformer.contracts.store import RunStore
+from ..transformer.errors import CaptureError
+from .candidates import latency_key
+from .latency_model import measure_networks, network_key, sums_of
+from .provenance import absence
+
+NETWORKS = 5
+"""Measured for the fit; more than 8 hardly tell more (docs/latency.md)."""
+_RIDGE = (0.02, 0.001)
+"""How strongly slope and factor are pulled to 1 and 0: as a network that saves the root of this share."""
+_BOUNDS = (-0.5, 2.0)
+"""A factor beyond these comes from noise."""
+_TRIES = 20
+
+
+def calibrate(context: Context) -> CalibrationRecord:
+    """Measure the calibration networks that the run lacks, where the device is here, then fit; keep and return it."""
+    store = context.store
+    choices = calibration_networks(store)
+    known = store.all(NetworkLatencyRecord)
+    missing = [choice for choice in choices if network_key(choice) not in known]
+    if missing and absence(context) is None:
+        try:
+            measured = measure_networks(context, missing)
+        except CaptureError as error:
+            context.progress.log(f"predictions are not calibrated: {error}")
+            measured = []
+        with store.transaction():
+            for record in measured:
+                store.put(network_key(record.selection), record)
+    found = store.all(NetworkLatencyRecord)
+    keys = [key for key in map(network_key, choices) if key in found and not found[key].timing.estimated]
+    calibration = CalibrationRecord(added=_added(context, [found[key] for key in keys]), networks=tuple(keys))
+    store.put("calibration", calibration)
+    return calibration
+
+
+def calibration_networks(store: RunStore) -> list[dict[str, str]]:
+    """Return random networks (block -> operation) of operations with no more MACs than the block's own.
+
+    The same for the same operations, and known before anything is measured, so that a kit can hold them.
+    """
+    listed = sorted(store.all(OperationRecord).values(), key=lambda record: (record.block, record.operation))
+    most = {record.block: record.macs for record in listed if record.operation == "teacher"}
+    fitting: dict[str, list[str]] = {}
+    for record in listed:
+        if record.fits and record.operation != "teacher" and record.macs <= (most[record.block] or math.inf):
+            fitting.setdefault(record.block, []).append(record.operation)
+    chance = random.Random("calibration")
+    found: dict[str, dict[str, str]] = {}
+    for _ in range(_TRIES):
+        share = chance.uniform(0.3, 1.0)
+        choice = {block: chance.choice(names) for block, names in fitting.items() if chance.random() < share}
+        if choice and len(found) < NETWORKS:
+            found.setdefault(network_key(choice), choice)
+    return list(found.values())
+
+
+def _added(context: Context, networks: list[NetworkLatencyRecord]) -> dict[str, float]:
+    """Return what own blocks that cannot be taken out cost beyond their rows (ms), by the rows' keys."""
+    store, teacher = context.store, context.store.get(NetworkLatencyRecord, "teacher")
+    rows = {key: row.timing.ms for key, row in store.all(LatencyRecord).items()}
+    fixed = [block for block in context.teacher.replaceable if not block.identity_allowed]
+    own = {block.name: latency_key(block, "teacher", context.target) for block in fixed}
+    if teacher is None or not networks or not own:
+        return {}
+    full, *sums = sums_of(store, rows, [{}, *(network.selection for network in networks)])
+    replaced = [
+        sum(rows[key] for block, key in own.items() if network.selection.get(block, "teacher") != "teacher")
+        for network in networks
+    ]
+    x = np.stack([full - np.array(sums), np.array(replaced)], axis=1) / teacher.timing.ms
+    y = 1 - np.array([ratio_interval(network.timing, network.teacher).value for network in networks])
+    pull = np.diag(_RIDGE)
+    slope, share = np.linalg.solve(x.T @ x + pull, x.T @ y + pull @ [1.0, 0.0])
+    factor = float(np.clip(share / slope, *_BOUNDS)) if slope > 0 else 0.0
+    return {key: factor * rows[key] for key in own.values()}
