@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from hant import Budget, HantError, Pipeline, RunStore, pool
+from hant import Budget, Pipeline, RunStore, pool
 from hant.passes.candidates import CandidatesPass
 from hant.passes.capture import CapturePass
 from hant.passes.finetune import FinetunePass
@@ -36,6 +36,7 @@ from hant.transformer.contracts.data import split
 from hant.transformer.contracts.data_images import size
 from hant.transformer.contracts.records import PassRecord, WinnerRecord
 from hant.transformer.contracts.store import slug, write_atomically
+from hant.transformer.errors import InfeasibleError
 from torch import nn
 
 _IDENTITY = ("teacher", "images", "seed", "pretrain_epochs", "target", "pool", "solutions")
@@ -179,7 +180,7 @@ class Study:
         try:
             SelectPass(budget=wanted, solutions=solutions).run(context)
             RankPass(budget=wanted).run(context)
-        except HantError as error:
+        except InfeasibleError as error:
             return {"refused": str(error)}
         winner = context.store.get(WinnerRecord, "winner")
         assert winner is not None, "rank writes it"

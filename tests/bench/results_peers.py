@@ -20,7 +20,7 @@ from functools import partial
 
 import hant
 import torch
-from hant import Budget, HantError
+from hant import Budget
 from hant.passes.baselines.random_search import RandomPass
 from hant.passes.select import MARGIN
 from hant.tests.bench import results_channels
@@ -30,6 +30,7 @@ from hant.tests.bench.results_measure import Facts, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step
 from hant.transformer.contracts.records import BaselineRecord
 from hant.transformer.contracts.store import slug
+from hant.transformer.errors import InfeasibleError
 from torch import nn
 
 ZERO_SHOT = "zero-shot"
@@ -115,7 +116,7 @@ def first_random(study: Study, budget: str) -> Facts:
     context, wanted = study.context(), Budget.parse(budget)
     try:
         RandomPass(budget=wanted, networks=1).run(context)
-    except HantError as error:
+    except InfeasibleError as error:
         return {"refused": str(error)}
     record = context.store.get(BaselineRecord, f"random/{wanted}")
     assert record is not None, "the pass writes it"
