@@ -18,6 +18,7 @@ _PUBLIC = {
     "Data": ".transformer.contracts.data",
     "Graph": ".transformer.ir.graph",
     "HantError": ".transformer.errors",
+    "Metric": ".transformer.contracts.metric",
     "OpSpec": ".op_library.op_spec",
     "Pipeline": ".transformer.pipeline.pipeline",
     "Result": ".transformer.pipeline.optimize",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .transformer.contracts.budget import Budget as Budget
     from .transformer.contracts.context import Context as Context
     from .transformer.contracts.data import Data as Data
+    from .transformer.contracts.metric import Metric as Metric
     from .transformer.contracts.store import RunStore as RunStore
     from .transformer.contracts.target import Target as Target
     from .transformer.contracts.task import Task as Task

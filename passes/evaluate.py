@@ -1,4 +1,4 @@
-"""Loss and accuracy of a classifier on a data set."""
+"""Loss and metric of a network on a data set."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..transformer.contracts.classification import Classification
 from ..transformer.contracts.data import Sample
 from ..transformer.contracts.data_images import batches, size
 from ..transformer.contracts.task import Task
 from .crew import crew
 from .placement import placed
+
+CLASSIFICATION = Classification()
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Metrics:
     """Means over a data set."""
 
     loss: float
-    """Cross-entropy (nats)."""
+    """The task's: cross-entropy (nats) for classification."""
     accuracy: float
-    """Top-1, percent."""
+    """The task's metric: top-1 in percent for classification."""
     samples: int
 
 
@@ -35,28 +37,21 @@ class Counts:
     """Sums over a batch."""
 
     loss: float
-    right: float
-    """Images whose class is right; with a task of the user's, its quality times the images."""
+    metric: float
     samples: int
 
 
-def count(logits: Any, images: Tensor, labels: Any, task: Task | None = None) -> Counts:
-    """Return the sums of a batch: logits (N, classes), labels (N,); with a task whatever it takes."""
-    if task is not None:
-        total = len(images)
-        return Counts(
-            task.loss(logits, images, labels).item() * total, task.quality(logits, images, labels) * total, total
-        )
-    loss = F.cross_entropy(logits.float(), labels, reduction="sum").item()
-    return Counts(loss, int((logits.argmax(1) == labels).sum()), len(labels))
+def count(task: Task, outputs: Any, images: Tensor, targets: Any) -> Counts:
+    """Return the sums of a batch, from what the network made of its images."""
+    return Counts(*task.totals(outputs, images, targets), len(images))
 
 
 def mean(batches: Iterable[Counts]) -> Metrics:
     """Return the means of all batches, summed in their order in double precision."""
-    loss, right, samples = 0.0, 0.0, 0
+    loss, metric, samples = 0.0, 0.0, 0
     for part in batches:
-        loss, right, samples = loss + part.loss, right + part.right, samples + part.samples
-    return Metrics(loss / max(1, samples), 100 * right / max(1, samples), samples)
+        loss, metric, samples = loss + part.loss, metric + part.metric, samples + part.samples
+    return Metrics(loss / max(1, samples), metric / max(1, samples), samples)
 
 
 def evaluate(
@@ -64,7 +59,7 @@ def evaluate(
     dataset: Dataset[Sample],
     batch_size: int = 256,
     device: torch.device | str = "cpu",
-    task: Task | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Metrics:
     """Return the metrics of ``network`` on all of ``dataset``, in eval mode; mode and device are left as they were.
 
@@ -78,7 +73,7 @@ def tally(
     dataset: Dataset[Sample],
     batch_size: int = 256,
     device: torch.device | str = "cpu",
-    task: Task | None = None,
+    task: Task = CLASSIFICATION,
     first: int = 0,
     every: int = 1,
 ) -> list[Counts]:
@@ -87,9 +82,9 @@ def tally(
     network.eval()
     found: dict[int, Counts] = {}
 
-    def job(index: int, images: Tensor, labels: Any) -> None:
+    def job(index: int, images: Tensor, targets: Any) -> None:
         with torch.no_grad():
-            found[index] = count(network(images), images, labels, task)
+            found[index] = count(task, network(images), images, targets)
 
     try:
         with placed(place, network), crew(0, place) as hands:

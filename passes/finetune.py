@@ -16,7 +16,7 @@ from ..transformer.contracts.data_images import size
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import StudentRecord, WinnerRecord
 from ..transformer.errors import UsageError
-from .finetuning.loop import Loop, classification
+from .finetuning.loop import Loop, objective_of
 from .finetuning.parallel import Parallel
 from .finetuning.recipe import FinetuneRecipe, automatic_epochs, check, preset_of
 from .finetuning.start import start_of, student
@@ -94,7 +94,8 @@ class FinetunePass(Pass):
             file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=state.best_accuracy
         )
         context.store.put("student", record)
-        note = f"{state.best_accuracy:.2f} % on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
+        best = context.metric.text(state.best_accuracy)
+        note = f"{best} on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
         return PassResult(notes=(note, stopped) if stopped else (note,))
 
     def train(self, context: Context, network: nn.Module, recipe: FinetuneRecipe) -> tuple[FinetuneState, str]:
@@ -110,8 +111,6 @@ class FinetunePass(Pass):
         state = training.begin(network)
         teacher, augment = context.teacher.network, context.dataset.augment if recipe.augment else None
         with placed(context.device, teacher), layout(recipe, teacher, state.network):
-            task = context.dataset.task
-            objective = classification(recipe) if task is None else task.train_loss
             changed = changed_part(context.dataset, parts.fit) if recipe.augment else None
             loop = Loop(
                 state,
@@ -121,7 +120,7 @@ class FinetunePass(Pass):
                 augment,
                 context.device,
                 parallel,
-                objective,
+                objective_of(context.dataset.task, recipe),
                 changed,
                 self.workers,
             )
@@ -150,7 +149,7 @@ class FinetunePass(Pass):
             mixed_precision=self.mixed_precision,
             channels_last=self.channels_last,
             compiled=self.compiled,
-            task="" if context.data is None or context.data.task is None else context.data.task.name,
+            task=context.dataset.task.name,
             seed=context.seed,
             start=start,
         )

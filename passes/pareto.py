@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from ..transformer.contracts.budget import Budget
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.metric import TOP1, Metric
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import NetworkLatencyRecord, ParetoRecord
 from ..transformer.errors import InfeasibleError, UsageError
@@ -71,7 +72,7 @@ class ParetoPass(Pass):
             for point in points:
                 context.store.put(f"{point.target}/{point.budget}", point)
         self.draw(context)
-        return PassResult(notes=tuple(describe(point) for point in points))
+        return PassResult(notes=tuple(describe(point, context.metric) for point in points))
 
     def draw(self, context: Context) -> None:
         """Write ``pareto.json`` and the drawings of every point that the run has, of whatever target."""
@@ -88,7 +89,7 @@ class ParetoPass(Pass):
             selections = options.solve(table, context.teacher, limit, self.solutions)
         except InfeasibleError as error:
             return ParetoRecord(budget=str(budget), target=context.target.name, choice={}, reason=str(error))
-        measure, doubt = measure_of(self.metric), doubt_of(self.race)
+        measure, doubt = measure_of(self.metric, judge.task), doubt_of(self.race)
         entries = [
             judge.entry(i, table.choice(selection.choice), measure, doubt) for i, selection in enumerate(selections)
         ]
@@ -119,7 +120,9 @@ def draw_front(context: Context, points: Sequence[ParetoRecord]) -> list[str]:
         return []
     targets = list(dict.fromkeys(point.target for point in met))
     title = f"Accuracy before fine-tuning on {', '.join(targets)}"
-    front = front_svg({target: [point for point in met if point.target == target] for target in targets}, title)
+    front = front_svg(
+        {target: [point for point in met if point.target == target] for target in targets}, title, context.metric
+    )
     columns = {f"{p.budget} on {p.target}" if len(targets) > 1 else f"budget {p.budget}": p.choice for p in met}
     other = "Architectures by budget"
     drawings = [
@@ -129,7 +132,7 @@ def draw_front(context: Context, points: Sequence[ParetoRecord]) -> list[str]:
     return [keep(context.store, *drawing).file for drawing in drawings]
 
 
-def front_svg(fronts: dict[str, Sequence[ParetoRecord]], title: str) -> str:
+def front_svg(fronts: dict[str, Sequence[ParetoRecord]], title: str, metric: Metric = TOP1) -> str:
     """Return the points of each target, joined by speed, as SVG."""
     series = []
     for target, points in fronts.items():
@@ -143,17 +146,18 @@ def front_svg(fronts: dict[str, Sequence[ParetoRecord]], title: str) -> str:
             )
         )
     kind = "estimated" if any(p.estimated for points in fronts.values() for p in points) else "measured"
-    return scatter(series, (f"latency, share of the teacher's ({kind})", "top-1 on held-out images, %"), title)
+    labels = (f"latency, share of the teacher's ({kind})", metric.label(" on held-out images"))
+    return scatter(series, labels, title)
 
 
-def describe(point: ParetoRecord) -> str:
+def describe(point: ParetoRecord, metric: Metric) -> str:
     """Return a point in one line."""
     if not point.choice:
         return f"budget {point.budget}: not met; {point.reason}"
     kind = "estimated" if point.estimated else "measured"
     return (
         f"budget {point.budget}: {point.measured_ms:.4g} ms, {point.ratio:.3f} of the teacher ({kind}), "
-        f"loss {point.loss:.4f}, {point.accuracy:.2f} % held out"
+        f"loss {point.loss:.4f}, {metric.text(point.accuracy)} held out"
     )
 
 

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from polygraphy import comparator
 from polygraphy.comparator import IterationResult
 from polygraphy.logger import G_LOGGER
+from torch import Tensor
+
+from ..transformer.capture.recording import leaves, map_leaves
+from ..transformer.errors import UnverifiedError
 
 Array = NDArray[np.generic]
 
@@ -22,13 +27,13 @@ class Parity:
 
     max_abs_difference: float
     """Infinite where shapes differ or a value is not finite in one of them only."""
-    top1_agreement: float
-    """Share of rows whose largest entry is in the same column, over the first output (N, classes)."""
+    top1_agreement: float | None
+    """Share of rows whose largest entry is in the same column, of outputs (N, classes); None where there are none."""
     samples: int
 
 
-def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) -> Parity:
-    """Compare outputs (N, ...) of the runtime with those of the reference.
+def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) -> float:
+    """Return the largest absolute difference of the runtime's outputs from the reference's.
 
     ``max_abs`` is what still counts as equal; it decides nothing here, but Polygraphy wants to know it.
     """
@@ -41,8 +46,35 @@ def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) 
                 continue
             result = equal(IterationResult({"output": ours}), IterationResult({"output": theirs}))
             worst = max(worst, float(result["output"].max_absdiff))
-    same = actual[0].reshape(len(actual[0]), -1).argmax(1) == expected[0].reshape(len(expected[0]), -1).argmax(1)
-    return Parity(worst, float(same.mean()), len(expected[0]))
+    return worst
+
+
+def agreement(actual: Array, expected: Array) -> float:
+    """Return the share of rows (N, classes) whose largest entry is in the same column."""
+    ours, theirs = (rows.reshape(len(rows), -1).argmax(1) for rows in (actual, expected))
+    return float((ours == theirs).mean())
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """Return the tensors of a network's outputs, in the order in which a runtime returns them."""
+    return [leaf for leaf in leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def as_outputs(arrays: Sequence[Array], like: Any) -> Any:
+    """Return what a runtime made in the form of ``like``, which is what the network itself returns.
+
+    Raises:
+        UnverifiedError: the runtime returns another number of tensors.
+    """
+    expected = len(tensors(like))
+    if len(arrays) != expected:
+        raise UnverifiedError(
+            f"the runtime returns {len(arrays)} tensors, the network in PyTorch {expected}: outputs cannot be compared"
+        )
+    made = iter(arrays)
+    return map_leaves(
+        like, lambda leaf: torch.from_numpy(next(made)).to(leaf.dtype) if isinstance(leaf, Tensor) else leaf
+    )
 
 
 def _comparison(**options: object) -> Any:

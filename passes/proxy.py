@@ -16,6 +16,7 @@ import numpy as np
 
 from ..transformer.contracts.candidate import derived_seed
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.metric import TOP1, Metric
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import ProxyRecord
 from ..transformer.errors import InfeasibleError, UsageError
@@ -69,9 +70,10 @@ class ProxyPass(Pass):
                 rows.append({"kind": kind, "loss": totals.mean("loss"), "accuracy": totals.accuracy})
                 task.advance()
         choices = [choice for _, choice in networks]
-        record = study(context.seed, table, stages(context.teacher), choices, rows, judge.total)
+        record = study(context.seed, table, stages(context.teacher), choices, rows, judge.total, context.metric)
         self._write(context, table, choices, rows, record)
-        note = f"Kendall's tau {record.kendall_loss:.3f} against loss, {record.kendall_accuracy:.3f} against accuracy"
+        note = f"Kendall's tau {record.kendall_loss:.3f} against loss, {record.kendall_accuracy:.3f} against "
+        note += context.metric.name
         change = f"corrected {record.kendall_corrected:.3f} against {record.kendall_plain:.3f} on new networks"
         return PassResult(notes=(note, f"{change}: {'kept' if record.kept else 'not kept'}"))
 
@@ -84,7 +86,7 @@ class ProxyPass(Pass):
             for kind in dict.fromkeys(row["kind"] for row in rows)
         ]
         title = f"Objective against real loss: Kendall's tau {record.kendall_loss:.3f}"
-        labels = ("sum of loss changes", "cross-entropy before fine-tuning")
+        labels = ("sum of loss changes", "loss before fine-tuning")
         figure = keep(context.store, "proxy", title, scatter(series, labels, title))
         points = [
             {**row, "objective": s, "choice": table.choice(c)} for s, row, c in zip(sums, rows, choices, strict=True)
@@ -140,9 +142,10 @@ def study(
     choices: list[Ints],
     rows: list[dict[str, Any]],
     samples: int,
+    metric: Metric = TOP1,
 ) -> ProxyRecord:
     """Return the correlations, and the correction fitted on one half and judged on the other."""
-    losses, errors = [row["loss"] for row in rows], [100 - row["accuracy"] for row in rows]
+    losses, errors = [row["loss"] for row in rows], [-metric.gain(row["accuracy"]) for row in rows]
     sums = objectives(table, choices)
     order = np.random.default_rng(derived_seed(seed, "proxy", "split")).permutation(len(choices)).tolist()
     fitted, rest = order[: len(order) // 2], order[len(order) // 2 :]

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.metric import Metric
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import (
     FinalistRecord,
@@ -46,7 +47,8 @@ class RankPass(Pass):
     """Held-out training images to evaluate on, at most."""
     batch_size: int = 256
     metric: str = "cross-entropy"
-    """What decides: ``cross-entropy``, ``accuracy``, ``kl`` (to the teacher) or ``feature-mse``."""
+    """What decides: ``cross-entropy``, which stands for a task's own loss, ``accuracy``, ``kl`` (to the teacher) or
+    ``feature-mse``."""
     recalibrate: bool = False
     """Whether batch-norm statistics are estimated again on training images, for every selection."""
     race: str = "certain"
@@ -65,7 +67,7 @@ class RankPass(Pass):
         judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate))
         selections = {record.index: record for record in context.store.all(SelectionRecord).values()}
         doubt = doubt_of(self.race)
-        measure = measure_of(self.metric)
+        measure = measure_of(self.metric, judge.task)
         entries = [judge.entry(index, record.choice, measure, doubt) for index, record in selections.items()]
         with context.progress.task("rank", len(entries) * -(-judge.total // self.batch_size)) as task:
             for entry in entries:
@@ -82,7 +84,7 @@ class RankPass(Pass):
                 context.store.put(f"{entry.index:03d}", rank_record(entry, tuned.get(entry)))
             context.store.put("winner", _winner(selections[best.index], measured))
         check_measured(context, f"selection {best.index}, the winner,", best.choice)
-        return PassResult(notes=(_note(entries, best),))
+        return PassResult(notes=(_note(entries, best, context.metric),))
 
     def _inside(self, context: Context, order: Iterator[Entry], count: int) -> list[tuple[Entry, NetworkLatencyRecord]]:
         """Return the finalists: the first of ``order`` that are inside the budget when measured."""
@@ -111,7 +113,8 @@ class RankPass(Pass):
             for entry, _ in inside:
                 start = judge.key(entry.choice)
                 tuned[entry] = short_finetune(context, entry.choice, start, self.finalist_epochs)
-                task.advance(1, f"selection {entry.index}: {tuned[entry].accuracy:.2f} % held out")
+                told = context.metric.text(tuned[entry].accuracy)
+                task.advance(1, f"selection {entry.index}: {told} held out")
         return tuned
 
 
@@ -135,16 +138,16 @@ def rank_record(entry: Entry, tuned: FinalistRecord | None = None) -> RankRecord
         accuracy=totals.accuracy,
         samples=totals.samples,
         complete=entry.complete,
-        kl=totals.mean("kl"),
+        kl=totals.mean("kl") if "kl" in totals.sums else None,
         feature_mse=totals.mean("feature_mse"),
         finetuned_accuracy=None if tuned is None else tuned.accuracy,
     )
 
 
-def _note(entries: Sequence[Entry], best: Entry) -> str:
+def _note(entries: Sequence[Entry], best: Entry, metric: Metric) -> str:
     stopped = sum(not entry.complete for entry in entries)
     note = f"selection {best.index} of {len(entries)} wins: loss {best.totals.mean('loss'):.4f}, "
-    note += f"{best.totals.accuracy:.2f} % held out"
+    note += f"{metric.text(best.totals.accuracy)} held out"
     return note + (f"; {stopped} stopped early" if stopped else "")
 
 

@@ -51,7 +51,8 @@ class ScorePass(Pass):
         with placed(context.device, context.teacher.module, context.teacher.network):
             teacher = self._score(context, waiting, held_out)
         scored = f"{total} candidates on {size(held_out)} images"
-        return PassResult(notes=(f"{scored}; teacher loss {teacher.loss:.4f}, {teacher.accuracy:.2f} %",))
+        accuracy = context.metric.text(teacher.accuracy)
+        return PassResult(notes=(f"{scored}; teacher loss {teacher.loss:.4f}, {accuracy}",))
 
     def _score(self, context: Context, waiting: dict[str, list[CandidateRecord]], held_out: Dataset[Sample]) -> Metrics:
         """Score block by block; return the teacher's metrics."""
@@ -82,7 +83,8 @@ class ScorePass(Pass):
         return waiting
 
     def _recipe(self, context: Context, record: CandidateRecord) -> str:
-        text = f"{record.recipe}/{context.seed}/{self.samples}/{self.batch_size}"
+        task = context.dataset.task.name
+        text = f"{record.recipe}/{context.seed}/{self.samples}/{self.batch_size}{task and f'/{task}'}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _keep(self, context: Context, record: CandidateRecord, found: Metrics, teacher: Metrics) -> None:
@@ -120,15 +122,15 @@ def score_block(
 
     task = context.dataset.task
 
-    def job(suffix: Suffix, name: str, images: Tensor, labels: Any) -> None:
-        found[name].append(count(suffix.run(candidates[name]), images, labels, task))
+    def job(suffix: Suffix, name: str, images: Tensor, targets: Any) -> None:
+        found[name].append(count(task, suffix.run(candidates[name]), images, targets))
 
     try:
         # Observing keeps layers from working in place on values that are used again.
         with graph.observe(_nothing), crew(0, context.device) as hands:
-            for images, labels in batches(dataset, batch_size, device=context.device):
+            for images, targets in batches(dataset, batch_size, device=context.device):
                 suffix = Suffix(graph, block, [images])
-                hands.run(partial(job, suffix, name, images, labels) for name in candidates)
+                hands.run(partial(job, suffix, name, images, targets) for name in candidates)
     except SuffixError:
         return {
             name: evaluate(graph.replace({block.name: candidate}).network, dataset, batch_size, context.device, task)

@@ -6,33 +6,35 @@ The exported files are what is checked, since they are what users deploy. Teache
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import Dataset
 
 from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.budget import Budget, Limit
+from ..transformer.contracts.classification import Classification
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Sample, take
 from ..transformer.contracts.data_images import batches, size
 from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.progress import Task as Bar
 from ..transformer.contracts.records import ExportRecord, VerificationRecord
 from ..transformer.contracts.statistics import ratio_interval
 from ..transformer.contracts.target import Tolerances
+from ..transformer.contracts.task import to_device
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UnverifiedError
 from .assemble import load_student
+from .evaluate import count, mean
 from .latency_model import predicted_ratio
-from .parity import Parity, compare
+from .parity import Parity, agreement, as_outputs, compare, tensors
 from .provenance import absence, here
 from .verify_absent import verify_absent
 
-Arrays = NDArray[np.generic]
 _BATCH = 64
 
 
@@ -73,18 +75,12 @@ class VerifyPass(Pass):
 def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord:
     """Return what teacher and student do on the target."""
     teacher, student = (_open(context, name) for name in ("teacher.onnx", "student.onnx"))
-    test = context.dataset.test
-    parity = _parity(context, student, test, samples)
+    test, network = context.dataset.test, load_student(context).network.cpu()
+    parity, like = _parity(context, student, network, samples)
     teacher_time, student_time = _time(context, teacher, student, test)
     ratio = ratio_interval(student_time, teacher_time, context.target.protocol.confidence)
-    with context.progress.task("verify", 2 * size(test)) as task:
-        accuracies = []
-        for runner in (teacher, student):
-            right = 0
-            for outputs, labels in _outputs(runner, test):
-                right += int((outputs.reshape(len(labels), -1).argmax(1) == labels).sum())
-                task.advance(len(labels))
-            accuracies.append(100 * right / max(1, size(test)))
+    with context.progress.task("verify", 2 * size(test)) as bar:
+        accuracies = [_quality(context, runner, like, bar) for runner in (teacher, student)]
     return VerificationRecord(
         teacher=teacher_time,
         student=student_time,
@@ -96,6 +92,7 @@ def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord
         max_abs_difference=parity.max_abs_difference,
         top1_agreement=parity.top1_agreement,
         parity_samples=parity.samples,
+        metric=context.metric,
         teacher_accuracy=accuracies[0],
         student_accuracy=accuracies[1],
         test_samples=size(test),
@@ -115,7 +112,7 @@ def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Toler
             f"the student's outputs in the runtime differ from PyTorch's by up to {record.max_abs_difference:.3g}, "
             f"more than the {tolerances.max_abs:g} that the target allows; do not deploy it"
         )
-    if record.top1_agreement < tolerances.top1_agreement:
+    if record.top1_agreement is not None and record.top1_agreement < tolerances.top1_agreement:
         return (
             f"the runtime and PyTorch agree on {100 * record.top1_agreement:.1f} % of the images, less than the "
             f"{100 * tolerances.top1_agreement:g} % that the target asks for; do not deploy it"
@@ -139,14 +136,21 @@ def _open(context: Context, name: str) -> Runner:
     return context.backend.load(context.store.path(record.files[name]), context.target)
 
 
-def _parity(context: Context, student: Runner, test: Dataset[Sample], samples: int) -> Parity:
-    reference = load_student(context).network.cpu()
-    ours, theirs = [], []
-    with torch.no_grad():
-        for images, _ in batches(take(test, samples), _BATCH):
-            ours.append(student(images.numpy())[0])
-            theirs.append(reference(images).numpy())
-    return compare([np.concatenate(ours)], [np.concatenate(theirs)], context.target.tolerances.max_abs)
+def _parity(context: Context, student: Runner, network: nn.Module, samples: int) -> tuple[Parity, Any]:
+    """Compare the student with its network in PyTorch; return also what the network returns, for its form."""
+    part, tolerated = take(context.dataset.test, samples), context.target.tolerances.max_abs
+    worst, first, like = 0.0, [], None
+    for images, _ in batches(part, _BATCH):
+        with torch.no_grad():
+            like = network(images)
+        made = as_outputs(student(images.numpy()), like)
+        ours, theirs = ([tensor.numpy() for tensor in tensors(outputs)] for outputs in (made, like))
+        worst = max(worst, compare(ours, theirs, tolerated))
+        first.append((ours[0], theirs[0]))
+    same = None
+    if isinstance(context.dataset.task, Classification):
+        same = agreement(*(np.concatenate(rows) for rows in zip(*first, strict=True)))
+    return Parity(worst, same, size(part)), like
 
 
 def _time(context: Context, teacher: Runner, student: Runner, test: Dataset[Sample]) -> tuple[Timing, Timing]:
@@ -158,15 +162,22 @@ def _time(context: Context, teacher: Runner, student: Runner, test: Dataset[Samp
     return first, second
 
 
-def _outputs(runner: Runner, test: Dataset[Sample]) -> Iterator[tuple[Arrays, NDArray[np.int64]]]:
-    for images, labels in batches(test, _BATCH):
-        yield runner(images.numpy())[0], labels.numpy()
+def _quality(context: Context, runner: Runner, like: Any, bar: Bar) -> float:
+    """Return the task's metric on the test data; ``like`` is what the network returns in PyTorch."""
+    counts = []
+    for images, targets in batches(context.dataset.test, _BATCH):
+        found = to_device((as_outputs(runner(images.numpy()), like), images, targets), context.device)
+        with torch.no_grad():
+            counts.append(count(context.dataset.task, *found))
+        bar.advance(len(images))
+    return mean(counts).accuracy
 
 
 def _notes(record: VerificationRecord) -> tuple[str, ...]:
+    metric = record.metric
     return (
         f"student {record.student.ms:.4g} ms, teacher {record.teacher.ms:.4g} ms, ratio {record.ratio:.3f} "
         f"({record.ratio_low:.3f} to {record.ratio_high:.3f}), predicted {record.predicted_ratio:.3f}",
         f"outputs differ from PyTorch's by at most {record.max_abs_difference:.2g} on {record.parity_samples} images",
-        f"accuracy {record.student_accuracy:.2f} %, teacher {record.teacher_accuracy:.2f} %",
+        f"{metric.name} {metric.text(record.student_accuracy)}, teacher {metric.text(record.teacher_accuracy)}",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..transformer.contracts.budget import Budget
+from ..transformer.contracts.classification import Classification
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.records import NetworkLatencyRecord, VerificationRecord, WinnerRecord
 from ..transformer.contracts.statistics import Interval, ratio_interval
@@ -28,7 +29,8 @@ def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None
     if not student.estimated:
         ratio = ratio_interval(student, teacher, context.target.protocol.confidence)
     networks = context.model, load_student(context).network
-    before, after = (evaluate(network, context.dataset.test, device=context.device) for network in networks)
+    test, task = context.dataset.test, context.dataset.task
+    before, after = (evaluate(network, test, device=context.device, task=task) for network in networks)
     return VerificationRecord(
         teacher=teacher,
         student=student,
@@ -38,7 +40,9 @@ def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None
         predicted_ratio=predicted_ratio(context.store),
         within_budget=budget.latency.holds(student.ms, ratio.value),
         max_abs_difference=0.0,
+        top1_agreement=1.0 if isinstance(task, Classification) else None,
         parity_samples=0,
+        metric=task.metric,
         teacher_accuracy=before.accuracy,
         student_accuracy=after.accuracy,
         test_samples=after.samples,

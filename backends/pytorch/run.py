@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...transformer.capture.load import input_shapes, load_described
+from ...transformer.capture.recording import leaves
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
@@ -43,8 +44,8 @@ class PyTorchRunner(Runner):
         tensors = self._place(inputs)
         with torch.inference_mode(), support.thread_limit(self._target):
             result = self._module(*tensors)
-        outputs = (result,) if isinstance(result, Tensor) else tuple(result)
-        return tuple(output.float().cpu().numpy() for output in outputs)
+        outputs = (output for output in leaves(result) if isinstance(output, Tensor))
+        return tuple((x.float() if x.is_floating_point() else x).cpu().numpy() for x in outputs)
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
         """Place the inputs on the device and return the bare call; on a GPU it enqueues one run on the current stream.

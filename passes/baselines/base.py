@@ -30,7 +30,7 @@ class Found:
     seconds: float
     """CPU time of evaluations that the run already had; the caller's clock has the rest."""
     losses: tuple[float, ...] = ()
-    """Cross-entropy of each network over the images that it was run on: at least one batch, all for the best."""
+    """Loss of each network over the images that it was run on: at least one batch, all for the best."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class BaselinePass(Pass):
         seconds = time.process_time() - started + found.seconds
         record = baseline_record(self.method, self.budget, contest, judge, found, seconds)
         context.store.put(f"{self.method}/{self.budget}", record)
-        note = f"{self.method}: loss {record.loss:.4f}, {record.accuracy:.2f} % held out"
+        note = f"{self.method}: loss {record.loss:.4f}, {context.metric.text(record.accuracy)} held out"
         return PassResult(notes=(f"{note}, {seconds:.1f} CPU-seconds of search",))
 
 
@@ -101,7 +101,7 @@ def baseline_record(
 
 
 def best_of(contest: Contest, judge: Judge, choices: Sequence[Ints], all_images: bool) -> Found:
-    """Return the choice of least cross-entropy; without ``all_images`` losers are stopped early."""
+    """Return the choice of least loss; without ``all_images`` losers are stopped early."""
     entries = [judge.entry(i, contest.table.choice(choice), "loss") for i, choice in enumerate(choices)]
     before = sum(entry.seconds for entry in entries)
     if all_images:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ...transformer.contracts.candidate import derived_seed
+from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.data_images import shuffled
-from ...transformer.errors import InfeasibleError
+from ...transformer.errors import InfeasibleError, UsageError
 from ..ranking.judge import Judge
 from .base import BaselinePass, Found, best_of
 from .checkpoint import SearchState
@@ -48,7 +49,16 @@ class ReinforcePass(BaselinePass):
     """Networks of the trained controller that are evaluated on all images."""
 
     def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
-        """Train the controller, sample it, evaluate."""
+        """Train the controller, sample it, evaluate.
+
+        Raises:
+            UsageError: the task is another than classification.
+        """
+        if not isinstance(judge.task, Classification):
+            raise UsageError(
+                f"{self.name} is rewarded by a classifier's accuracy, the data have the task {judge.task.name!r}; "
+                "compare with baseline-snas, baseline-random or baseline-greedy"
+            )
         controller = Controller(contest.table, derived_seed(context.seed, self.name, "controller") % 2**31)
         parameters = list(controller.parameters())
         state = SearchState(context.store, self._file(context, contest), parameters, self.learning_rate)
@@ -83,8 +93,8 @@ class ReinforcePass(BaselinePass):
         state.step += 1
 
     def _reward(self, contest: Contest, judge: Judge, choice: Ints, images: Tensor, labels: Tensor) -> float:
-        logits = judge.supernet.logits(contest.table.choice(choice), images)
-        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        logits = judge.supernet.outputs(contest.table.choice(choice), images)
+        accuracy: float = (logits.argmax(1) == labels).float().mean().item()
         return accuracy - self.penalty * contest.excess(choice)
 
     def _finalists(self, context: Context, contest: Contest, controller: Controller) -> list[Ints]:

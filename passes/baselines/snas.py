@@ -1,7 +1,7 @@
 """Differentiable search by Gumbel-softmax on the pretrained candidates (SNAS; HANT section 3.2, table 4).
 
 Each block outputs a mixture of its candidates, weighted by a relaxed sample of the block's distribution. The
-distributions follow the gradient of the cross-entropy plus a latency term; the candidates' weights stay as pretrained.
+distributions follow the gradient of the loss plus a latency term; the candidates' weights stay as pretrained.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -76,9 +76,9 @@ class SnasPass(BaselinePass):
         generator = torch.Generator().manual_seed(seed)
         share = state.step / max(1, self.steps - 1)
         temperature = self.start_temperature * (self.end_temperature / self.start_temperature) ** share
-        images, labels = judge.sample(shuffled(judge.total, seed, 0)[: self.search_batch_size])
+        images, targets = judge.sample(shuffled(judge.total, seed, 0)[: self.search_batch_size])
         weights = [_relaxed(row, temperature, generator) for row in logits]
-        loss = F.cross_entropy(supernet(images, weights), labels)
+        loss = judge.task.loss(supernet(images, weights), images, targets)
         loss = loss + self.penalty * expected_excess(contest, [row.softmax(0) for row in logits])
         state.optimizer.zero_grad()
         for row, gradient in zip(logits, torch.autograd.grad(loss, logits), strict=True):
@@ -146,9 +146,8 @@ class _Supernet:
         }
         self._module = judge.supernet.graph.replace(self._mixtures).module.to(context.device).eval()
 
-    def __call__(self, images: Tensor, weights: list[Tensor]) -> Tensor:
-        """Return logits (N, classes) of the mixed network."""
+    def __call__(self, images: Tensor, weights: list[Tensor]) -> Any:
+        """Return the outputs of the mixed network."""
         for mixture, row in zip(self._mixtures.values(), weights, strict=True):
             mixture.weights = row
-        result: Tensor = self._module(images)
-        return result
+        return self._module(images)

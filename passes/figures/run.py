@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.metric import Metric
 from ...transformer.contracts.pass_ import Pass, PassResult
 from ...transformer.contracts.records import (
     BaselineRecord,
@@ -39,7 +40,7 @@ class FiguresPass(Pass):
         store = context.store
         found = [draw_operations(store), draw_architectures(store, context.teacher, self.columns)]
         if store.count(RankRecord.kind):
-            found.append(draw_ranking(store))
+            found.append(draw_ranking(store, context.metric))
         if store.count(BaselineRecord.kind):
             found.append(draw_searches(store))
         return PassResult(notes=(", ".join(record.file for record in found),))
@@ -82,7 +83,7 @@ def block_rows(graph: Graph) -> list[Row]:
     ]
 
 
-def draw_ranking(store: RunStore) -> FigureRecord:
+def draw_ranking(store: RunStore, metric: Metric) -> FigureRecord:
     """Draw the objective of each selection against its real loss (HANT figure 2a)."""
     selections = {record.index: record for record in store.all(SelectionRecord).values()}
     ranks = list(store.all(RankRecord).values())
@@ -91,10 +92,10 @@ def draw_ranking(store: RunStore) -> FigureRecord:
         rows = [rank for rank in ranks if rank.complete is complete]
         if rows:
             points = [(selections[rank.index].objective, rank.loss) for rank in rows]
-            titles = [f"selection {rank.index}: {rank.accuracy:.2f} % on {rank.samples} images" for rank in rows]
+            titles = [f"selection {rank.index}: {metric.text(rank.accuracy)} on {rank.samples} images" for rank in rows]
             series.append(Series(name, points, titles, filled=complete))
     title = "Objective against real loss"
-    svg = scatter(series, ("sum of loss changes", "cross-entropy before fine-tuning"), title)
+    svg = scatter(series, ("sum of loss changes", "loss before fine-tuning"), title)
     return keep(store, "ranking", title, svg)
 
 
@@ -108,5 +109,5 @@ def draw_searches(store: RunStore) -> FigureRecord:
         random = next((record.losses for record in here if record.method == "random"), ())
         boxes.append(Box(budget, random, {record.method: record.loss for record in here}))
     title = "Searches within the same budget"
-    svg = box_plot(boxes, ("budget", "cross-entropy before fine-tuning"), title, log_y=True)
+    svg = box_plot(boxes, ("budget", "loss before fine-tuning"), title, log_y=True)
     return keep(store, "searches", title, svg)

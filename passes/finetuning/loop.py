@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ...transformer.contracts.candidate import derived_seed
+from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.data import Sample
 from ...transformer.contracts.data_images import batches, shuffled, size
+from ...transformer.contracts.task import Task
 from .parallel import Parallel
 from .recipe import FinetuneRecipe
 from .state import FinetuneState
@@ -41,15 +43,15 @@ def loss_of(logits: Tensor, labels: Tensor, taught: Tensor, recipe: FinetuneReci
     return loss
 
 
-def classification(recipe: FinetuneRecipe) -> Objective:
-    """Return the objective of the paper with the recipe's factors."""
+def objective_of(task: Task, recipe: FinetuneRecipe) -> Objective:
+    """Return what training makes small: the task's own loss; for classification the paper's, with its factors."""
 
     def objective(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             taught = teacher(images) if recipe.distillation else images
         return loss_of(student(images), labels, taught, recipe)
 
-    return objective
+    return objective if isinstance(task, Classification) else task.train_loss
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...transformer.contracts.metric import Metric
 from ...transformer.contracts.store import RunStore
 
 _EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "learning_rate", "seconds")
@@ -43,9 +44,10 @@ class FinetuneState:
         """Number of finished epochs."""
         return len(self.history)
 
-    def offer(self, state: dict[str, Tensor], accuracy: float, loss: float) -> None:
-        """Keep ``state`` as the best if it has the highest held-out accuracy, among equals the lowest loss."""
-        if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
+    def offer(self, state: dict[str, Tensor], accuracy: float, loss: float, metric: Metric) -> None:
+        """Keep ``state`` as the best if it has the best held-out ``metric``, among equals the lowest loss."""
+        best = metric.gain(self.best_accuracy), -self.best_loss
+        if not self.best or (metric.gain(accuracy), -loss) > best:
             self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
             self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, self.epoch
 

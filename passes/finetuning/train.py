@@ -51,7 +51,7 @@ class Training:
             state.restore(self.context.store, file)
         else:
             found = self._evaluate(state, dict(network.state_dict()))
-            state.offer(dict(network.state_dict()), found.accuracy, found.loss)
+            state.offer(dict(network.state_dict()), found.accuracy, found.loss, self.context.metric)
         self.parallel.wait()  # until all have read what the main process will write again
         self.context.store.delete(EpochRecord)
         for epoch in range(state.epoch):
@@ -74,7 +74,8 @@ class Training:
                     state.restore(self.context.store, checkpoint(recipe))
                     return f"stopped in epoch {epoch + 1}: {trouble}; the best weights before it are kept"
                 found = self._finish(state, loss)
-                task.advance(0, f"epoch {epoch + 1}: loss {loss:.3f}, held out {found.accuracy:.2f} %")
+                held_out = self.context.metric.text(found.accuracy)
+                task.advance(0, f"epoch {epoch + 1}: loss {loss:.3f}, held out {held_out}")
         return ""
 
     def _pause(self, state: FinetuneState) -> None:
@@ -98,7 +99,7 @@ class Training:
                 "seconds": state.seconds + time.perf_counter() - started,
             }
         )
-        state.offer(state.last, found.accuracy, found.loss)
+        state.offer(state.last, found.accuracy, found.loss, self.context.metric)
         self._save(state)
         self._record(state, state.epoch - 1)
         return found

@@ -11,10 +11,11 @@ from ...transformer.contracts.data_images import size
 from ...transformer.contracts.records import FinalistRecord
 from ..assemble import CandidateWeights, build_student, independent
 from ..evaluate import evaluate
-from ..finetuning.loop import Loop, classification
+from ..finetuning.loop import Loop, objective_of
 from ..finetuning.parallel import Parallel
 from ..finetuning.recipe import FinetuneRecipe
 from ..finetuning.state import FinetuneState
+from ..placement import placed
 
 
 def short_finetune(
@@ -30,7 +31,7 @@ def short_finetune(
         batch_size: of training, as in ``FinetunePass``.
         learning_rate: as in ``FinetunePass``.
     """
-    parts = split(context.dataset, context.seed)
+    parts, task = split(context.dataset, context.seed), context.dataset.task
     recipe = _recipe(size(parts.fit), context.seed, start, epochs, batch_size, learning_rate)
     key = hashlib.sha256(f"{start}/{recipe.fingerprint}".encode()).hexdigest()[:24]
     known = context.store.get(FinalistRecord, key)
@@ -38,27 +39,27 @@ def short_finetune(
         return known
     network = independent(build_student(context.teacher, choice, CandidateWeights(context.store))).network
     state = FinetuneState(network.to(context.device), recipe.make_optimizer(network.parameters()))
-    loop = Loop(
-        state,
-        context.teacher.network,
-        recipe,
-        parts.fit,
-        context.dataset.augment,
-        context.device,
-        Parallel(context.device),
-        classification(recipe),
-    )
-    for epoch in range(epochs):
-        loss = loop.epoch()
-        state.finish_epoch({"train_loss": loss})
-        if not math.isfinite(loss):
-            break
-        context.progress.log(f"finalist: epoch {epoch + 1} of {epochs}, loss {loss:.3f}")
-    found = evaluate(network, parts.held_out, 256, context.device)
+    teacher, parallel = context.teacher.network, Parallel(context.device)
+    objective, augment = objective_of(task, recipe), context.dataset.augment
+    loop = Loop(state, teacher, recipe, parts.fit, augment, context.device, parallel, objective)
+    with placed(context.device, teacher):
+        _train(loop, context)
+    found = evaluate(network, parts.held_out, 256, context.device, task)
     loss = found.loss if math.isfinite(found.loss) else 1e30
     record = FinalistRecord(choice=choice, epochs=epochs, loss=loss, accuracy=found.accuracy)
     context.store.put(key, record)
     return record
+
+
+def _train(loop: Loop, context: Context) -> None:
+    """Train all epochs; a loss that is no number ends it."""
+    epochs = loop.recipe.epochs
+    for epoch in range(epochs):
+        loss = loop.epoch()
+        loop.state.finish_epoch({"train_loss": loss})
+        if not math.isfinite(loss):
+            break
+        context.progress.log(f"finalist: epoch {epoch + 1} of {epochs}, loss {loss:.3f}")
 
 
 def _recipe(samples: int, seed: int, start: str, epochs: int, batch_size: int, learning_rate: float) -> FinetuneRecipe:

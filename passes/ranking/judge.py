@@ -7,18 +7,19 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...transformer.capture.recording import leaves
+from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.data import split, take
 from ...transformer.contracts.data_images import batches, size
 from ...transformer.contracts.progress import Task
 from ...transformer.contracts.records import CandidateRecord, EvaluationRecord
-from ...transformer.errors import UsageError
 from .measures import Totals, measure
 from .recalibrate import batch_norm_statistics
 from .supernet import Supernet
@@ -43,26 +44,23 @@ class Batch(NamedTuple):
     """Held-out images with what the teacher makes of them."""
 
     images: Tensor
-    labels: Tensor
-    logits: Tensor
+    targets: Any
+    outputs: Any
     features: Tensor
 
     @property
     def bytes(self) -> int:
         """Memory of the tensors."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self)
+        tensors = [leaf for leaf in leaves(tuple(self)) if isinstance(leaf, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Judge:
     """Evaluates networks on the same images in the same order."""
 
     def __init__(self, context: Context, protocol: Protocol) -> None:
-        if context.dataset.task is not None:
-            raise UsageError(
-                f"ranking needs a classifier's outputs, the data have the task {context.dataset.task.name!r} of their "
-                "own; go on from the selections, as examples/detector does"
-            )
         self.context = context
+        self.task = context.dataset.task
         self.protocol = protocol
         self._parts = split(context.dataset, context.seed)
         self._held_out = take(self._parts.held_out, protocol.samples)
@@ -73,8 +71,11 @@ class Judge:
         self._room = _KEPT_BYTES
 
     def entry(self, index: int, choice: Mapping[str, str], measure: str, doubt: float | None = None) -> Entry:
-        """Return the network of ``choice`` (block -> operation), as far as the run has evaluated it."""
-        return Entry(self, index, dict(choice), measure, doubt)
+        """Return the network of ``choice`` (block -> operation), as far as the run has evaluated it.
+
+        ``doubt`` is about the spread of single images, which only classification has: else the race is certain.
+        """
+        return Entry(self, index, dict(choice), measure, doubt if isinstance(self.task, Classification) else None)
 
     def totals(self, choice: Mapping[str, str]) -> Totals:
         """Return the network's totals over all images."""
@@ -86,7 +87,8 @@ class Judge:
         """Return the record key: changes with the protocol, the seed, and how the candidates were trained."""
         parts = [f"{b}/{op}@{self._recipes.get(f'{b}/{op}', '')}" for b, op in sorted(choice.items())]
         p = self.protocol
-        text = json.dumps([self.context.seed, self.total, p.batch_size, p.recalibrate, parts])
+        name = [self.task.name] if self.task.name else []
+        text = json.dumps([self.context.seed, self.total, p.batch_size, p.recalibrate, parts, *name])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def statistics(self, choice: Mapping[str, str]) -> dict[str, Tensor]:
@@ -98,11 +100,12 @@ class Judge:
     def run(self, choice: Mapping[str, str], buffers: dict[str, Tensor], start: int) -> dict[str, Tensor]:
         """Return the measures of the batch that begins at image ``start``."""
         batch = self.batch(start)
-        logits, features = self._forward(self.supernet.choose(choice), buffers, batch.images)
-        return measure(logits, batch.labels, features, (batch.logits, batch.features))
+        outputs, features = self._forward(self.supernet.choose(choice), buffers, batch.images)
+        taught = batch.outputs, batch.features
+        return measure(self.task, outputs, batch.images, batch.targets, features, taught)
 
-    def sample(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return held-out images (N, C, H, W) and labels (N,) at ``indices``."""
+    def sample(self, indices: Tensor) -> tuple[Tensor, Any]:
+        """Return held-out images (N, C, H, W) and their targets at ``indices``."""
         return next(batches(self._held_out, len(indices), indices, self.context.device))
 
     def batch(self, start: int) -> Batch:
@@ -110,8 +113,8 @@ class Judge:
         if start in self._kept:
             return self._kept[start]
         order = torch.arange(start, min(start + self.protocol.batch_size, self.total))
-        images, labels = next(batches(self._held_out, len(order), order, self.context.device))
-        batch = Batch(images, labels, *self._forward(self.supernet.choose({}), {}, images))
+        images, targets = next(batches(self._held_out, len(order), order, self.context.device))
+        batch = Batch(images, targets, *self._forward(self.supernet.choose({}), {}, images))
         if batch.bytes <= self._room:
             self._room -= batch.bytes
             self._kept[start] = batch
@@ -122,16 +125,16 @@ class Judge:
         part = take(self._parts.fit, size * _RECALIBRATION_BATCHES)
         return (images for images, _ in batches(part, size, device=self.context.device))
 
-    def _forward(self, network: nn.Module, buffers: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits and what leaves the last replaceable block."""
+    def _forward(self, network: nn.Module, buffers: dict[str, Tensor], images: Tensor) -> tuple[Any, Tensor]:
+        """Return the outputs and what leaves the last replaceable block."""
         seen: list[Tensor] = []
         hook = network.get_submodule(self.supernet.last).register_forward_hook(lambda *call: seen.append(call[2]))
         try:
             with torch.no_grad():
-                logits = functional_call(network, buffers, (images,)) if buffers else network(images)
+                outputs = functional_call(network, buffers, (images,)) if buffers else network(images)
         finally:
             hook.remove()
-        return logits, seen[-1]
+        return outputs, seen[-1]
 
 
 class Entry:
@@ -139,6 +142,7 @@ class Entry:
 
     def __init__(self, judge: Judge, index: int, choice: dict[str, str], measure: str, doubt: float | None) -> None:
         self._judge, self._measure, self._doubt = judge, measure, doubt
+        self._floor = judge.task.least_loss if measure == "loss" else 0.0
         self.index, self.choice = index, choice
         self._key = judge.key(choice)
         record = judge.context.store.get(EvaluationRecord, self._key)
@@ -160,7 +164,7 @@ class Entry:
     @property
     def bound(self) -> float:
         """What the measure's sum over all images will be at least."""
-        return self.totals.least(self._measure, self._judge.total, self._doubt)
+        return self.totals.least(self._measure, self._judge.total, self._doubt, self._floor)
 
     def finish(self) -> None:
         """Evaluate all batches that are left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +58,7 @@ class Supernet:
         module = found.module if operation == "teacher" else found.called(self._weights.module(found, operation))
         return module.to(self._device).eval()
 
-    def logits(self, choice: Mapping[str, str], images: Tensor) -> Tensor:
-        """Return what the network of ``choice`` makes of ``images`` (N, C, H, W): logits (N, classes)."""
+    def outputs(self, choice: Mapping[str, str], images: Tensor) -> Any:
+        """Return what the network of ``choice`` makes of ``images`` (N, C, H, W)."""
         with torch.no_grad():
-            result: Tensor = self.choose(choice)(images)
-        return result
+            return self.choose(choice)(images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ...transformer.contracts.metric import Metric
 from ...transformer.contracts.report import NetworkReport, PointReport, Report
 from ...transformer.contracts.timing import Timing
 from ..figures.axes import BOTTOM, LEFT, RIGHT, TOP, Scale
@@ -21,6 +22,7 @@ _SHOWN = 24
 
 def charts(report: Report) -> dict[str, str]:
     """Return the drawings that the report has data for, by name."""
+    metric = report.accuracy.metric
     drawn = {
         "samples": samples({"teacher": report.latency.teacher, "student": report.latency.student}),
         "order": order({"teacher": report.latency.teacher, "student": report.latency.student}),
@@ -29,7 +31,7 @@ def charts(report: Report) -> dict[str, str]:
         "predicted": predicted(report.networks),
         "front": front(report),
         "loss": training(report, "train_loss", "training loss"),
-        "accuracy": training(report, "held_out_accuracy", "top-1 on held-out images, %"),
+        "accuracy": training(report, "held_out_accuracy", metric.label(" on held-out images")),
         "operations": operations(report),
     }
     return {name: svg for name, svg in drawn.items() if svg}
@@ -109,30 +111,32 @@ def predicted(networks: Sequence[NetworkReport]) -> str:
 
 def front(report: Report) -> str:
     """Draw the points of each target, and where this student lies before and after fine-tuning."""
-    series = []
+    series, metric = [], report.accuracy.metric
     for target in dict.fromkeys(point.target for point in report.front):
         met = [point for point in report.front if point.target == target and point.met]
         places = [(point.ratio, point.accuracy) for point in met]
-        series.append(Series(target, places, [_about(point) for point in met], joined=True))
+        series.append(Series(target, places, [_about(point, metric) for point in met], joined=True))
     if not any(one.points for one in series):
         return ""
     for name, value in (("student, selected", report.accuracy.selected), ("fine-tuned", report.accuracy.finetuned)):
         if value is not None:
-            series.append(Series(name, [(report.latency.ratio, value)], [f"this student, {name}: {value:.2f} %"]))
+            told = f"this student, {name}: {metric.text(value)}"
+            series.append(Series(name, [(report.latency.ratio, value)], [told]))
     estimated = report.latency.estimated or any(point.estimated for point in report.front)
-    labels = (f"latency, share of the teacher's ({'estimated' if estimated else 'measured'})", "top-1, held out, %")
+    kind = "estimated" if estimated else "measured"
+    labels = (f"latency, share of the teacher's ({kind})", metric.label(", held out"))
     return scatter([one for one in series if one.points], labels, "Latency and accuracy", size=_SIZE)
 
 
-def _about(point: PointReport) -> str:
+def _about(point: PointReport, metric: Metric) -> str:
     kind = "estimated" if point.estimated else "measured"
-    return f"budget {point.budget}: {point.measured_ms:.4g} ms ({kind}), {point.accuracy:.2f} %"
+    return f"budget {point.budget}: {point.measured_ms:.4g} ms ({kind}), {metric.text(point.accuracy)}"
 
 
 def training(report: Report, value: str, label: str) -> str:
     """Draw one value of each epoch."""
     points = [(float(epoch.epoch), float(getattr(epoch, value))) for epoch in report.training]
-    title = label.partition(",")[0].capitalize()
+    title = label[:1].upper() + label[1:].partition(",")[0]
     return scatter([Series(label, points, joined=True)], ("epoch", label), title, size=_SIZE) if points else ""
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 
+from ...transformer.contracts.metric import TOP1
 from ...transformer.contracts.report import Report
-from .words import count, duration, kept, kind, ms, percent, share, speedup
+from .words import count, duration, kept, kind, ms, share, speedup
 
 
 def comment(report: Report) -> str:
     """Return the report as GitHub's Markdown; names of the run stand in code, so that they cannot be markup."""
     latency, accuracy = report.latency, report.accuracy
     low, high = latency.ratio_interval
+    metric = accuracy.metric
+    told = str if metric == TOP1 else code
     asked = f"budget {code(report.budget)}" + (
-        "" if accuracy.max_drop is None else f", at most {accuracy.max_drop:g} points lost"
+        "" if accuracy.max_drop is None else f", at most {told(metric.limit(accuracy.max_drop))}"
     )
     changed = sum(row.operation != "teacher" for row in report.blocks)
     lines = [
@@ -24,8 +27,9 @@ def comment(report: Report) -> str:
         f"| latency ({kind(report)}) | {ms(latency.teacher_ms, latency.estimated)} "
         f"| {ms(latency.student_ms, latency.estimated)} | {latency.ratio:.3f} ({low:.3f} to {high:.3f}), "
         f"{speedup(report)} faster |",
-        f"| top-1, {accuracy.samples} test images | {percent(accuracy.teacher)} | {percent(accuracy.student)} "
-        f"| {-accuracy.drop:+.2f} points |",
+        f"| {told(metric.name)}, {accuracy.samples} test images | {told(metric.text(accuracy.teacher))} "
+        f"| {told(metric.text(accuracy.student))} "
+        f"| {told(metric.difference(accuracy.student - accuracy.teacher, '+'))} |",
         _sizes("parameters", report.parameters),
         _sizes("MACs", report.macs),
         "",

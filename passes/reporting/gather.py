@@ -41,7 +41,7 @@ from ..latency_model import network_key
 
 R = TypeVar("R", bound=Record)
 _ROUNDING = 1e-9
-"""Points; so that a drop of just what is allowed is allowed."""
+"""Of the metric's unit; so that a drop of just what is allowed is allowed."""
 
 
 def latency(verified: VerificationRecord) -> LatencyReport:
@@ -59,11 +59,12 @@ def latency(verified: VerificationRecord) -> LatencyReport:
 
 
 def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | None) -> AccuracyReport:
-    """Return the accuracies, and whether the drop is at most ``max_drop`` points (None: any)."""
-    drop = verified.teacher_accuracy - verified.student_accuracy
+    """Return the accuracies, and whether the drop is at most ``max_drop`` of the metric's unit (None: any)."""
+    drop = verified.metric.drop(verified.teacher_accuracy, verified.student_accuracy)
     winner, student = store.get(WinnerRecord, "winner"), store.get(StudentRecord, "student")
     ranks = {record.index: record.accuracy for record in store.all(RankRecord).values()}
     return AccuracyReport(
+        metric=verified.metric,
         teacher=verified.teacher_accuracy,
         student=verified.student_accuracy,
         drop=drop,

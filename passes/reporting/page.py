@@ -13,7 +13,7 @@ from ...transformer.contracts.report import Report
 from . import words
 from .charts import charts
 
-_FILTERS = ("count", "duration", "kept", "kind", "ms", "percent", "share", "speedup")
+_FILTERS = ("count", "duration", "kept", "kind", "ms", "share", "speedup")
 
 
 def page(report: Report) -> str:

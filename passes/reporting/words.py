@@ -22,11 +22,6 @@ def count(value: float) -> str:
     return f"{value:.4g}"
 
 
-def percent(value: float) -> str:
-    """Return a percentage: ``99.44 %``."""
-    return f"{value:.2f} %"
-
-
 def share(part: float, whole: float) -> str:
     """Return a part of a whole as a percentage; a dash where there is no whole."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hant.transformer.cli.summary import write_summary
+from hant.transformer.contracts.metric import Metric
 from hant.transformer.contracts.report import (
     AccuracyReport,
     BlockReport,
@@ -63,6 +64,14 @@ def test_the_summary_says_what_was_asked_and_what_came_out(report: Report, termi
         assert fact in shown
     if not terminal:
         assert "\x1b" not in shown
+
+
+def test_a_metric_of_the_users_is_named_with_its_unit(report: Report) -> None:
+    metric = Metric(name="off by", unit="cm", higher_is_better=False)
+    accuracy = AccuracyReport(metric=metric, teacher=2.0, student=2.5, drop=0.5, samples=9, max_drop=0.25)
+    text = io.StringIO()
+    write_summary(report.model_copy(update={"accuracy": accuracy}), Path("runs/x"), Console(file=text, width=200))
+    assert "accuracy  off by: teacher 2 cm, student 2.5 cm, drop 0.5 cm (9 test images); limit 0.25" in text.getvalue()
 
 
 def test_an_estimate_is_called_one(report: Report) -> None:

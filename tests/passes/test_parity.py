@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hant.passes.parity import compare
+import torch
+from hant.passes.parity import agreement, as_outputs, compare, tensors
+from hant.transformer.errors import UnverifiedError
 
 
 def outputs() -> np.ndarray:
@@ -12,32 +14,56 @@ def outputs() -> np.ndarray:
 
 
 def test_equal_outputs_are_equal() -> None:
-    found = compare([outputs()], [outputs()], 1e-4)
-    assert (found.max_abs_difference, found.top1_agreement, found.samples) == (0.0, 1.0, 8)
+    assert compare([outputs()], [outputs()], 1e-4) == 0.0
+    assert agreement(outputs(), outputs()) == 1.0
 
 
 @pytest.mark.parametrize("difference", [1e-6, 1e-3, 10.0])
 def test_the_largest_difference_is_found_whatever_is_tolerated(difference: float) -> None:
     other = outputs()
     other[3, 2] += difference
-    assert compare([other], [outputs()], 1e-4).max_abs_difference == pytest.approx(difference, rel=0.2)
+    assert compare([other], [outputs()], 1e-4) == pytest.approx(difference, rel=0.2)
 
 
 def test_classes_are_compared_row_by_row() -> None:
     other = outputs()
     other[:2] = -other[:2]
-    assert compare([other], [outputs()], 1e-4).top1_agreement == 0.75
+    assert agreement(other, outputs()) == 0.75
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_value_that_is_not_finite_is_infinitely_far(value: float) -> None:
     other = outputs()
     other[0, 0] = value
-    assert compare([other], [outputs()], 1e-4).max_abs_difference == float("inf")
+    assert compare([other], [outputs()], 1e-4) == float("inf")
 
 
 def test_other_shapes_are_infinitely_far() -> None:
-    assert compare([outputs()[:, :4]], [outputs()], 1e-4).max_abs_difference == float("inf")
+    assert compare([outputs()[:, :4]], [outputs()], 1e-4) == float("inf")
+
+
+def test_several_outputs_of_any_type_are_compared_each_with_its_own() -> None:
+    counted, marked, single = np.arange(6).reshape(2, 3), np.array([True, False]), np.array(0.5, np.float32)
+    assert compare([outputs(), counted, marked, single], [outputs(), counted, marked, single], 1e-4) == 0.0
+    assert compare([outputs(), counted], [outputs(), counted + 2], 1e-4) == 2.0
+    assert compare([marked, outputs()], [~marked, outputs()], 1e-4) == 1.0
+
+
+def test_what_a_runtime_returns_takes_the_form_of_the_networks_outputs() -> None:
+    like = {"b": torch.zeros(1, 2), "a": [torch.zeros(1, dtype=torch.int64), (torch.zeros(1), "words")], "none": None}
+    arrays = [np.ones((3, 2), np.float32), np.full(3, 4.0, np.float32), np.full(3, 5.0, np.float32)]
+    found = as_outputs(arrays, like)
+    assert list(found) == ["b", "a", "none"]
+    assert [tensor.tolist() for tensor in tensors(found)] == [[[1, 1]] * 3, [4] * 3, [5] * 3]
+    assert found["a"][0].dtype == torch.int64
+    assert (found["a"][1][1], found["none"]) == ("words", None)
+
+
+def test_another_number_of_outputs_is_told() -> None:
+    with pytest.raises(
+        UnverifiedError, match="the runtime returns 1 tensors, the network in PyTorch 2: outputs cannot"
+    ):
+        as_outputs([outputs()], [torch.zeros(8, 5), torch.zeros(8)])
 
 
 def test_the_comparison_is_silent(capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,19 @@ import torch
 from hant.passes.evaluate import evaluate
 from hant.passes.finetune import FinetunePass
 from hant.passes.ranking.judge import Judge, Protocol
+from hant.passes.ranking.measures import measure_of
+from hant.passes.ranking.race import finishing_order
 from hant.passes.score import ScorePass
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import Data, split
 from hant.transformer.contracts.data_images import batches
-from hant.transformer.contracts.records import CandidateRecord, EpochRecord, ScoreRecord, WinnerRecord
+from hant.transformer.contracts.records import (
+    CandidateRecord,
+    EpochRecord,
+    ScoreRecord,
+    StudentRecord,
+    WinnerRecord,
+)
 from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.task import Task, to_device
 from hant.transformer.errors import UsageError
@@ -40,6 +49,16 @@ class Regression(Task):
     def train_loss(self, student: nn.Module, teacher: nn.Module, images: Tensor, targets: Any) -> Tensor:
         self.steps.append(student.training and not teacher.training)
         return super().train_loss(student, teacher, images, targets)
+
+
+class Below(Regression):
+    """A loss that is negative."""
+
+    name = "below"
+    least_loss = -math.inf
+
+    def loss(self, outputs: Tensor, images: Tensor, targets: Any) -> Tensor:
+        return super().loss(outputs, images, targets) - 1000
 
 
 class Numbers(torch.utils.data.Dataset[Any]):
@@ -74,7 +93,7 @@ def test_candidates_are_scored_by_the_tasks_loss(context: Context) -> None:
     without = evaluate(context.teacher.replace({"one": nn.Identity()}).network, held_out, 4, task=task)
     scores = context.store.all(ScoreRecord)
     assert scores["one/identity"].delta == pytest.approx(without.loss - teacher.loss)
-    assert (scores["one/teacher"].delta, scores["one/identity"].accuracy) == (0, 0)
+    assert (scores["one/teacher"].delta, scores["one/identity"].accuracy) == (0, without.loss)
 
 
 def test_the_student_is_trained_by_the_tasks_train_step(context: Context) -> None:
@@ -87,9 +106,66 @@ def test_the_student_is_trained_by_the_tasks_train_step(context: Context) -> Non
     assert all(task.steps)
 
 
-def test_ranking_says_that_it_needs_a_classifier(context: Context) -> None:
-    with pytest.raises(UsageError, match="ranking needs a classifier's outputs, the data have the task 'regression'"):
-        Judge(context, Protocol())
+def test_the_best_state_is_that_of_the_least_loss(context: Context) -> None:
+    FinetunePass(epochs=3, batch_size=10, learning_rate=0.02).run(context)
+    student = context.store.get(StudentRecord, "student")
+    assert student is not None
+    held_out, task = split(context.dataset, 0).held_out, context.dataset.task
+    choice = {name: nn.Identity() for name, operation in student.choice.items() if operation == "identity"}
+    before = evaluate(context.teacher.replace(choice).network, held_out, task=task)
+    epochs = [epoch.held_out_accuracy for epoch in context.store.all(EpochRecord).values()]
+    assert student.held_out_accuracy == min(before.loss, *epochs)
+
+
+def test_whole_networks_are_ranked_by_the_tasks_loss(context: Context) -> None:
+    judge = Judge(context, Protocol(batch_size=4))
+    choices = [dict.fromkeys(("one", "three"), operation) for operation in ("identity", "teacher")]
+    entries = [
+        judge.entry(index, choice, measure_of("cross-entropy", judge.task)) for index, choice in enumerate(choices)
+    ]
+    first, second = finishing_order(entries)
+    assert first.totals.mean("loss") <= second.totals.mean("loss")
+    held_out, task = split(context.dataset, 0).held_out, context.dataset.task
+    without = context.teacher.replace({"one": nn.Identity(), "three": nn.Identity()}).network
+    for entry, network in zip(entries, (without, context.teacher.network), strict=True):
+        found = evaluate(network, held_out, 4, task=task)
+        assert entry.totals.mean("loss") == pytest.approx(found.loss)
+        assert entry.totals.accuracy == pytest.approx(found.accuracy)
+        assert set(entry.totals.sums) == {"loss", "metric", "feature_mse"}
+
+
+def test_a_race_by_means_of_batches_is_certain_and_knows_the_least_loss(context: Context) -> None:
+    entry = Judge(context, Protocol(batch_size=4)).entry(0, {}, "loss", doubt=5.0)
+    entry.advance()
+    assert 0 < entry.bound == entry.totals.sums["loss"]
+    below = replace(context, data=replace(context.dataset, task=Below()))
+    entry = Judge(below, Protocol(batch_size=4)).entry(0, {}, "loss", doubt=5.0)
+    entry.advance()
+    assert entry.bound == -math.inf
+    entry.finish()
+    assert entry.bound == entry.totals.sums["loss"] < 0
+
+
+def test_a_loss_below_the_least_is_told(context: Context) -> None:
+    wrong = type("Wrong", (Below,), {"least_loss": -1.0})()
+    judge = Judge(replace(context, data=replace(context.dataset, task=wrong)), Protocol())
+    with pytest.raises(
+        UsageError, match=r"the loss of task 'below' is -\d+\.?\d* on a batch, below its least_loss of -1, by"
+    ):
+        judge.totals({})
+
+
+def test_other_networks_are_those_of_another_task(context: Context) -> None:
+    other = replace(context, data=replace(context.dataset, task=Below()))
+    assert Judge(context, Protocol()).key({"one": "teacher"}) != Judge(other, Protocol()).key({"one": "teacher"})
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "kl"])
+def test_what_needs_classes_is_told(metric: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"ranking by '{metric}' needs a classifier, the data have the task 'regression'"
+    ):
+        measure_of(metric, Regression())
 
 
 def test_labels_of_any_kind_come_as_a_list_on_the_device() -> None:

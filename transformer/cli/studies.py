@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ...backends.targets.load import load_target
 from ..contracts.context import Context
+from ..contracts.metric import Metric
 from ..contracts.records import ParetoRecord
 from ..contracts.target import Target
 from ..errors import InfeasibleError, UnverifiedError, UsageError
@@ -26,7 +27,7 @@ from .streams import hush, result_only
 from .summary import show_passes
 from .tables import write_line, write_table
 
-_HEADS = ("target", "budget", "front", "network ms", "teacher ms", "ratio", "loss", "accuracy %")
+_HEADS = ("target", "budget", "front", "network ms", "teacher ms", "ratio", "loss")
 
 
 def run_pareto(flags: dict[str, Any]) -> int:
@@ -109,11 +110,12 @@ def _show(context: Context, *, as_json: bool) -> None:
         sys.stdout.write(context.store.path("pareto.json").read_text(encoding="utf-8") + "\n")
     else:
         console = Console()
-        write_table(console, _HEADS, [_row(point) for point in points], right=5)
+        heads = (*_HEADS, context.metric.name)
+        write_table(console, heads, [_row(point, context.metric) for point in points], right=5)
         for point in points:
             if not point.choice:
                 write_line(console, f"budget {point.budget} on {point.target} not met: {point.reason}")
-        write_line(console, "losses and accuracies are of held-out training images, before fine-tuning")
+        write_line(console, f"loss and {context.metric.name} are of held-out training images, before fine-tuning")
         write_line(console, f"files: {context.store.path('pareto.json')}, {context.store.path('figures/pareto.svg')}")
     if points and not any(point.choice for point in points):
         raise InfeasibleError(points[-1].reason)
@@ -121,7 +123,7 @@ def _show(context: Context, *, as_json: bool) -> None:
         raise UnverifiedError("latencies marked with ~ are estimates; measure the networks on their device")
 
 
-def _row(point: ParetoRecord) -> tuple[str, ...]:
+def _row(point: ParetoRecord, metric: Metric) -> tuple[str, ...]:
     if not point.choice:
         return (point.target, point.budget, "not met", "", "", "", "", "")
     mark = "~" if point.estimated else ""
@@ -133,7 +135,7 @@ def _row(point: ParetoRecord) -> tuple[str, ...]:
         f"{mark}{point.teacher_ms:.4g}",
         f"{mark}{point.ratio:.3f}",
         f"{point.loss:.4f}",
-        f"{point.accuracy:.2f}",
+        metric.text(point.accuracy),
     )
 
 

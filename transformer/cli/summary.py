@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..contracts.metric import TOP1
 from ..contracts.records import PassRecord
 from ..contracts.report import AccuracyReport, ParityReport, Report
 from ..contracts.store import RunStore
@@ -65,11 +66,19 @@ def facts(report: Report) -> list[str]:
         f"({kind} on {report.target['name']})",
         f"ratio     {latency.ratio:.3f} {kind} ({low:.3f} .. {high:.3f}), {latency.predicted_ratio:.3f} predicted; "
         f"budget {report.budget} {met}",
-        f"accuracy  teacher {accuracy.teacher:.2f} %, student {accuracy.student:.2f} %, "
-        f"drop {accuracy.drop:.2f} points ({accuracy.samples} test images){_allowed(accuracy)}",
+        _quality(accuracy),
         _parity(report.parity),
         f"time      {sum(report.seconds.values()):.0f} s",
     ]
+
+
+def _quality(accuracy: AccuracyReport) -> str:
+    metric = accuracy.metric
+    head = "accuracy  " if metric == TOP1 else f"accuracy  {metric.name}: "
+    return (
+        f"{head}teacher {metric.text(accuracy.teacher)}, student {metric.text(accuracy.student)}, "
+        f"drop {metric.difference(accuracy.drop)} ({accuracy.samples} test images){_allowed(accuracy)}"
+    )
 
 
 def _parity(parity: ParityReport) -> str:

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..ir.graph import Graph
 from .backend import Backend
 from .data import Data
+from .metric import TOP1, Metric
 from .progress import Progress
 from .store import RunStore
 from .target import Target
@@ -51,3 +52,8 @@ class Context:
                 "this stage needs data; give --data: digits, cifar10:DIR, imagefolder:DIR or module:function"
             )
         return self.data
+
+    @property
+    def metric(self) -> Metric:
+        """What the quality of networks is told in."""
+        return TOP1 if self.data is None else self.data.task.metric

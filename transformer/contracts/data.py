@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset, Subset
 
+from .classification import Classification
 from .task import Task
 
 Sample = tuple[torch.Tensor, int]
@@ -32,8 +33,8 @@ class Data:
     changed: Any = None
     """Optional function of a seed that returns ``train`` with every image augmented anew: what an epoch of fine-tuning
     trains on, in place of ``train`` and ``augment``."""
-    task: Task | None = None
-    """What the network is for; None for classification. Labels may then be anything."""
+    task: Task = field(default_factory=Classification)
+    """What the network is for. With another than classification, labels may be anything."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Records of a run: plain data, one kind a stage. The kind's name is the artifact that passes require and ensure."""
+"""Records of a run: plain data, one kind a stage. The kind's name is the artifact that passes require and ensure.
+
+Where the data have a task of their own, every loss and cross-entropy is the task's loss, and every accuracy or top-1 is
+its metric, in its unit.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from .metric import TOP1, Metric
 from .timing import Timing
 
 
@@ -363,11 +368,13 @@ class VerificationRecord(Record):
     within_budget: bool
     max_abs_difference: float
     """Largest difference between the runtime's and PyTorch's outputs of the student."""
-    top1_agreement: float = 1.0
-    """Share of those samples with the same top-1 class in both."""
+    top1_agreement: float | None = 1.0
+    """Share of those samples with the same top-1 class in both; None where there are no classes."""
     parity_samples: int
+    metric: Metric = TOP1
+    """What the next two are."""
     teacher_accuracy: float
-    """Top-1 on the test data, percent, through the runtime."""
+    """On the test data, through the runtime."""
     student_accuracy: float
     test_samples: int
     provenance: dict[str, str]

@@ -1,6 +1,7 @@
 """The schema of ``report.json``. Versioned: fields are added, never renamed, within one version.
 
 What was added later has a default, so that a report written before can still be read. ``docs/report.md`` lists all.
+Where the data have a task of their own, losses are the task's and accuracies its metric (``AccuracyReport.metric``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from .metric import TOP1, Metric
 from .timing import Timing
 
 
@@ -35,15 +37,17 @@ class LatencyReport(_Part):
 
 
 class AccuracyReport(_Part):
-    """Top-1 on the test data through the runtime, in percent."""
+    """Quality on the test data through the runtime."""
 
+    metric: Metric = TOP1
+    """What it is told in: top-1 in percent unless the data have a task of their own."""
     teacher: float
     student: float
     drop: float
-    """Teacher minus student, in points."""
+    """How much worse the student is, in the metric's unit (points for percent)."""
     samples: int
     max_drop: float | None = None
-    """Largest drop that was allowed, in points; None if nothing was said."""
+    """Largest drop that was allowed, in the same unit; None if nothing was said."""
     within_limit: bool = True
     """Whether the drop is allowed."""
     selected: float | None = None
@@ -57,8 +61,8 @@ class ParityReport(_Part):
 
     max_abs_difference: float
     samples: int
-    top1_agreement: float = 1.0
-    """Share of the samples with the same top-1 class in both."""
+    top1_agreement: float | None = 1.0
+    """Share of the samples with the same top-1 class in both; None where there are no classes."""
 
 
 class LimitReport(_Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..contracts.context import Context
+from ..contracts.metric import TOP1
 from ..contracts.records import PassRecord
 from ..contracts.report import Report
 from ..errors import AccuracyError, UnverifiedError
@@ -32,9 +33,11 @@ def check_limits(context: Context) -> None:
     text = context.store.path("report.json").read_text(encoding="utf-8")
     accuracy = Report.model_validate_json(text).accuracy
     if not accuracy.within_limit:
+        metric, lost = accuracy.metric, accuracy.metric.difference(accuracy.drop)
+        what = f"loses {lost} of accuracy" if metric == TOP1 else f"is worse by {lost} in {metric.name}"
         raise AccuracyError(
-            f"the student loses {accuracy.drop:.2f} points of accuracy ({accuracy.teacher:.2f} % to "
-            f"{accuracy.student:.2f} % on {accuracy.samples} test images), more than the {accuracy.max_drop:g} that "
+            f"the student {what} ({metric.text(accuracy.teacher)} to {metric.text(accuracy.student)} on "
+            f"{accuracy.samples} test images), more than the {accuracy.max_drop:g} that "
             f"--max-drop allows; its files are in {context.store.root}: give a larger --budget, more --epochs, "
             "or a larger --pool"
         )

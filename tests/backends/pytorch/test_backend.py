@@ -27,6 +27,13 @@ class Fickle(nn.Module):
         return x if x.sum().item() > 0 else -x
 
 
+class Several(nn.Module):
+    """Returns several tensors."""
+
+    def forward(self, x: Tensor) -> dict[str, object]:
+        return {"z": 2 * x, "a": [x.mean((2, 3)), (x.argmax(1),)]}
+
+
 def block() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())
@@ -53,6 +60,17 @@ def test_a_lowered_module_computes_what_it_did(tmp_path: Path, precision: str, t
         assert difference(tmp_path / "x.lowered", target, samples) <= tolerance
     assert all(part.training for part in module.modules())
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+def test_outputs_of_any_form_come_as_arrays_in_order(tmp_path: Path) -> None:
+    BACKEND.lower(Several(), [image()], TARGET, tmp_path / "x.lowered", dynamic_batch=True)
+    found = BACKEND.load(tmp_path / "x.lowered", TARGET)(image(3).numpy())
+    assert [(array.shape, array.dtype.kind) for array in found] == [
+        ((3, 4, 8, 8), "f"),
+        ((3, 4), "f"),
+        ((3, 8, 8), "i"),
+    ]
+    assert np.array_equal(found[2], image(3).argmax(1).numpy())
 
 
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import torch
-from hant.passes.finetuning.loop import Loop, classification
+from hant.passes.finetuning.loop import Loop, objective_of
 from hant.passes.finetuning.parallel import Parallel
 from hant.passes.finetuning.recipe import FinetuneRecipe
 from hant.passes.finetuning.state import FinetuneState
+from hant.transformer.contracts.classification import Classification
 from hant.transformer.contracts.data_augment import CropFlip
 from hant.transformer.contracts.data_images import ImageTensors
 from hant.transformer.contracts.processes import join
@@ -78,7 +79,7 @@ def main() -> None:
     cpu = torch.device("cpu")
     state = FinetuneState(student, RECIPE.make_optimizer(student.parameters()), loss=torch.zeros(()))
     parallel = Parallel(cpu)
-    loop = Loop(state, teacher, RECIPE, data, CropFlip(), cpu, parallel, classification(RECIPE))
+    loop = Loop(state, teacher, RECIPE, data, CropFlip(), cpu, parallel, objective_of(Classification(), RECIPE))
     losses = []
     for _ in range(RECIPE.epochs):
         losses.append(loop.epoch())

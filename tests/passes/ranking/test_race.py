@@ -1,10 +1,12 @@
 """The race against sorting: same order, no more steps than any certain rule needs."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from hant.passes.ranking.measures import Totals, measure
 from hant.passes.ranking.race import finishing_order
+from hant.transformer.contracts.classification import Classification
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +62,14 @@ def test_certain_bound_never_exceeds_the_total_and_confident_is_above_it() -> No
     assert totals.least("loss", 1000, 5.0) == totals.sums["loss"]
 
 
+def test_a_bound_with_a_floor_counts_what_images_may_take_off() -> None:
+    totals = Totals()
+    totals.add({"loss": torch.full((4,), 0.5)})
+    assert totals.least("loss", 10, floor=-1.0) == 2.0 - 6.0
+    assert totals.least("loss", 10, floor=-math.inf) == -math.inf
+    assert totals.least("loss", 4, floor=-math.inf) == 2.0
+
+
 def test_what_is_no_number_loses_and_stays_comparable() -> None:
     totals = Totals()
     totals.add({"loss": torch.tensor([1.0, float("nan")]), "wrong": torch.tensor([0.0, 1.0])})
@@ -72,7 +82,7 @@ def test_measures_agree_with_torch() -> None:
     ours, theirs = torch.randn(2, 5, 7, generator=generator)
     labels = torch.randint(7, (5,), generator=generator)
     first, second = torch.randn(2, 5, 3, 2, 2, generator=generator)
-    found = measure(ours, labels, first, (theirs, second))
+    found = measure(Classification(), ours, torch.zeros(5, 1), labels, first, (theirs, second))
     probability = theirs.softmax(1)
     kl = (probability * (theirs.log_softmax(1) - ours.log_softmax(1))).sum(1)
     assert torch.allclose(found["loss"], torch.nn.functional.cross_entropy(ours, labels, reduction="none"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hant.passes.reporting.comment import code, comment
 from hant.passes.reporting.words import duration, ms
+from hant.transformer.contracts.metric import Metric
 from hant.transformer.contracts.report import Report
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,14 @@ def test_the_comment_is_short_and_says_what_counts(report: Report) -> None:
     ):
         assert line in text
     assert len(text.partition("<details>")[0]) < 1000
+
+
+def test_a_metric_of_the_users_stands_in_code_with_its_unit_and_its_direction(report: Report) -> None:
+    metric = Metric(name="<b>off|by", unit="`cm`", higher_is_better=False)
+    values = {"metric": metric, "teacher": 2.0, "student": 2.5, "drop": 0.5, "max_drop": 0.75}
+    text = comment(report.model_copy(update={"accuracy": report.accuracy.model_copy(update=values)}))
+    assert "at most `` 0.75 `cm` lost `` on" in text
+    assert "| `<b>off\\|by`, 360 test images | `` 2 `cm` `` | `` 2.5 `cm` `` | `` +0.5 `cm` `` |" in text
 
 
 def test_a_broken_limit_is_in_the_headline(report: Report) -> None:

@@ -7,6 +7,7 @@ from xml.dom.minidom import parseString
 import pytest
 from hant.passes.reporting.charts import charts
 from hant.passes.reporting.page import page
+from hant.transformer.contracts.metric import Metric
 from hant.transformer.contracts.report import AccuracyReport, Report
 
 
@@ -121,6 +122,26 @@ def test_verdicts(report: Report, changes: dict[str, object], verdicts: list[str
     seen = read(changed(report.model_copy(update=budget), **{n: v for n, v in changes.items() if n not in budget}))
     classes = [str(attributes.get("class")) for tag, attributes in seen.elements if tag == "span"]
     assert [name.removeprefix("verdict ") for name in classes if name.startswith("verdict")] == verdicts
+
+
+def test_a_metric_of_the_users_takes_the_place_of_top_1(report: Report) -> None:
+    metric = Metric(name="off by", unit="<i>cm", higher_is_better=False).model_dump()
+    values = {"metric": metric, "teacher": 2.0, "student": 2.5, "drop": 0.5, "max_drop": 0.75, "selected": 9.0}
+    classless = report.parity.model_copy(update={"top1_agreement": None})
+    drawn = changed(report.model_copy(update={"parity": classless}), **values)
+    words = " ".join(read(drawn).words.split())
+    for fact in (
+        "2.5 <i>cm off by",
+        "0.75 <i>cm lost",
+        "+0.5 <i>cm",
+        "off by, less is better",
+        "9 <i>cm",
+        "task's loss",
+    ):
+        assert fact in words, fact
+    assert "top-1" not in words
+    assert "cross-entropy" not in words
+    assert "off by on held-out images, <i>cm" in words
 
 
 def test_a_report_of_an_older_version_is_rendered(report: Report) -> None:

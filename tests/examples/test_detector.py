@@ -1,0 +1,41 @@
+"""The example of a detector in its smallest form."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("torchvision")
+SCRIPT = Path(__file__).parents[2] / "examples" / "detector" / "optimise.py"
+
+
+def example() -> Any:
+    spec = importlib.util.spec_from_file_location("detector_example", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_detector_runs_with_the_verified_backbone_in_place(tmp_path: Path) -> None:
+    script = example()
+    detector = script.train_detector(steps=20)
+    before = detector.backbone
+    limits = {"budget": "10000ms", "limits": ["params=99%"]}  # whatever the machine, and something is replaced
+    result = script.optimise(detector, 40, run=tmp_path / "run", epochs=1, **limits)
+    assert "identity" in result.selection.values()
+    assert detector.backbone is result.model is not before
+    assert result.metrics["metric"]["name"] == "overlap"
+    assert result.report["parity"]["max_abs_difference"] <= 1e-4
+    squares = script.Squares(10, 500_000)
+    pictures, targets = zip(*(squares[index] for index in range(10)), strict=True)
+    with torch.no_grad():
+        found = detector.eval()(list(pictures))
+    assert script.overlap(found, targets) == pytest.approx(result.metrics["student"], abs=1e-3)
