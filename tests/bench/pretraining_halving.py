@@ -1,32 +1,44 @@
 """Whether stopping hopeless candidates changes the selection, and what it saves (docs/pretraining.md).
 
     make demo && python tests/bench/pretraining_halving.py runs/digits [--rungs 2]
+    python tests/bench/pretraining_halving.py RUN --teacher cifar10-resnet20 [--data DIR]
 
-Works on a copy of a finished run. Trains its candidates again up to the last rung only, and stops those that are
-hopeless by then; the others would end with the weights that the run holds (tests/passes/pretraining/test_driver.py).
-Then it solves for the selections with all candidates and with those that are left, within the same limit.
+Works on a copy of a finished run; with ``--teacher`` it makes the run first, of that pretrained CIFAR-10 network from
+the folder DIR (default: the variable HANT_DATA), and goes on with it after a stop. Trains the run's candidates again
+up to the last rung only, and stops those that are hopeless by then; the others would end with the weights that the run
+holds (tests/passes/pretraining/test_driver.py). Then it solves for the selections with all candidates and with those
+that are left, within the same limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from hant import Pipeline
+from hant.passes.candidates import CandidatesPass
 from hant.passes.capture import CapturePass
+from hant.passes.pretrain import PretrainPass
 from hant.passes.pretraining.engine import measure, train, variances
 from hant.passes.pretraining.halving import hopeless, stops
 from hant.passes.pretraining.recipe import resolve
 from hant.passes.pretraining.trainer import Trainer
+from hant.passes.profile import ProfilePass
+from hant.passes.score import ScorePass
 from hant.passes.search_table import search_table
 from hant.passes.select import SelectPass
+from hant.tests.bench.search_cifar10 import ROOT
+from hant.tests.bench.search_cifar10 import make_context as cifar10_context
 from hant.transformer.contracts.budget import Budget
 from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.contracts.context import Context
@@ -47,20 +59,34 @@ CPU = torch.device("cpu")
 
 
 @contextmanager
-def opened(run: Path) -> Iterator[Context]:
+def opened(options: argparse.Namespace) -> Iterator[Context]:
     """Yield the context of a copy of the run."""
+    in_run: Callable[[RunStore], Context] = partial(cifar10_context, options) if options.teacher else of_run
+    if options.teacher:
+        with RunStore(options.run) as store:
+            stages = (
+                CapturePass(), CandidatesPass(), ProfilePass(), PretrainPass(epochs=options.epochs), ScorePass(),
+            )  # fmt: skip
+            Pipeline(stages).run(in_run(store))
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(run, Path(folder) / "run"))
-        config = make(read(copy / FILE))
+        copy = Path(shutil.copytree(options.run, Path(folder) / "run"))
         with RunStore(copy) as store:
-            context = make_context(config, load_materials(config), store)
+            context = in_run(store)
             yield replace(context, graph=CapturePass().run(context).graph)
 
 
-def errors_at(context: Context, rungs: list[int], keys: set[str]) -> Iterator[tuple[int, dict[str, float]]]:
+def of_run(store: RunStore) -> Context:
+    """Return the context that a run's configuration describes."""
+    config = make(read(store.root / FILE))
+    return make_context(config, load_materials(config), store)
+
+
+def errors_at(
+    context: Context, rungs: list[int], keys: set[str], epochs: float | None
+) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield the held-out error of every candidate after each rung's steps, by key."""
     graph, parts = context.teacher, split(context.dataset, context.seed)
-    recipe = resolve(size(parts.fit), context.seed)
+    recipe = resolve(size(parts.fit), context.seed, epochs=epochs)
     trainers = [
         Trainer(block.name, spec.name, build_candidate(block, spec, context.seed), recipe)
         for block in graph.replaceable
@@ -76,9 +102,9 @@ def errors_at(context: Context, rungs: list[int], keys: set[str]) -> Iterator[tu
         yield stop, {f"{block}/{operation}": error for (block, operation), error in found.items()}
 
 
-def stopped(context: Context, rungs: int, file: Path | None) -> tuple[dict[str, str], int, int]:
+def stopped(context: Context, options: argparse.Namespace) -> tuple[dict[str, str], int, int]:
     """Return why candidates are stopped, by key, the steps that are not taken, and those of full training."""
-    store = context.store
+    store, rungs, file = context.store, options.rungs, options.errors
     ready = {k: r for k, r in store.all(CandidateRecord).items() if r.state == "ready" and r.operation != "teacher"}
     rows, listed = store.all(LatencyRecord), store.all(OperationRecord)
     latency = {key: rows[listed[key].latency_key].timing.ms for key in ready}
@@ -87,7 +113,7 @@ def stopped(context: Context, rungs: int, file: Path | None) -> tuple[dict[str, 
     if file is not None and file.exists():
         known = {int(step): errors for step, errors in json.loads(file.read_text()).items()}
     else:
-        known = dict(errors_at(context, stops(steps, rungs)[:-1], trained))
+        known = dict(errors_at(context, stops(steps, rungs)[:-1], trained, options.epochs))
         if file is not None:
             file.write_text(json.dumps(known))
     saved = 0
@@ -108,17 +134,26 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--rungs", type=int, default=2)
     parser.add_argument("--errors", type=Path, help="JSON file of the errors at the rungs; written where it is not")
+    parser.add_argument("--teacher", help="such as cifar10-resnet20; for a run that is made here")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--epochs", type=float, help="as in the run; default: the automatic number")
+    parser.add_argument("--pool", default="fast")
+    parser.add_argument("--target", default="cpu-ort")
+    parser.add_argument("--budget", type=float, default=0.45, help="share of the table's sum, without selections")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with opened(options.run) as context:
+    with opened(options) as context:
         store = context.store
-        limit = max(record.cost["ms"] for record in store.all(SelectionRecord).values())
-        reasons, saved, full = stopped(context, options.rungs, options.errors)
+        whole = search_table(store, context.teacher)
+        spent = [record.cost["ms"] for record in store.all(SelectionRecord).values()]
+        limit = max(spent, default=options.budget * whole.total("ms", whole.teacher()))
+        reasons, saved, full = stopped(context, options)
         program = SelectPass(budget=Budget.parse("1"))
-        pools, table, known = [], search_table(store, context.teacher), store.all(CandidateRecord)
+        pools, known = [], store.all(CandidateRecord)
         for key in reasons:
             store.put(key, known[key].model_copy(update={"state": "dropped"}))
-        for part in (table, search_table(store, context.teacher)):
+        for part in (whole, search_table(store, context.teacher)):
             found = program.solve(part, context.teacher, limit, 100)
             pools.append([(part.choice(s.choice), s.objective) for s in found])
         winner = store.get(WinnerRecord, "winner")
@@ -126,12 +161,13 @@ def main() -> None:
         print(f"  {key} {reason}")
     print(f"{len(reasons)} candidates stopped, {100 * saved / full:.1f} % of the steps saved")
     (first, loss), (other, other_loss) = pools[0][0], pools[1][0]
-    print(
-        f"first selection {'the same' if first == other else 'another'}: {loss:.6f} and {other_loss:.6f} predicted loss"
-    )
+    words = "the same" if first == other else "another"
+    print(f"first selection {words}: predicted loss {loss:.6f} and {other_loss:.6f}, {other_loss / loss - 1:+.2%}")
     common = sum(choice in [c for c, _ in pools[1]] for choice, _ in pools[0])
     print(f"{common} of {len(pools[0])} selections are the same")
-    lost = [f"{b}/{o}" for b, o in (winner.choice if winner else {}).items() if f"{b}/{o}" in reasons]
+    if winner is None:
+        return
+    lost = [f"{b}/{o}" for b, o in winner.choice.items() if f"{b}/{o}" in reasons]
     print(f"the network that was fine-tuned {'could not be chosen: ' + ', '.join(lost) if lost else 'can be chosen'}")
 
 
