@@ -4,7 +4,7 @@ Rows are measured between the teacher's own blocks. What a block costs that cann
 shapes, is therefore not measured in place: alone it lacks what it does to the others. On ONNX Runtime the slices and
 paddings of a CIFAR ResNet's two shortcuts keep all blocks behind them out of the blocked layout, and these two blocks
 cost half as much again as their rows. One factor for all such blocks is fitted on random networks that are measured
-next to the teacher, together with the slope that predictions have anyway (``latency_model``).
+next to the teacher, together with the slope and the offset that predictions have anyway (``latency_model``).
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from .candidates import latency_key
 from .latency_model import measure_networks, network_key, sums_of
 from .provenance import absence
 
-NETWORKS = 5
-"""Measured for the fit; more than 8 hardly tell more (docs/latency.md)."""
-_RIDGE = (0.02, 0.001)
-"""How strongly slope and factor are pulled to 1 and 0: as a network that saves the root of this share."""
+NETWORKS = 10
+"""Measured for the fit."""
+_TOGETHER = 5
+"""Measured interleaved, and durable together."""
+_RIDGE = (0.02, 0.001, 1.0)
+"""How strongly slope, factor and offset are pulled to 1, 0 and 0."""
 _BOUNDS = (-0.5, 2.0)
 """A factor beyond these comes from noise."""
-_TRIES = 20
+_TRIES = 40
 
 
 def calibrate(context: Context) -> CalibrationRecord:
@@ -39,14 +41,7 @@ def calibrate(context: Context) -> CalibrationRecord:
     known = store.all(NetworkLatencyRecord)
     missing = [choice for choice in choices if network_key(choice) not in known]
     if missing and absence(context) is None:
-        try:
-            measured = measure_networks(context, missing)
-        except CaptureError as error:
-            context.progress.log(f"predictions are not calibrated: {error}")
-            measured = []
-        with store.transaction():
-            for record in measured:
-                store.put(network_key(record.selection), record)
+        _measure(context, missing)
     found = store.all(NetworkLatencyRecord)
     keys = [key for key in map(network_key, choices) if key in found and not found[key].timing.estimated]
     calibration = CalibrationRecord(added=_added(context, [found[key] for key in keys]), networks=tuple(keys))
@@ -75,6 +70,21 @@ def calibration_networks(store: RunStore) -> list[dict[str, str]]:
     return list(found.values())
 
 
+def _measure(context: Context, choices: list[dict[str, str]]) -> None:
+    with context.progress.task("calibrate", len(choices)) as task:
+        for start in range(0, len(choices), _TOGETHER):
+            some = choices[start : start + _TOGETHER]
+            try:
+                measured = measure_networks(context, some)
+            except CaptureError as error:
+                context.progress.log(f"predictions are put right by {len(some)} networks less: {error}")
+                continue
+            with context.store.transaction():
+                for record in measured:
+                    context.store.put(network_key(record.selection), record)
+            task.advance(len(some))
+
+
 def _added(context: Context, networks: list[NetworkLatencyRecord]) -> dict[str, float]:
     """Return what own blocks that cannot be taken out cost beyond their rows (ms), by the rows' keys."""
     store, teacher = context.store, context.store.get(NetworkLatencyRecord, "teacher")
@@ -88,9 +98,10 @@ def _added(context: Context, networks: list[NetworkLatencyRecord]) -> dict[str, 
         sum(rows[key] for block, key in own.items() if network.selection.get(block, "teacher") != "teacher")
         for network in networks
     ]
-    x = np.stack([full - np.array(sums), np.array(replaced)], axis=1) / teacher.timing.ms
+    x = np.stack([full - np.array(sums), np.array(replaced), np.full(len(sums), -teacher.timing.ms)], axis=1)
+    x /= teacher.timing.ms
     y = 1 - np.array([ratio_interval(network.timing, network.teacher).value for network in networks])
     pull = np.diag(_RIDGE)
-    slope, share = np.linalg.solve(x.T @ x + pull, x.T @ y + pull @ [1.0, 0.0])
+    slope, share, _ = np.linalg.solve(x.T @ x + pull, x.T @ y + pull @ [1.0, 0.0, 0.0])
     factor = float(np.clip(share / slope, *_BOUNDS)) if slope > 0 else 0.0
     return {key: factor * rows[key] for key in own.values()}

@@ -40,13 +40,16 @@ from .workbench import Workbench, network_inputs
 Floats = NDArray[np.float64]
 _USUAL = 0.3
 """Ratio of the teacher's latency below which networks count less in the fit."""
-_RIDGE = 0.05
-"""How strongly few measurements are pulled to slope 1: as one more network that saves the root of this share."""
+_RIDGE = (0.05, 1.0)
+"""How strongly slope and offset are pulled to 1 and 0: as one network that saves the root of the first share, and one
+that saves nothing."""
 
 
 def predict(store: RunStore, choice: Mapping[str, str]) -> float:
     """Return the predicted latency (ms) of the network with these operations (block -> operation)."""
     model = _model(store)
+    if network_key(choice) == "teacher":
+        return model.teacher_ms
     return model.fixed_ms + model.slope * table_sum(store, choice)
 
 
@@ -217,9 +220,9 @@ def refit(store: RunStore, choices: Iterable[Mapping[str, str]] = ()) -> Latency
 
     These are the fastest one, those of the calibration, and those of ``choices``.
 
-    The line goes through the teacher; its slope is the least-squares slope of relative errors over the measured
-    networks, pulled towards 1 where they are few or close to the teacher. Other networks that the run has measured
-    do not count, so that a run gives the same result whatever else it was used for, and wherever it was stopped.
+    Slope and offset are the least squares over the measured networks, pulled towards the line of slope 1 through the
+    teacher where they are few or close to it. Other networks that the run has measured do not count, so that a run
+    gives the same result whatever else it was used for, and wherever it was stopped.
 
     Raises:
         UsageError: the run has no measured teacher yet.
@@ -233,27 +236,29 @@ def refit(store: RunStore, choices: Iterable[Mapping[str, str]] = ()) -> Latency
     keys = dict.fromkeys((network_key(fastest(store)), *given, *(network_key(choice) for choice in choices)))
     records = [networks[key] for key in keys if key in networks and key != "teacher"]
     full, *others = table_sums(store, [{}, *(record.selection for record in records)]).tolist()
-    slope = 1.0
+    slope, offset, whole = 1.0, 0.0, teacher.timing.ms
     if records and full > 0:
         ratios = np.array([ratio_interval(record.timing, record.teacher).value for record in records])
-        slope = fit((full - np.array(others)) / teacher.timing.ms, ratios)
-    model = LatencyModelRecord(
-        fixed_ms=teacher.timing.ms - slope * full, slope=slope, teacher_ms=teacher.timing.ms, networks=len(records) + 1
-    )
+        slope, offset = fit((full - np.array(others)) / whole, ratios)
+    fixed = whole * (1 + offset) - slope * full
+    model = LatencyModelRecord(fixed_ms=fixed, slope=slope, teacher_ms=whole, networks=len(records) + 1)
     store.put("model", model)
     return model
 
 
-def fit(saved: Floats, ratios: Floats) -> float:
-    """Return the slope of measured on predicted savings.
+def fit(saved: Floats, ratios: Floats) -> tuple[float, float]:
+    """Return (slope, offset): a network takes ``1 - slope * saved + offset`` of the teacher.
 
     ``saved`` (N,) is what the table says that networks save, as a share of the teacher; ``ratios`` (N,) are the
-    measured networks over the teacher. Least squares with a pull to 1. What operations do to each other is not quite
-    linear, so networks that are far faster than budgets usually ask for count less, down to nothing.
+    measured networks over the teacher. The offset is what any exchange of blocks costs: in eager PyTorch networks of
+    many kinds of blocks are slower than their blocks. Least squares with a pull to 1 and 0. What operations do to each
+    other is not quite linear, so networks that are far faster than budgets usually ask for count less, down to nothing.
     """
     weight = np.minimum(ratios / _USUAL, 1.0)
-    top = float((weight * saved * (1 - ratios)).sum()) + _RIDGE
-    return top / (float((weight * saved**2).sum()) + _RIDGE)
+    x = np.stack([saved, -np.ones_like(saved)], axis=1)
+    pull = np.diag(_RIDGE)
+    slope, offset = np.linalg.solve((x.T * weight) @ x + pull, (x.T * weight) @ (1 - ratios) + pull @ [1.0, 0.0])
+    return float(slope), float(offset)
 
 
 def _model(store: RunStore) -> LatencyModelRecord:

@@ -6,7 +6,7 @@ slower than the teacher's block are dropped from training, as there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ from .calibration import calibrate
 from .estimates import estimating_bench, forget_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
-from .profile_row import MOST_ROUNDS, Group, groups, lift, refuse, row_timing
+from .profile_row import GLANCE, MOST_ROUNDS, Formula, Group, groups, lift, refuse, row_timing
 from .provenance import absence, forget_other_targets, what_instead
 from .workbench import Workbench
 
@@ -165,16 +165,26 @@ def _measure(context: Context, bench: Workbench, group: int) -> None:
 
 
 def _rows(bench: Workbench, group: Group, store: RunStore, teacher_ms: float) -> Iterator[tuple[Row, Timing | str]]:
-    """Yield each row of a group with its time, or with the reason why it cannot be lowered."""
+    """Yield each row of a group with its time, or with the reason why it cannot be lowered.
+
+    A few rounds tell which operations are slower than the block's own for certain; only the others get all rounds.
+    """
     inputs = [(tensor,) for tensor in group.inputs]
     found = bench.lower(group.modules, inputs)
     reasons = [one if isinstance(one, str) else None for one in found]
     possible = {formula: group.why_not(formula, reasons) for formula in group.formulas}
+    yield from ((formula.row, reason) for formula, reason in possible.items() if reason is not None)
     runners = {index: one for index, one in enumerate(found) if isinstance(one, Runner)}
-    whole, *timings = bench.time(list(runners.values()), [inputs[index] for index in runners], MOST_ROUNDS)
-    by_module = dict(zip(runners, timings, strict=True))
-    for formula, reason in possible.items():
-        plus = store.get(LatencyRecord, formula.plus)
-        timed = {index: by_module[index] for index, _ in formula.weights} if reason is None else {}
-        plus_ms = plus.timing.ms if plus is not None else None
-        yield formula.row, reason or row_timing(formula.weights, timed, whole, teacher_ms, plus_ms)
+    own = {formula: store.get(LatencyRecord, formula.plus) for formula, reason in possible.items() if reason is None}
+
+    def time(formulas: Sequence[Formula], rounds: int) -> dict[Formula, Timing]:
+        indices = sorted({0, *(index for formula in formulas for index, _ in formula.weights)})
+        whole, *timings = bench.time([runners[i] for i in indices], [inputs[i] for i in indices], rounds)
+        timed = dict(zip(indices, timings, strict=True))
+        plus = {formula: record.timing.ms if record is not None else None for formula, record in own.items()}
+        return {each: row_timing(each.weights, timed, whole, teacher_ms, plus[each]) for each in formulas}
+
+    times = time(list(own), GLANCE) if own else {}
+    close = [formula for formula, record in own.items() if record is None or times[formula].low <= record.timing.high]
+    times |= time(close, MOST_ROUNDS) if close else {}
+    yield from ((formula.row, timing) for formula, timing in times.items())

@@ -24,6 +24,8 @@ from .workbench import combined
 
 MOST_ROUNDS = 120
 """A row of the table need not be as certain as the promise: the whole network is measured again anyway."""
+GLANCE = 20
+"""Rounds that tell whether an operation is much slower than the block's own."""
 Weights = tuple[tuple[int, float], ...]
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hant import RunStore, load, pool, trace
+from hant import RunStore, pool, trace
 from hant.backends.targets.load import load_target
 from hant.passes.candidates import CandidatesPass
 from hant.passes.latency_model import measure_networks, network_key, predict, sums_of
 from hant.passes.profile import ProfilePass
+from hant.transformer.capture.arch import make_network
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress
 from hant.transformer.contracts.records import (
@@ -61,7 +62,7 @@ def options() -> argparse.Namespace:
 
 def network_of(arch: str) -> nn.Module:
     if ":" in arch:
-        return load(None, arch=arch)
+        return make_network(arch, {}, pretrained=False)
     spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
     assert spec is not None
     assert spec.loader is not None

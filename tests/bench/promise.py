@@ -24,7 +24,13 @@ from hant.passes.latency_model import measure_networks
 from hant.passes.profile import ProfilePass
 from hant.passes.select import SelectPass
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.records import NetworkLatencyRecord, SelectionRecord
+from hant.transformer.contracts.records import (
+    CalibrationRecord,
+    LatencyModelRecord,
+    LatencyRecord,
+    NetworkLatencyRecord,
+    SelectionRecord,
+)
 from hant.transformer.contracts.statistics import ratio_interval
 from hant.transformer.errors import InfeasibleError
 from hant.transformer.plugins import load_plugin
@@ -83,7 +89,8 @@ def main() -> None:
                 pool=pool(args.pool),
                 graph=trace(model, inputs),
             )
-            store.delete(NetworkLatencyRecord)  # whole networks were timed when the machine was in another state
+            for kind in (LatencyRecord, NetworkLatencyRecord, CalibrationRecord, LatencyModelRecord):
+                store.delete(kind)  # measured when the machine was in another state
             ProfilePass().run(context)
             print("| budget | second timing (99 % interval) | share of the budget | networks measured |")
             print("|---:|---|---:|---:|")

@@ -35,6 +35,7 @@ def options() -> argparse.Namespace:
     add("--data", type=Path, required=True, help="folder of CIFAR-10")
     add("--images", type=int, default=4000, help="of the training data, as the run has them")
     add("--batch", type=int, default=64)
+    add("--budgets", default="0.45,0.75", help="of the run's")
     add("--solutions", type=int, default=100)
     return parser.parse_args()
 
@@ -75,7 +76,7 @@ def main() -> None:
             table = search_table(store, context.teacher)
             print("| budget | race | winner (loss) | images run | CPU s |\n|---:|---|---|---:|---:|")
             for key, record in store.all(BaselineRecord).items():
-                if record.method != "ilp-1":
+                if record.method != "ilp-1" or record.budget not in args.budgets.split(","):
                     continue
                 problem = hant.SelectionProblem(
                     loss=table.loss,

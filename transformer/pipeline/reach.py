@@ -86,9 +86,12 @@ def reach(context: Context) -> Reach | None:
             scaled = network.timing.ms / network.teacher.ms * teacher.timing.ms
             return Reach(scaled, teacher.timing.ms, context.target.name, measured=True)
     model = store.get(LatencyModelRecord, "model")
-    saved = sum(own[block] - fastest[block][0] for block in own) * (model.slope if model is not None else 1.0)
+    if model is not None:
+        least = model.fixed_ms + model.slope * sum(ms for ms, _ in fastest.values())
+    else:
+        least = teacher.timing.ms - sum(own[block] - fastest[block][0] for block in own)
     return Reach(
-        teacher.timing.ms - saved,
+        least,
         teacher.timing.ms,
         context.target.name,
         measured=False,
