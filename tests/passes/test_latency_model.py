@@ -148,8 +148,8 @@ def test_whole_networks_are_measured_once(make_context: MakeContext, tmp_path: P
         assert measure_network(context, {"two": "cb_res_3x3", "one": "identity"}) == first
         assert measure_network(context, {}) == store.get(NetworkLatencyRecord, "teacher")
         refit(store)
-        names = ("teacher", "identity", "cb_res_3x3")
-        listed = (dict(zip(("one", "two", "three"), choice, strict=True)) for choice in product(names, repeat=3))
+        every = product(("teacher", "identity", "cb_res_3x3"), repeat=3)
+        listed = (dict(zip(("one", "two", "three"), operations, strict=True)) for operations in every)
         new = next(c for c in listed if c["two"] != "identity" and not store.get(NetworkLatencyRecord, network_key(c)))
         assert measure_network(context, new).predicted_ms == pytest.approx(predict(store, new))
         blocks, names, matrix = costs(store, context.teacher, context.target)
