@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hant.backends.targets.load import load_target
+from hant.transformer.contracts.timing import Protocol
 
 pytest.importorskip("torchvision")
 SCRIPT = Path(__file__).parents[2] / "examples" / "detector" / "optimise.py"
@@ -28,8 +30,11 @@ def test_the_detector_runs_with_the_verified_backbone_in_place(tmp_path: Path) -
     script = example()
     detector = script.train_detector(steps=20)
     before = detector.backbone
-    limits = {"budget": "10000ms", "limits": ["params=99%"]}  # whatever the machine, and something is replaced
-    result = script.optimise(detector, 40, run=tmp_path / "run", epochs=1, **limits)
+    limits = {"budget": "10000ms", "limits": ["params=99.9%"]}  # whatever the machine, and something is replaced
+    few = ["features.0.8", "features.0.9", "extra.2"]
+    quick = Protocol(warmup_seconds=0.0, rounds=3, max_rounds=3, min_sample_ms=0.0)
+    target = load_target("cpu-ort").model_copy(update={"protocol": quick})
+    result = script.optimise(detector, 40, run=tmp_path / "run", target=target, include=few, epochs=1, **limits)
     assert "identity" in result.selection.values()
     assert detector.backbone is result.model is not before
     assert result.metrics["metric"]["name"] == "overlap"
