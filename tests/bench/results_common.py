@@ -32,14 +32,14 @@ from hant.passes.select import SelectPass
 from hant.tests.bench.results_measure import Facts, accuracy, compared, timed
 from hant.tests.bench.search_cifar10 import ROOT, Step, make_context
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split
+from hant.transformer.contracts.data import split, take
 from hant.transformer.contracts.data_images import size
 from hant.transformer.contracts.records import PassRecord, WinnerRecord
 from hant.transformer.contracts.store import slug, write_atomically
 from hant.transformer.errors import InfeasibleError
 from torch import nn
 
-_IDENTITY = ("teacher", "images", "seed", "pretrain_epochs", "target", "pool", "solutions")
+_IDENTITY = ("teacher", "images", "test_images", "seed", "pretrain_epochs", "target", "pool", "solutions")
 """What a study is bound to; everything else may differ from one command to the next."""
 
 
@@ -51,6 +51,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
     add("--run", type=Path, required=True, help="folder of the study")
     add("--images", type=int, default=50_000, help="of the training data; 15 %% of them, at most 6,000, are held out")
+    add("--test-images", type=int, default=10_000, help="fewer for a trial only")
     add("--epochs", type=int, default=10, help="of fine-tuning")
     add("--pretrain-epochs", type=float, default=1.0)
     add("--pool", default="fast")
@@ -78,9 +79,9 @@ class Ledger:
         lines = [json.dumps({"step": name, **entry}) + "\n" for name, entry in self._facts.items()]
         write_atomically(self._path, "".join(lines))
 
-    def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> Iterator[Step]:
+    def once(self, key: str, make: Callable[[], Mapping[str, Any]], again: bool = False) -> Iterator[Step]:
         """Yield the step that puts ``key``, unless it is there; with its CPU seconds since it was started last."""
-        if self.get(key) is not None:
+        if self.get(key) is not None and not again:
             return
 
         def step() -> None:
@@ -128,6 +129,8 @@ class Study:
                 context = replace(known, store=store, pool=pool(name))
             else:
                 context = replace(make_context(self.args, store), seed=self.args.seed, pool=pool(name))
+                test = take(context.dataset.test, self.args.test_images)
+                context = replace(context, data=replace(context.dataset, test=test))
                 context = replace(context, graph=CapturePass().run(context).graph)
             self._contexts[name] = context
         return self._contexts[name]
@@ -136,7 +139,8 @@ class Study:
     def treatment(self) -> str:
         """What every student of the study goes through."""
         args = self.args
-        return f"{args.images} images, {args.epochs} epochs of fine-tuning, seed {args.seed}"
+        tested = f"{args.test_images} test images"
+        return f"{args.images} images, {args.epochs} epochs of fine-tuning, seed {args.seed}, {tested}"
 
     # a pool's table, scored
 
@@ -213,12 +217,17 @@ class Study:
         return {"epochs": recipe.epochs, "held_out": state.best_accuracy, "best": state.best_epoch, "stopped": stopped}
 
     def _judged(self, key: str, start: Callable[[], nn.Module], beside: nn.Module | None) -> Facts:
-        context, network = self.context(), start()
-        network.load_state_dict(context.store.load_tensors(weights_of(key)))
+        context, network = self.context(), self.trained(key, start)
         teacher, own, *others = timed(context, [network, *([] if beside is None else [beside])])
         facts = {"accuracy": accuracy(context, network), "parameters": sum(p.numel() for p in network.parameters())}
         facts |= compared("teacher", own, teacher)
         return facts | (compared("beside", own, others[0]) if others else {})
+
+    def trained(self, key: str, start: Callable[[], nn.Module]) -> nn.Module:
+        """Return a student after its fine-tuning."""
+        network = start()
+        network.load_state_dict(self.context().store.load_tensors(weights_of(key)))
+        return network
 
     def teacher_accuracy(self) -> Iterator[Step]:
         context = self.context()

@@ -6,7 +6,8 @@
 hant with its pool, hant with the pool ``zero-shot``, the first random network under the budget, Torch-Pruning, NVIDIA
 Model Optimizer's FastNAS, and the teacher with fewer channels, trained from nothing. What sheds channels has a knob for
 its size, and no latency: the knob is turned until the latency measured beside the teacher is within the budget. The
-pruners get a teacher whose shortcuts are convolutions (equal outputs), since they cannot follow the padded ones.
+pruners get a teacher whose shortcuts are convolutions (equal outputs), since they cannot follow the padded ones. In the
+end all students of a budget are timed against each other; ``--again`` does that anew.
 The same command goes on after a stop; prints a table in Markdown.
 """
 
@@ -64,17 +65,34 @@ def steps(study: Study) -> Iterator[Step]:
     yield from study.teacher_accuracy()
     for name in methods(study):
         yield from search(study, name)
+    for budget in budgets(study):
+        for key, start in students(study, budget).items():
+            yield from study.judge(key, start, study.args.epochs)
+        yield from study.ledger.once(together(study, budget), partial(timed_together, study, budget), study.args.again)
+
+
+def students(study: Study, budget: str) -> dict[str, Callable[[], nn.Module]]:
+    """Return key -> how to make the network before fine-tuning, of those that were found."""
+    made: dict[str, Callable[[], nn.Module]] = {}
     for name in methods(study):
-        for budget in budgets(study):
-            found = study.ledger.get(f"{name}/{budget}") or {}
-            if "choice" in found:
-                pool_name = ZERO_SHOT if name == ZERO_SHOT else ""
-                start = partial(study.transformed, found["choice"], pool_name)
-            elif "file" in found:
-                start = partial(hant.load, study.context().store.path(found["file"]))
-            else:
-                continue
-            yield from study.judge(f"{name}/{budget}/{study.args.epochs}", start, study.args.epochs)
+        found = study.ledger.get(f"{name}/{budget}") or {}
+        key = f"{name}/{budget}/{study.args.epochs}"
+        if "choice" in found:
+            made[key] = partial(study.transformed, found["choice"], ZERO_SHOT if name == ZERO_SHOT else "")
+        elif "file" in found:
+            made[key] = partial(hant.load, study.context().store.path(found["file"]))
+    return made
+
+
+def together(study: Study, budget: str) -> str:
+    return f"together/{budget}/{study.args.epochs}/{','.join(methods(study))}"
+
+
+def timed_together(study: Study, budget: str) -> Facts:
+    """Time all students and the teacher against each other: the machine was not in the same state all the time."""
+    made = students(study, budget)
+    teacher, *timings = timed(study.context(), [study.trained(key, start) for key, start in made.items()])
+    return {key: compared("teacher", timing, teacher) for key, timing in zip(made, timings, strict=True)}
 
 
 def methods(study: Study) -> list[str]:
@@ -173,12 +191,13 @@ def row(study: Study, name: str, budget: str) -> list[str]:
     before, tuned, after = (ledger.get(f"{key}/{study.args.epochs}/{part}") for part in ("before", "finetune", "after"))
     if before is None or tuned is None or after is None:
         return [name, budget, found.get("refused", "not done"), "", "", "", wrote(name)]
+    latency = (ledger.get(together(study, budget)) or {}).get(f"{key}/{study.args.epochs}", after)
     shared = {"hant": study.preparation(), ZERO_SHOT: study.preparation(ZERO_SHOT), "random": study.preparation()}
     once = f" + {shared[name]:.0f} once" if name in shared else ""
     return [
         name,
         budget,
-        interval(after, "teacher"),
+        interval(latency, "teacher"),
         f"{before['accuracy']:.2f}",
         f"{after['accuracy']:.2f}",
         f"{found['cpu_seconds']:.0f}{once}",
@@ -202,6 +221,7 @@ def write_results(study: Study) -> None:
 def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--again", action="store_true", help="time all students together once more")
     parser.add_argument("--score-images", type=int, default=results_channels.SCORE_IMAGES, help="of FastNAS")
     with Study(parser.parse_args()) as study:
         complete = run_steps(study, steps(study))
