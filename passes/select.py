@@ -39,7 +39,7 @@ class SelectPass(Pass):
     max_overlap: float = 0.7
     """Largest share of blocks that two selections may have in common (O = 0.7 N in the paper)."""
     engine: str = "default"
-    fill: float = 0.985
+    fill: float = 0.995
     """Stop correcting when the measured network uses at least this share of the budget."""
     attempts: int = 6
     """Networks to assemble and measure at most."""
