@@ -71,7 +71,8 @@ class Detection(hant.Task):
         ours = student(images)
         with torch.no_grad():
             theirs = teacher(images)
-        far = [nn.functional.mse_loss(ours[name], theirs[name]) / theirs[name].var() for name in theirs]
+        scale = {name: feature.var().clamp_min(1e-6) for name, feature in theirs.items()}  # of layers that are all 0
+        far = [nn.functional.mse_loss(ours[name], theirs[name]) / scale[name] for name in theirs]
         return self.loss(ours, images, targets) + self._distillation * torch.stack(far).mean()
 
     def _heads(self, outputs: Any, images: Tensor) -> tuple[Any, Any]:
