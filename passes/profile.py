@@ -27,7 +27,7 @@ from .calibration import calibrate
 from .estimates import estimating_bench, forget_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
-from .profile_row import GLANCE, MOST_ROUNDS, Formula, Group, groups, lift, refuse, row_timing
+from .profile_row import GLANCE, Formula, Group, groups, lift, refuse, row_timing
 from .provenance import absence, forget_other_targets, what_instead
 from .workbench import Workbench
 
@@ -186,5 +186,5 @@ def _rows(bench: Workbench, group: Group, store: RunStore, teacher_ms: float) ->
 
     times = time(list(own), GLANCE) if own else {}
     close = [formula for formula, record in own.items() if record is None or times[formula].low <= record.timing.high]
-    times |= time(close, MOST_ROUNDS) if close else {}
+    times |= time(close, group.rounds) if close else {}
     yield from ((formula.row, timing) for formula, timing in times.items())

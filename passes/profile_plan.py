@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,6 +52,8 @@ class SitePlan:
     reference: Row | None
     """That row, where the table lacks it."""
     rows: tuple[Row, ...]
+    blocks: int
+    """How many blocks of the network each row stands for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +80,13 @@ def plan(context: Context, *, estimates_count: bool = False) -> Plan:
     specs = {spec.name: spec for spec in context.pool}
     listed = context.store.all(OperationRecord)
     lacking: dict[int, dict[str, Row]] = {id(site): {} for site in places.values()}
+    blocks = Counter(id(of_block(places, block)) for block in graph.replaceable)
     for block in graph.replaceable:
         rows = lacking[id(of_block(places, block))]
         rows.setdefault(latency_key(block, "teacher", target), Row(latency_key(block, "teacher", target), block, None))
         for row in _listed(block, listed, specs):
             rows.setdefault(row.key, row)
-    return Plan(tuple(_site_plan(site, lacking[id(site)], have, target) for site in places.values()))
+    return Plan(tuple(_site_plan(site, lacking[id(site)], have, target, blocks[id(site)]) for site in places.values()))
 
 
 def _listed(block: Block, listed: dict[str, OperationRecord], specs: dict[str, OpSpec]) -> Iterable[Row]:
@@ -92,7 +96,7 @@ def _listed(block: Block, listed: dict[str, OperationRecord], specs: dict[str, O
             yield Row(record.latency_key, block, spec)
 
 
-def _site_plan(site: Site, rows: dict[str, Row], have: set[str], target: Target) -> SitePlan:
+def _site_plan(site: Site, rows: dict[str, Row], have: set[str], target: Target, blocks: int) -> SitePlan:
     reference = latency_key(site.block, "teacher", target)
     missing = [row for key, row in rows.items() if key not in have]
     return SitePlan(
@@ -100,4 +104,5 @@ def _site_plan(site: Site, rows: dict[str, Row], have: set[str], target: Target)
         reference_key=reference,
         reference=next((row for row in missing if row.key == reference), None),
         rows=tuple(row for row in missing if row.key != reference),
+        blocks=blocks,
     )

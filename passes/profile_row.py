@@ -22,8 +22,9 @@ from ..transformer.errors import CaptureError
 from .profile_plan import Plan, Row, SitePlan
 from .workbench import combined
 
-MOST_ROUNDS = 120
-"""A row of the table need not be as certain as the promise: the whole network is measured again anyway."""
+_ROUNDS, _LEAST_ROUNDS, _MOST_ROUNDS = 15, 60, 120
+"""Rounds of a row for each block that it stands for, as its error counts once for each, and their bounds. A row need
+not be as certain as the promise: the whole network is measured again anyway."""
 GLANCE = 20
 """Rounds that tell whether an operation is much slower than the block's own."""
 Weights = tuple[tuple[int, float], ...]
@@ -49,6 +50,13 @@ class Group:
     inputs: tuple[Tensor, ...]
     """One for each module, with the target's batch."""
     formulas: tuple[Formula, ...]
+    blocks: int
+    """How many blocks of the network a row stands for."""
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of the stopwatch it is worth at most."""
+        return min(_MOST_ROUNDS, max(_LEAST_ROUNDS, _ROUNDS * self.blocks))
 
     def why_not(self, formula: Formula, reasons: Sequence[str | None]) -> str | None:
         """Return why a row cannot be had where some modules could not be lowered; None if it can.
@@ -125,7 +133,7 @@ def _of_own(plan: SitePlan, row: Row, size: int) -> Group:
         specs = [site.block.input, site.block.input, site.block.output]
         inputs, weights = [spec.random(size) for spec in specs], [1.0, -0.5, -0.5]
     formula = Formula(row, tuple((index, weight * calls) for index, weight in enumerate(weights)))
-    return Group(site.block.name, tuple(modules), tuple(inputs), (formula,))
+    return Group(site.block.name, tuple(modules), tuple(inputs), (formula,), plan.blocks)
 
 
 def _of_operations(context: Context, plan: SitePlan, rows: Sequence[Row]) -> Group:
@@ -139,7 +147,7 @@ def _of_operations(context: Context, plan: SitePlan, rows: Sequence[Row]) -> Gro
         formulas.append(Formula(row, weights, plan.reference_key))
         modules.append(site.window(_module(context, row)))
     example = site.example(context.target.batch_size)
-    return Group(site.block.name, tuple(modules), (example,) * len(modules), tuple(formulas))
+    return Group(site.block.name, tuple(modules), (example,) * len(modules), tuple(formulas), plan.blocks)
 
 
 def _module(context: Context, row: Row) -> nn.Module:

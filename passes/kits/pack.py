@@ -18,7 +18,7 @@ from ...transformer.contracts.weights import weights_digest
 from ...transformer.errors import StorageError, UsageError
 from ..latency_model import assembled
 from ..profile_plan import Plan
-from ..profile_row import MOST_ROUNDS, Group, groups
+from ..profile_row import Group, groups
 from ..workbench import network_inputs, on_cpu
 from .manifest import GroupPlan, Input, Manifest, Network, RowPlan
 from .measure import MANIFEST, RESULT
@@ -67,7 +67,7 @@ class Packer:
         for group in groups(self._context, plan, size):
             networks, reasons = self._lowered(group.modules, [(tensor,) for tensor in group.inputs])
             rows = tuple(self._row_plans(group, reasons))
-            self._group(f"block {group.block}, {len(rows)} operations", networks, MOST_ROUNDS, rows=rows)
+            self._group(f"block {group.block}, {len(rows)} operations", networks, group.rounds, rows=rows)
             yield len(group.formulas)
 
     def networks(self, choices: Sequence[dict[str, str]]) -> None:
