@@ -25,8 +25,8 @@ from .workbench import combined
 _ROUNDS, _LEAST_ROUNDS, _MOST_ROUNDS = 15, 60, 120
 """Rounds of a row for each block that it stands for, as its error counts once for each, and their bounds. A row need
 not be as certain as the promise: the whole network is measured again anyway."""
-GLANCE = 20
-"""Rounds that tell whether an operation is much slower than the block's own."""
+GLANCE = 5
+"""Rounds that tell which operations are slower than the block's own for certain: some take 100 times as long."""
 Weights = tuple[tuple[int, float], ...]
 
 
