@@ -15,6 +15,7 @@ from hant.op_library.pools import pool
 from hant.passes.candidates import CandidatesPass
 from hant.passes.import_latencies import ImportPass
 from hant.passes.profile import ProfilePass, drop_slower
+from hant.passes.profile_row import GLANCE
 from hant.passes.profile_sites import of_block, sites
 from hant.passes.provenance import differences, forget_other_targets, here
 from hant.passes.table_file import export_table
@@ -90,6 +91,15 @@ def test_every_listed_operation_has_a_row_and_the_teacher_its_time(make_context:
     teacher = context.store.get(NetworkLatencyRecord, "teacher")
     assert teacher is not None
     assert teacher.timing.ms > 0
+    context.store.close()
+
+
+def test_an_operation_that_is_much_slower_is_only_glanced_at(make_context: MakeContext, tmp_path: Path) -> None:
+    context = listed(make_context, tmp_path / "run", "teacher,identity,cb_bottle_7x7_ex4.0,cb_res_1x1")
+    thorough = QUICK.model_copy(update={"max_rounds": 30, "relative_width": 1e-9, "drift": 1e9})
+    ProfilePass().run(replace(context, target=context.target.model_copy(update={"protocol": thorough})))
+    rows = {record.operation: len(record.timing.samples) for record in context.store.all(LatencyRecord).values()}
+    assert rows["cb_bottle_7x7_ex4.0"] == GLANCE < rows["cb_res_1x1"] == 30
     context.store.close()
 
 
