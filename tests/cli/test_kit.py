@@ -84,7 +84,7 @@ def test_the_result_makes_the_table_of_the_run(place: Path, command: Command) ->
         networks = store.all(NetworkLatencyRecord)
     assert {row.operation.partition(":")[0] for row in rows.values()} == {"teacher", "identity", "efn_3x3_e1_se1.00"}
     assert {row.provenance["batch_size"] for row in rows.values()} == {"1"}
-    assert len(networks) == 2
+    assert len(networks) == 3**2  # so few that the table is put right by all of them
     assert all(network.timing.samples for network in networks.values())
 
 
@@ -93,7 +93,7 @@ def test_rows_follow_from_the_samples_as_if_they_were_measured_here(place: Path,
     for group in result["kit"]["groups"]:
         # the whole teacher takes 10 ms; the block's own window 4, without it 1, with another operation in it 2
         own = any(not row["plus"] and row["weights"] for row in group["rows"])
-        ms = [10.0, 4.0, 1.0] if own else [10.0, 4.0, 2.0, 2.0] if group["rows"] else [10.0, 7.0]
+        ms = [10.0, 4.0, 1.0] if own else [10.0, 4.0, 2.0, 2.0] if group["rows"] else [10.0] + [7.0] * 8
         measured = result["groups"][group["name"]]
         measured["samples"] = [[value] * 3 for value in ms[: len(group["networks"])]]
     (place / "result.json").write_text(json.dumps(result))
@@ -129,6 +129,10 @@ def test_the_search_runs_where_the_device_is_not_and_its_choice_is_measured_ther
     place: Path, command: Command
 ) -> None:
     elsewhere(place / "result.json")
+    result = json.loads((place / "result.json").read_text())
+    (networks,) = [group["name"] for group in result["kit"]["groups"] if group["selections"]]
+    del result["groups"][networks]  # else the network that is selected is among them
+    (place / "result.json").write_text(json.dumps(result))
     assert command("profile", *JOB, "--import", "result.json").code == 0
     for verb in (["pretrain", "--set", "pretrain.epochs=1"], ["score"]):
         assert command(*verb, "run", "--quiet").code == 0
@@ -142,7 +146,7 @@ def test_the_search_runs_where_the_device_is_not_and_its_choice_is_measured_ther
     groups = json.loads((second / "manifest.json").read_text())["groups"]
     with RunStore(place / "run") as store:
         choice = store.all(SelectionRecord)["000"].choice
-    assert [group["selections"] for group in groups] == [[choice]]
+    assert [choice in group["selections"] for group in groups] == [True]
     assert measure(second).returncode == 0
     elsewhere(second / "result.json")
     assert command("profile", "run", "--import", "second/result.json", "--quiet").code == 0
