@@ -27,7 +27,7 @@ from .calibration import calibrate
 from .estimates import estimating_bench, forget_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
-from .profile_row import GLANCE, Formula, Group, groups, lift, refuse, row_timing
+from .profile_row import GLANCE, Formula, Group, groups, refuse, row_timing
 from .provenance import absence, forget_other_targets, what_instead
 from .workbench import Workbench
 
@@ -63,7 +63,6 @@ class ProfilePass(Pass):
         if context.backend.unavailable(context.target) is None:
             forget_estimates(context)
         measured = _measure_missing(context, self.group)
-        lift(context.store)
         calibrate(context)
         dropped = drop_slower(context.store, self.keep_slower)
         rows = context.store.count(LatencyRecord.kind)

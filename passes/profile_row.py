@@ -7,7 +7,6 @@ window gains when the operation takes the block's place. All are taken round by 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.records import LatencyRecord, OperationRecord
+from ..transformer.contracts.records import OperationRecord
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import CaptureError
@@ -85,9 +84,10 @@ def groups(context: Context, plan: Plan, size: int) -> Iterator[Group]:
 def row_timing(
     weights: Weights, timings: Mapping[int, Timing], whole: Timing, teacher_ms: float, plus_ms: float | None
 ) -> Timing:
-    """Return a row's time (ms), in units where the whole teacher takes ``teacher_ms``; ``lift`` makes it positive.
+    """Return a row's time (ms), in units where the whole teacher takes ``teacher_ms``; it may be below zero.
 
-    ``timings`` are of the group's modules by index, ``whole`` is the teacher's of the same rounds.
+    ``timings`` are of the group's modules by index, ``whole`` is the teacher's of the same rounds. Who uses rows takes
+    them from ``operation_ms``, which raises those of one place together.
     """
     if not weights:
         return NOTHING.model_copy(update={"estimated": whole.estimated})
@@ -97,23 +97,6 @@ def row_timing(
 
 NOTHING = Timing(ms=0.0, low=0.0, high=0.0, trimmed_mean=0.0)
 """The time of identity: the own block's time is defined as what the window loses without it."""
-
-
-def lift(store: RunStore) -> None:
-    """Raise all rows of a site together so that none is below zero.
-
-    What an operation saves is the difference to the own block's row, and is measured in place. The own block's row
-    itself is not, where the block cannot be taken out: it may be less than what the fastest operation saves.
-    """
-    sites: dict[str, dict[str, LatencyRecord]] = defaultdict(dict)
-    for key, record in store.all(LatencyRecord).items():
-        sites[f"{record.target} {key.rpartition('/')[2]}"][key] = record
-    with store.transaction():
-        for rows in sites.values():
-            least = min(row.timing.ms for row in rows.values())
-            if least < 0:
-                for key, row in rows.items():
-                    store.put(key, row.model_copy(update={"timing": _shifted(row.timing, -least)}))
 
 
 def refuse(store: RunStore, key: str, reason: str) -> None:

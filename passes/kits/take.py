@@ -15,7 +15,7 @@ from ...transformer.contracts.weights import weights_digest
 from ...transformer.errors import LoadError, UsageError
 from ..estimates import forget_estimates
 from ..latency_model import network_key
-from ..profile_row import lift, refuse, row_timing
+from ..profile_row import refuse, row_timing
 from ..provenance import differences, expected_provenance, of_target
 from .manifest import GroupPlan, KitResult, Manifest, Measured, RowPlan
 from .measure import digest
@@ -54,7 +54,6 @@ def take_result(context: Context, content: bytes, path: Path) -> str:
         for group in result.kit.groups:
             if group.name in result.groups:
                 _Taker(context, path, provenance).take(group, result.groups[group.name])
-    lift(context.store)
     rows = context.store.count(LatencyRecord.kind) - before[0]
     networks = context.store.count(NetworkLatencyRecord.kind) - before[1]
     left = len(result.kit.groups) - len(result.groups)
