@@ -20,7 +20,7 @@ from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
 from ..crew import crew
 from .recipe import Recipe
-from .trainer import Trainer
+from .trainer import Trainer, half
 
 
 @dataclass
@@ -92,7 +92,8 @@ def train(
                 variance = tensors[block.name]
                 hands.run(partial(t.step, x, y, variance, index) for t in waiting.get(block.name, ()))
 
-            _run(graph, observe, [images])
+            with half(recipe, device):
+                _run(graph, observe, [images])
             for group in waiting.values():
                 group.sort(key=lambda trainer: -trainer.seconds)  # the longest first, so that nobody waits for it
             done()

@@ -12,6 +12,7 @@ PAPER_GAMMA = 0.001
 """Factor of the plain MSE (HANT A.1)."""
 AUTOMATIC_STEPS = 220
 """Fewest steps of the automatic recipe; a large data set gets one epoch, as in the paper."""
+PRECISIONS = ("no", "bf16")
 _MANY = 10_000
 
 
@@ -32,6 +33,8 @@ class Recipe:
     seed: int
     samples: int
     """Images of the part of the data that it is trained on."""
+    mixed_precision: str = "no"
+    """``no``, or ``bf16``: matrix products of teacher and candidates; loss, weights and optimizer stay single."""
 
     @property
     def fingerprint(self) -> str:
@@ -76,6 +79,7 @@ def resolve(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     momentum: float = 0.9,
+    mixed_precision: str = "no",
 ) -> Recipe:
     """Return the recipe for a data set of ``samples`` images; options that are None come from the preset.
 
@@ -84,6 +88,9 @@ def resolve(
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown pretraining preset {preset!r}{nearest(preset, PRESETS)}")
+    if mixed_precision not in PRECISIONS:
+        known = f"expected one of {', '.join(PRECISIONS)}"
+        raise UsageError(f"option pretrain.mixed_precision is {mixed_precision!r}, {known}")
     base = PRESETS[preset]
     if epochs is not None and epochs <= 0:
         raise UsageError(
@@ -106,4 +113,5 @@ def resolve(
         unit_length=base.unit_length,
         seed=seed,
         samples=samples,
+        mixed_precision=mixed_precision,
     )

@@ -19,6 +19,12 @@ _CHECK_EVERY = 25
 """Steps between looks at whether the loss is still a number (a look waits for the device)."""
 
 
+def half(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """Compute in the recipe's precision. Every weight is used once, so none is kept in half precision for later."""
+    enabled = recipe.mixed_precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
 class Trainer:
     """Trains one candidate to give the teacher's output from the teacher's input (HANT equation 2)."""
 
@@ -54,7 +60,9 @@ class Trainer:
             return
         started = time.perf_counter()
         with torch.enable_grad():
-            loss = F.mse_loss(self.module(x), y)
+            with half(self.recipe, x.device):
+                output = self.module(x)
+            loss = F.mse_loss(output.float(), y.float())
             loss = loss / variance if self.recipe.loss == "nmse" else loss * PAPER_GAMMA
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
     python tests/bench/pretraining.py recipe      # error after the same number of images, recipe by recipe
     python tests/bench/pretraining.py throughput  # all in flight on one teacher pass against one by one
     python tests/bench/pretraining.py layout      # a step on channels-last features against contiguous ones
+    python tests/bench/pretraining.py precision   # in half precision against single: time and error
     python tests/bench/pretraining.py memory      # what candidates take, and growth of the process over many steps
 
 Times are CPU seconds of this process on one thread, so that other work on the machine does not count.
@@ -71,9 +72,13 @@ class Bench:
         train(self.graph, trainers, recipe, self.parts.fit, self.scale, CPU, workers=1)
         return time.process_time() - started
 
+    def errors(self, trainers: Sequence[Trainer]) -> dict[tuple[str, str], float]:
+        """Return the errors on held-out images, by block and operation."""
+        return measure(self.graph, trainers, take(self.parts.held_out, 1000), 64, CPU)
+
     def error(self, trainers: Sequence[Trainer]) -> float:
-        """Return the geometric mean of the errors on held-out images."""
-        found = measure(self.graph, trainers, take(self.parts.held_out, 1000), 64, CPU)
+        """Return the geometric mean of the errors."""
+        found = self.errors(trainers)
         return math.exp(sum(map(math.log, found.values())) / len(found))
 
 
@@ -144,6 +149,30 @@ def layout(bench: Bench, steps: int) -> None:
         print(f"| {trainer.operation} | {trainer.block} | {plain:.1f} | {last:.1f} | {plain / last:.2f} |", flush=True)
 
 
+def precision(bench: Bench, steps: int) -> None:
+    """The same training in both precisions, in turns: the teacher's pass and each candidate's steps, and its error."""
+    single = replace(resolve(size(bench.parts.fit), 0), steps=steps)
+    sides = {"no": single, "bf16": replace(single, mixed_precision="bf16")}
+    total = dict.fromkeys(sides, 0.0)
+    spent: dict[str, dict[tuple[str, str], float]] = {name: {} for name in sides}
+    errors: dict[str, dict[tuple[str, str], float]] = {}
+    for turn in range(ROUNDS):
+        for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
+            trainers = bench.trainers(sides[name])
+            total[name] += bench.train(trainers, sides[name])
+            errors[name] = bench.errors(trainers)
+            for one in trainers:
+                key = (one.block, one.operation)
+                spent[name][key] = spent[name].get(key, 0.0) + 1e3 * one.seconds / one.steps / ROUNDS
+    print("| operation | block | single, ms | half, ms | ratio | error, single | half |\n|---|---|--:|--:|--:|--:|--:|")
+    for key in spent["no"]:
+        one, other = spent["no"][key], spent["bf16"][key]
+        print(f"| {key[1]} | {key[0]} | {one:.1f} | {other:.1f} | {one / other:.2f} ", end="")
+        print(f"| {errors['no'][key]:.4f} | {errors['bf16'][key]:.4f} |")
+    print(f"all with the teacher's passes: {total['no']:.1f} and {total['bf16']:.1f} CPU s", end=", ")
+    print(f"ratio {total['no'] / total['bf16']:.2f}")
+
+
 def memory(bench: Bench, steps: int) -> None:
     """What the process takes for candidates in flight, against the estimate of the option ``memory``, and over time."""
     process = psutil.Process()
@@ -165,7 +194,7 @@ def memory(bench: Bench, steps: int) -> None:
     print(f"{steps} steps: at most {first:.0f} MiB in the first fifth, {last:.0f} MiB in the last tenth")
 
 
-FIGURES = {"recipe": recipe, "throughput": throughput, "layout": layout, "memory": memory}
+FIGURES = {"recipe": recipe, "throughput": throughput, "layout": layout, "precision": precision, "memory": memory}
 
 
 def main() -> None:

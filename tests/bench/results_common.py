@@ -39,7 +39,17 @@ from hant.transformer.contracts.store import slug, write_atomically
 from hant.transformer.errors import InfeasibleError
 from torch import nn
 
-_IDENTITY = ("teacher", "images", "test_images", "seed", "pretrain_epochs", "target", "pool", "solutions")
+_IDENTITY = (
+    "teacher",
+    "images",
+    "test_images",
+    "seed",
+    "pretrain_epochs",
+    "mixed_precision",
+    "target",
+    "pool",
+    "solutions",
+)
 """What a study is bound to; everything else may differ from one command to the next."""
 
 
@@ -54,6 +64,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--test-images", type=int, default=10_000, help="fewer for a trial only")
     add("--epochs", type=int, default=10, help="of fine-tuning")
     add("--pretrain-epochs", type=float, default=1.0)
+    add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
     add("--pool", default="fast")
     add("--target", default="cpu-ort")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
@@ -140,7 +151,8 @@ class Study:
         """What every student of the study goes through."""
         args = self.args
         tested = f"{args.test_images} test images"
-        return f"{args.images} images, {args.epochs} epochs of fine-tuning, seed {args.seed}, {tested}"
+        half = f" ({args.mixed_precision})" if args.mixed_precision != "no" else ""
+        return f"{args.images} images, {args.epochs} epochs of fine-tuning{half}, seed {args.seed}, {tested}"
 
     # a pool's table, scored
 
@@ -205,7 +217,8 @@ class Study:
         timed with it and the teacher; ``options`` are those of ``FinetunePass``.
         """
         yield from self.ledger.once(f"{key}/before", lambda: {"accuracy": accuracy(self.context(), start())})
-        finetune = FinetunePass(epochs=epochs, **options)
+        precision = self.args.mixed_precision
+        finetune = FinetunePass(epochs=epochs, mixed_precision=precision, channels_last=precision != "no", **options)
         yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune))
         yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside))
 
