@@ -161,9 +161,9 @@ def precision(bench: Bench, steps: int) -> None:
             trainers = bench.trainers(sides[name])
             total[name] += bench.train(trainers, sides[name])
             errors[name] = bench.errors(trainers)
-            for one in trainers:
-                key = (one.block, one.operation)
-                spent[name][key] = spent[name].get(key, 0.0) + 1e3 * one.seconds / one.steps / ROUNDS
+            for trainer in trainers:
+                key = (trainer.block, trainer.operation)
+                spent[name][key] = spent[name].get(key, 0.0) + 1e3 * trainer.seconds / trainer.steps / ROUNDS
     print("| operation | block | single, ms | half, ms | ratio | error, single | half |\n|---|---|--:|--:|--:|--:|--:|")
     for key in spent["no"]:
         one, other = spent["no"][key], spent["bf16"][key]
