@@ -49,6 +49,7 @@ _IDENTITY = (
     "target",
     "pool",
     "solutions",
+    "score_images",
 )
 """What a study is bound to; everything else may differ from one command to the next."""
 
@@ -69,6 +70,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--target", default="cpu-ort")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
     add("--solutions", type=int, default=100, help="K")
+    add("--score-images", type=int, default=6000, help="held-out images for scores and ranking, at most")
     add("--seed", type=int, default=0)
     add("--minutes", type=float, default=1e9, help="stop before a step once they are over")
     return parser
@@ -164,7 +166,7 @@ class Study:
             CandidatesPass(),
             ProfilePass(),
             PretrainPass(epochs=self.args.pretrain_epochs),
-            ScorePass(),
+            ScorePass(samples=self.args.score_images),
         )
         pipeline = Pipeline(stages)
         for stage in pipeline.names[1:]:
@@ -195,7 +197,7 @@ class Study:
         context, wanted = self.context(pool_name), Budget.parse(budget)
         try:
             SelectPass(budget=wanted, solutions=solutions).run(context)
-            RankPass(budget=wanted).run(context)
+            RankPass(budget=wanted, samples=self.args.score_images, race="confident").run(context)
         except InfeasibleError as error:
             return {"refused": str(error)}
         winner = context.store.get(WinnerRecord, "winner")
