@@ -16,7 +16,7 @@ import numpy as np
 
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.records import CalibrationRecord, LatencyRecord, NetworkLatencyRecord, OperationRecord
-from ..transformer.contracts.statistics import ratio_interval
+from ..transformer.contracts.statistics import ratio_interval, ridge
 from ..transformer.contracts.store import RunStore
 from ..transformer.errors import CaptureError
 from .candidates import latency_key
@@ -101,7 +101,6 @@ def _added(context: Context, networks: list[NetworkLatencyRecord]) -> dict[str, 
     x = np.stack([full - np.array(sums), np.array(replaced), np.full(len(sums), -teacher.timing.ms)], axis=1)
     x /= teacher.timing.ms
     y = 1 - np.array([ratio_interval(network.timing, network.teacher).value for network in networks])
-    pull = np.diag(_RIDGE)
-    slope, share, _ = np.linalg.solve(x.T @ x + pull, x.T @ y + pull @ [1.0, 0.0, 0.0])
+    slope, share, _ = ridge(x, y, (1.0, 0.0, 0.0), _RIDGE)
     factor = float(np.clip(share / slope, *_BOUNDS)) if slope > 0 else 0.0
     return {key: factor * rows[key] for key in own.values()}

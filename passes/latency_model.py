@@ -27,7 +27,7 @@ from ..transformer.contracts.records import (
     OperationRecord,
     WinnerRecord,
 )
-from ..transformer.contracts.statistics import ratio_interval
+from ..transformer.contracts.statistics import ratio_interval, ridge
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.target import Target
 from ..transformer.contracts.timing import Timing
@@ -256,8 +256,7 @@ def fit(saved: Floats, ratios: Floats) -> tuple[float, float]:
     """
     weight = np.minimum(ratios / _USUAL, 1.0)
     x = np.stack([saved, -np.ones_like(saved)], axis=1)
-    pull = np.diag(_RIDGE)
-    slope, offset = np.linalg.solve((x.T * weight) @ x + pull, (x.T * weight) @ (1 - ratios) + pull @ [1.0, 0.0])
+    slope, offset = ridge(x, 1 - ratios, (1.0, 0.0), _RIDGE, weight)
     return float(slope), float(offset)
 
 

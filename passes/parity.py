@@ -15,7 +15,7 @@ from polygraphy.comparator import IterationResult
 from polygraphy.logger import G_LOGGER
 from torch import Tensor
 
-from ..transformer.capture.recording import leaves, map_leaves
+from ..transformer.capture.recording import map_leaves, tensors
 from ..transformer.errors import UnverifiedError
 
 Array = NDArray[np.generic]
@@ -53,11 +53,6 @@ def agreement(actual: Array, expected: Array) -> float:
     """Return the share of rows (N, classes) whose largest entry is in the same column."""
     ours, theirs = (rows.reshape(len(rows), -1).argmax(1) for rows in (actual, expected))
     return float((ours == theirs).mean())
-
-
-def tensors(outputs: Any) -> list[Tensor]:
-    """Return the tensors of a network's outputs, in the order in which a runtime returns them."""
-    return [leaf for leaf in leaves(outputs) if isinstance(leaf, Tensor)]
 
 
 def as_outputs(arrays: Sequence[Array], like: Any) -> Any:

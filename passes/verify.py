@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..transformer.capture.recording import tensors
 from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.classification import Classification
@@ -31,7 +32,7 @@ from ..transformer.errors import UnverifiedError
 from .assemble import load_student
 from .evaluate import count, mean
 from .latency_model import predicted_ratio
-from .parity import Parity, agreement, as_outputs, compare, tensors
+from .parity import Parity, agreement, as_outputs, compare
 from .provenance import absence, here
 from .verify_absent import verify_absent
 

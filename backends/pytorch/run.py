@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...transformer.capture.load import input_shapes, load_described
-from ...transformer.capture.recording import leaves
+from ...transformer.capture.recording import tensors
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
@@ -41,22 +41,21 @@ class PyTorchRunner(Runner):
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Run once."""
-        tensors = self._place(inputs)
+        placed = self._place(inputs)
         with torch.inference_mode(), support.thread_limit(self._target):
-            result = self._module(*tensors)
-        outputs = (output for output in leaves(result) if isinstance(output, Tensor))
-        return tuple((x.float() if x.is_floating_point() else x).cpu().numpy() for x in outputs)
+            result = self._module(*placed)
+        return tuple((x.float() if x.is_floating_point() else x).cpu().numpy() for x in tensors(result))
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
         """Place the inputs on the device and return the bare call; on a GPU it enqueues one run on the current stream.
 
         The caller sets the number of threads.
         """
-        tensors, module = self._place(inputs), self._module
+        placed, module = self._place(inputs), self._module
 
         def call() -> None:
             with torch.inference_mode():
-                module(*tensors)
+                module(*placed)
 
         return captured(call) if support.mode(self._target) == "cuda-graph" else call
 

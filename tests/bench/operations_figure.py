@@ -25,7 +25,8 @@ from hant.passes.pretrain import PretrainPass
 from hant.passes.profile import ProfilePass
 from hant.passes.score import ScorePass
 from hant.tests.bench.search_cifar10 import ROOT, make_context
-from hant.transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord, ScoreRecord
+from hant.transformer.contracts.lookup import operation_ms
+from hant.transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
 from hant.transformer.contracts.store import RunStore as Store
 
 COUNT = 3
@@ -101,14 +102,14 @@ def main() -> None:
 
 def points(store: Store, block: str) -> list[Point]:
     """Return what was scored for a block, the teacher's own operation left out."""
-    listed, latencies = store.all(OperationRecord), store.all(LatencyRecord)
+    listed, latencies = store.all(OperationRecord), operation_ms(store)
     trained, scores = store.all(CandidateRecord), store.all(ScoreRecord)
-    own, best = latencies[listed[f"{block}/teacher"].latency_key].timing.ms, scores[f"{block}/teacher"].accuracy
+    own, best = latencies[listed[f"{block}/teacher"].latency_key], scores[f"{block}/teacher"].accuracy
     return [
         Point(
             operation=score.operation,
             kind=KINDS[family(score.operation)],
-            latency=latencies[listed[key].latency_key].timing.ms / own,
+            latency=latencies[listed[key].latency_key] / own,
             loss=score.delta,
             accuracy=score.accuracy / best,
             error=trained[key].nmse or 0.0,

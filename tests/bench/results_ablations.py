@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hant.tests.bench.results_common import Study, common_options, print_table, run_steps
+from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, interval
 from hant.tests.bench.search_cifar10 import Step
 
@@ -114,10 +114,7 @@ def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--lengths", default="1,2,5,10,20", help="epochs of fine-tuning, with commas")
     parser.add_argument("--pools", default="zero-shot,fast,hant-197", help="names of pools, with commas")
-    with Study(parser.parse_args()) as study:
-        complete = run_steps(study, steps(study))
-        write_results(study)
-        print("\ncomplete" if complete else "\nnot complete")
+    run_study(parser, steps, write_results)
 
 
 if __name__ == "__main__":

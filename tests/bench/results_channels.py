@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 STEP = 4
 """Numbers of channels are multiples of it: others are slower on a CPU than the next larger multiple."""
-SCORE_IMAGES = 512
+FASTNAS_IMAGES = 512
 """Held-out training images on which FastNAS scores a network."""
 _BATCHES, _BATCH = 8, 64
 """Training images for Taylor's gradients and for FastNAS's batch norms."""
@@ -64,7 +64,7 @@ def fastnas(study: Study, share: float) -> nn.Module:
     from modelopt.torch.prune import prune
     from modelopt.torch.prune.fastnas import FastNASConfig
 
-    held_out = take(split(study.context().dataset, study.args.seed).held_out, study.args.score_images)
+    held_out = take(split(study.context().dataset, study.args.seed).held_out, study.args.fastnas_images)
     config = FastNASConfig()
     config["nn.Conv2d"]["*"]["channel_divisor"] = STEP
     config["nn.BatchNorm2d"]["*"]["feature_divisor"] = STEP

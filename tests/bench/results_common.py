@@ -253,6 +253,16 @@ def weights_of(key: str) -> str:
     return f"students/{slug(key)}.safetensors"
 
 
+def run_study(
+    parser: argparse.ArgumentParser, steps: Callable[[Study], Iterator[Step]], write: Callable[[Study], None]
+) -> None:
+    """Do what is left of the study that the command line asks for, and print what there is."""
+    with Study(parser.parse_args()) as study:
+        complete = run_steps(study, steps(study))
+        write(study)
+        print("\ncomplete" if complete else "\nnot complete")
+
+
 def run_steps(study: Study, steps: Iterator[Step]) -> bool:
     """Do the steps in order; return whether all are done. What went before a stop is not done again."""
     started = time.monotonic()

@@ -26,7 +26,7 @@ from hant.passes.baselines.random_search import RandomPass
 from hant.passes.select import MARGIN
 from hant.tests.bench import results_channels
 from hant.tests.bench.results_channels import fastnas, narrow, prunable, taylor
-from hant.tests.bench.results_common import Study, common_options, print_table, run_steps
+from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step
 from hant.transformer.contracts.records import BaselineRecord
@@ -222,11 +222,8 @@ def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--again", action="store_true", help="time all students together once more")
-    parser.add_argument("--score-images", type=int, default=results_channels.SCORE_IMAGES, help="of FastNAS")
-    with Study(parser.parse_args()) as study:
-        complete = run_steps(study, steps(study))
-        write_results(study)
-        print("\ncomplete" if complete else "\nnot complete")
+    parser.add_argument("--fastnas-images", type=int, default=results_channels.FASTNAS_IMAGES, help="of FastNAS")
+    run_study(parser, steps, write_results)
 
 
 if __name__ == "__main__":

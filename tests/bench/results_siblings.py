@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from hant.tests.bench.results_common import Study, common_options, print_table, run_steps
+from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, accuracy, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step, teacher_of
 from torch import nn
@@ -94,10 +94,7 @@ def write_results(study: Study) -> None:
 def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--siblings", default=SIBLINGS, help="names of pretrained networks, with commas")
-    with Study(parser.parse_args()) as study:
-        complete = run_steps(study, steps(study))
-        write_results(study)
-        print("\ncomplete" if complete else "\nnot complete")
+    run_study(parser, steps, write_results)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hant.transformer.contracts.statistics import median_interval, ratio_interval, summarise, trimmed_mean
+from hant.transformer.contracts.statistics import median_interval, ratio_interval, ridge, summarise, trimmed_mean
 from hant.transformer.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,3 +59,13 @@ def test_timings_of_different_rounds_are_not_compared() -> None:
 def test_a_summary_keeps_the_raw_samples() -> None:
     timing = summarise([3.0, 1.0, 2.0], converged=False)
     assert (timing.ms, timing.samples, timing.converged) == (2.0, (3.0, 1.0, 2.0), False)
+
+
+def test_ridge_is_least_squares_without_pull_and_the_wished_for_with_much() -> None:
+    chance = np.random.default_rng(0)
+    x, y, weight = chance.normal(size=(20, 3)), chance.normal(size=20), chance.uniform(0.1, 1, 20)
+    root = np.sqrt(weight)
+    exact = np.linalg.lstsq(x * root[:, None], y * root, rcond=None)[0]
+    toward = (1.0, -2.0, 3.0)
+    assert ridge(x, y, toward, (0, 0, 0), weight) == pytest.approx(exact)
+    assert ridge(x, y, toward, (1e9, 1e9, 1e9), weight) == pytest.approx(toward, abs=1e-6)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hant.passes.parity import agreement, as_outputs, compare, tensors
+from hant.passes.parity import agreement, as_outputs, compare
+from hant.transformer.capture.recording import tensors
 from hant.transformer.errors import UnverifiedError
 
 

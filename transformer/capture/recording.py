@@ -171,3 +171,8 @@ def leaves(value: Any) -> Iterator[Any]:
         yield from leaves((value.start, value.stop, value.step))
     else:
         yield value
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Return the tensors among the leaves; of a network's outputs, in the order in which a runtime returns them."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from .interval import Interval, median_interval
 from .timing import Timing
 
-__all__ = ["Interval", "median_interval", "ratio_interval", "summarise", "trimmed_mean"]
+__all__ = ["Interval", "median_interval", "ratio_interval", "ridge", "summarise", "trimmed_mean"]
 
 
 def trimmed_mean(samples: Sequence[float], trim: float = 0.1) -> float:
@@ -33,6 +34,21 @@ def ratio_interval(first: Timing, second: Timing, confidence: float = 0.99, seed
             f"cannot compare timings of {len(first.samples)} and {len(second.samples)} rounds; time both together"
         )
     return median_interval(np.asarray(first.samples) / np.asarray(second.samples), confidence, seed)
+
+
+def ridge(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    toward: Sequence[float],
+    pull: Sequence[float],
+    weight: NDArray[np.float64] | float = 1.0,
+) -> NDArray[np.float64]:
+    """Return the (K,) coefficients of least squares ``x @ c = y``, each pulled ``toward`` a value.
+
+    ``x`` is (N, K), ``y`` and ``weight`` (N,); ``pull`` (K,) counts like a sum of squares of its column.
+    """
+    weighted, penalty = x.T * weight, np.diag(pull)
+    return np.linalg.solve(weighted @ x + penalty, weighted @ y + penalty @ np.asarray(toward))
 
 
 def summarise(samples: Sequence[float], converged: bool, confidence: float = 0.99, trim: float = 0.1) -> Timing:
