@@ -6,8 +6,10 @@
    thrown away: something else held the machine. The reference alone must not decide: rounds in which it happened to
    be slow once would go, and it would look faster than a copy of itself.
 3. One sample runs the call once untimed, so that the caches hold what it needs and not what another call left, and then
-   repeats it until it lasts ``Protocol.min_sample_ms``. A sample in which the system gave the processor to somebody
-   else is taken again, a few times; the samples are short, so most come through whole.
+   repeats it as often as comes closest to ``Protocol.min_sample_ms``. A sample in which the system gave the processor
+   to somebody else is taken again, a few times; the samples are short, so most come through whole. Where in most rounds
+   one did not, others hold the processor all the time and it says that it does not know: slices of the scheduler are
+   equal, so what they add to a sample can be as steady as the truth.
 4. The first call is the reference. It stops when every call's median, or its ratio to the reference, is known to
    ``Protocol.relative_width``, and says so where ``Protocol.max_rounds`` or ``Protocol.max_seconds`` came first.
 
@@ -42,6 +44,7 @@ Call = Callable[[], object]
 Clock = Callable[[], float]
 Interruptions = Callable[[], int]
 _TRIES = 8  # how often a sample that was interrupted is taken again
+_CROWDED_MS = 20.0  # interruptions that lie closer than this are by processes that want the processor all the time
 _WINDOW = 5  # rounds of warm-up whose medians are compared
 _SETTLED = 0.02  # share by which two windows of a warm machine may differ
 _PATIENCE = 5  # warm-up lasts at most this many times the protocol's least
@@ -89,6 +92,7 @@ class _Stopwatch:
 
     def __post_init__(self) -> None:
         self.repeats = [1] * len(self.calls)
+        self.crowded = 0  # samples that never came through whole
 
     def warm_up(self) -> None:
         """Run rounds until the least time is over and two windows agree; set how often a sample repeats its call."""
@@ -107,11 +111,14 @@ class _Stopwatch:
         kept: list[list[float]] = []
         drifted: list[list[float]] = []
         narrow = [False] * len(self.calls)
+        crowded = 0
         check, start = self.protocol.rounds, self.clock()
         for done in range(self.protocol.max_rounds):
             if done >= self.protocol.rounds and self.clock() - start > self.protocol.max_seconds:
                 break
+            before = self.crowded
             samples, drift = self._round()
+            crowded += self.crowded > before
             (drifted if drift > self.protocol.drift else kept).append(samples)
             if len(kept) >= check:
                 narrow = self._narrow(kept)
@@ -120,7 +127,8 @@ class _Stopwatch:
                 check = len(kept) + max(1, len(kept) // 4)
         # a machine on which every round drifts still gets an answer, marked as not converged
         used = kept if len(kept) >= 3 else kept + drifted
-        return Rounds(tuple(zip(*used, strict=True)), tuple(narrow))
+        known = 2 * crowded <= len(kept) + len(drifted)
+        return Rounds(tuple(zip(*used, strict=True)), tuple(known and one for one in narrow))
 
     def _round(self) -> tuple[list[float], float]:
         """Return every call's mean sample (ms) and the share by which the machine drifted."""
@@ -134,14 +142,15 @@ class _Stopwatch:
 
     def _sample(self, index: int) -> float:
         """Return ms per call of the first sample that was not interrupted, or of the shortest one."""
-        best = math.inf
+        best, times = math.inf, 0
         self.calls[index]()
         for _ in range(_TRIES):
             before = self.interrupted()
             sample = self._one_sample(self.calls[index], self.repeats[index])
-            best = min(best, sample)
             if self.interrupted() == before:
                 return sample
+            best, times = min((best, times), (sample, self.interrupted() - before))
+        self.crowded += times * _CROWDED_MS > best * self.repeats[index]
         return best
 
     def _one_sample(self, call: Call, repeats: int) -> float:
@@ -156,7 +165,7 @@ class _Stopwatch:
             sample = self._sample(index)
             total += sample
             if sample > 0:
-                self.repeats[index] = max(1, math.ceil(self.protocol.min_sample_ms / sample))
+                self.repeats[index] = max(1, round(self.protocol.min_sample_ms / sample))
         return total
 
     def _narrow(self, rounds: list[list[float]]) -> list[bool]:

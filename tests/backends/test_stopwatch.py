@@ -141,6 +141,43 @@ def test_a_sample_repeats_the_call_until_it_is_long_enough() -> None:
     assert machine.calls.count("1") == samples * (1 + 1)
 
 
+@pytest.mark.parametrize(("ms", "repeats"), [(1.9, 1), (1.4, 1), (1.3, 2), (0.9, 2), (0.3, 7)])
+def test_a_sample_is_no_longer_than_it_must_be(ms: float, repeats: int) -> None:
+    machine = Machine()
+    machine.time(ms, protocol=QUICK.model_copy(update={"min_sample_ms": 2.0, "warmup_seconds": 0.0}))
+    samples = QUICK.rounds * 2
+    assert machine.calls.count("0") == 2 + samples * (1 + repeats)
+
+
+@pytest.mark.parametrize(("length", "known"), [(4.0, False), (1.0, True)])
+def test_it_does_not_claim_to_know_what_a_neighbour_on_the_processor_always_interrupts(
+    length: float, known: bool
+) -> None:
+    machine, slice_end = Machine(), [0.003]
+
+    def run() -> None:
+        machine.now += length / 1000
+        while machine.now >= slice_end[0]:  # 3 ms for us, then 3 ms for the other
+            machine.now += 0.003
+            machine.interruptions += 1
+            slice_end[0] += 0.006
+
+    (timing,) = interleave([run], QUICK, 0, machine.clock, machine.interrupted)
+    assert timing.converged is known
+    assert (timing.ms == pytest.approx(length)) is known
+
+
+def test_a_rare_interruption_of_a_long_call_does_not_count() -> None:
+    machine = Machine()
+
+    def run() -> None:
+        machine.now += 0.05
+        machine.interruptions += 1
+
+    (timing,) = interleave([run], QUICK, 0, machine.clock, machine.interrupted)
+    assert timing.converged
+
+
 def test_a_sample_does_not_pay_for_what_another_call_left_in_the_caches() -> None:
     machine, last = Machine(), [-1]
 

@@ -22,7 +22,7 @@ class Protocol(BaseModel):
     relative_width: float = 0.02
     """Stop when the interval of every median is narrower than this share of it."""
     min_sample_ms: float = 2.0
-    """One sample repeats the call until it lasts this long, so that the clock's grain does not count."""
+    """One sample repeats the call until it lasts about this long, so that the clock's grain does not count."""
     drift: float = 0.05
     """A round is thrown away if its halves differ by more than this share, in the median over the calls."""
     trim: float = 0.1
