@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from . import support
 
 
 class OpenVinoRunner(Runner):
-    """One compiled network with one inference request. Inputs are given in the order of the graph's inputs."""
+    """One compiled network. Inputs are given in the order of the graph's inputs."""
 
     def __init__(self, path: Path, target: Target) -> None:
         """Compile ``path``.
@@ -25,34 +26,50 @@ class OpenVinoRunner(Runner):
         """
         if not path.is_file():
             raise LoadError(f"no ONNX file at {path}; run the export first")
-        properties = support.properties(target)
+        self._properties = support.properties(target)
         try:
-            model = support.core().read_model(path.read_bytes())
-            compiled = support.core().compile_model(model, "CPU", properties)
+            self._model = support.core().read_model(path.read_bytes())
+            self._compiled = self._compile(self._model)
         except RuntimeError as error:
             raise LoadError(f"openvino cannot open {path}: {_reason(error)}; export it again") from error
-        self._count = len(compiled.inputs)
-        self._request = compiled.create_infer_request()
-        self._held: list[NDArray[np.generic]] = []
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Run once."""
-        self._place(inputs)
-        return tuple(np.array(array) for array in self._request.infer().values())
+        request, _held = self._request(self._compiled, inputs)
+        return tuple(np.array(array) for array in request.infer().values())
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
-        """Hand over the inputs' memory and return the bare call; it is good until the runner gets other inputs."""
-        self._place(inputs)
-        infer = self._request.infer
-        return lambda: infer()
+        """Hand over the inputs' memory and return the bare call.
 
-    def _place(self, inputs: tuple[NDArray[np.generic], ...]) -> None:
-        if len(inputs) != self._count:
-            raise UsageError(f"the network takes {self._count} inputs, but got {len(inputs)}")
-        tensor = support.api().Tensor
-        self._held = [np.ascontiguousarray(array) for array in inputs]  # the request knows their addresses only
-        for index, array in enumerate(self._held):
-            self._request.set_input_tensor(index, tensor(array, shared_memory=True))
+        A network for any batch is compiled for this one, as one would to deploy it: dynamic shapes cost time.
+        """
+        compiled = self._compiled
+        if self._model.is_dynamic():
+            self._check(inputs)
+            fixed = self._model.clone()
+            fixed.reshape({index: list(array.shape) for index, array in enumerate(inputs)})
+            compiled = self._compile(fixed)
+        request, held = self._request(compiled, inputs)
+
+        def call(infer: Callable[[], object] = request.infer, _held: object = held) -> object:
+            return infer()
+
+        return call
+
+    def _compile(self, model: Any) -> Any:
+        return support.core().compile_model(model, "CPU", self._properties)
+
+    def _request(self, compiled: Any, inputs: tuple[NDArray[np.generic], ...]) -> tuple[Any, list[NDArray[np.generic]]]:
+        """Return a request that has the inputs, and what must outlive it: it knows their addresses only."""
+        self._check(inputs)
+        request, held = compiled.create_infer_request(), [np.ascontiguousarray(array) for array in inputs]
+        for index, array in enumerate(held):
+            request.set_input_tensor(index, support.api().Tensor(array, shared_memory=True))
+        return request, held
+
+    def _check(self, inputs: tuple[NDArray[np.generic], ...]) -> None:
+        if len(inputs) != len(self._model.inputs):
+            raise UsageError(f"the network takes {len(self._model.inputs)} inputs, but got {len(inputs)}")
 
 
 def _reason(error: Exception) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hant.backends.openvino.backend import OpenVinoBackend
+from hant.backends.openvino.run import OpenVinoRunner
 from hant.backends.targets.load import load_target
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import CaptureError, LoadError, UsageError
@@ -71,12 +73,31 @@ def test_outputs_stay_as_they_were_when_the_runner_runs_again(lowered: Path) -> 
     assert np.array_equal(first, kept)
 
 
-def test_a_prepared_call_runs_on_the_inputs_it_was_given(lowered: Path) -> None:
-    runner = BACKEND.load(lowered, TARGET)
-    call = runner.prepare(image(seed=3).numpy())
-    (made,) = call().values()  # type: ignore[attr-defined]
-    (expected,) = BACKEND.load(lowered, TARGET)(image(seed=3).numpy())
-    assert np.array_equal(made, expected)
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_prepared_call_runs_on_the_inputs_it_was_given(tmp_path: Path, dynamic: bool) -> None:
+    path = tmp_path / "block.lowered"
+    BACKEND.lower(block(), [image()], TARGET, path, dynamic_batch=dynamic)
+    runner = BACKEND.load(path, TARGET)
+    calls = {seed: runner.prepare(image(seed=seed).numpy()) for seed in (3, 4)}
+    for seed, call in calls.items():
+        (made,) = call().values()  # type: ignore[attr-defined]
+        (expected,) = BACKEND.load(path, TARGET)(image(seed=seed).numpy())
+        assert made == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_network_of_any_batch_is_timed_with_fixed_shapes(lowered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[bool] = []
+    runner = OpenVinoRunner(lowered, TARGET)
+    real = runner._compile
+
+    def seen(model: Any) -> Any:
+        compiled.append(model.is_dynamic())
+        return real(model)
+
+    monkeypatch.setattr(runner, "_compile", seen)
+    for samples in (1, 3):
+        runner.prepare(image(samples).numpy())()
+    assert compiled == [False, False]
 
 
 def test_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
