@@ -9,7 +9,6 @@ Every measurement is kept: the same command goes on after a stop. Prints a table
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import random
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from hant import RunStore, pool, trace
 from hant.backends.targets.load import load_target
+from hant.examples.cifar10 import network
 from hant.passes.candidates import CandidatesPass
 from hant.passes.latency_model import measure_networks, network_key, predict, sums_of
 from hant.passes.profile import ProfilePass
@@ -36,7 +36,6 @@ from hant.transformer.plugins import load_plugin
 from scipy.stats import kendalltau
 from torch import nn
 
-ROOT = Path(__file__).parents[2]
 TOGETHER = 5  # networks timed interleaved with the teacher
 
 
@@ -63,13 +62,7 @@ def options() -> argparse.Namespace:
 def network_of(arch: str) -> nn.Module:
     if ":" in arch:
         return make_network(arch, {}, pretrained=False)
-    spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = getattr(module, arch)()
-    assert isinstance(made, nn.Module)
+    made: nn.Module = getattr(network, arch)()
     return made
 
 

@@ -8,7 +8,6 @@ Keep another process busy on the second core (``--busy`` starts one) to see what
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import tempfile
 import time
@@ -20,9 +19,8 @@ import torch
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.backends.stopwatch import interleave
 from hant.backends.targets.load import load_target
+from hant.examples.cifar10 import network
 from hant.transformer.contracts.statistics import ratio_interval
-
-ROOT = Path(__file__).parents[2]
 
 
 def busy() -> None:
@@ -31,14 +29,9 @@ def busy() -> None:
 
 
 def network_call(folder: Path) -> Callable[[], object]:
-    spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     backend, target = OnnxRuntimeBackend(), load_target("cpu-ort")
     image = torch.randn(1, 3, 32, 32)
-    backend.lower(module.resnet20().eval(), [image], target, folder / "network.onnx")
+    backend.lower(network.resnet20().eval(), [image], target, folder / "network.onnx")
     return backend.load(folder / "network.onnx", target).prepare(image.numpy())
 
 

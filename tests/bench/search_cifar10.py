@@ -10,7 +10,6 @@ Markdown and writes ``search.json`` into the run.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from hant import Budget, Data, Pipeline, RunStore, load, pool, save
 from hant.backends.targets.load import load_target
+from hant.examples.cifar10 import network
 from hant.passes.baselines.base import BaselinePass
 from hant.passes.baselines.greedy import GreedyPass
 from hant.passes.baselines.ilp import IlpPass
@@ -87,15 +87,10 @@ def teacher_of(data: Path, name: str, folder: Path) -> nn.Module:
     """The pretrained network, through a self-describing checkpoint."""
     file = folder / f"{name}.pt"
     if not file.exists():
-        spec = importlib.util.spec_from_file_location("network", ROOT / "examples" / "cifar10" / "network.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        network = getattr(module, name.rpartition("-")[2])()
-        network.load_state_dict(load_file(data / "teachers" / f"{name}.safetensors"), strict=False)
+        made: nn.Module = getattr(network, name.rpartition("-")[2])()
+        made.load_state_dict(load_file(data / "teachers" / f"{name}.safetensors"), strict=False)
         folder.mkdir(parents=True, exist_ok=True)
-        save(network.eval(), file, torch.zeros(1, 3, 32, 32))
+        save(made.eval(), file, torch.zeros(1, 3, 32, 32))
     return load(file).eval()
 
 
