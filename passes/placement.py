@@ -9,13 +9,18 @@ from itertools import chain
 import torch
 from torch import nn
 
+from ..transformer.contracts.allocator import keep_memory
+
 
 @contextmanager
 def placed(device: torch.device, *networks: nn.Module) -> Iterator[None]:
     """Move the networks to ``device`` and, at the end, back to where they were.
 
-    Parameters are moved in place, so everything that shares them moves along.
+    Parameters are moved in place, so everything that shares them moves along. On a CPU the memory of what is computed
+    there is kept for the next tensors.
     """
+    if device.type == "cpu":
+        keep_memory()
     homes = [_home(network, device) for network in networks]
     try:
         for network in networks:

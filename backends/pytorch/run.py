@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...transformer.capture.load import input_shapes, load_described
 from ...transformer.capture.recording import tensors
+from ...transformer.contracts.allocator import keep_memory
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
@@ -36,6 +37,8 @@ class PyTorchRunner(Runner):
             raise LoadError(f"cannot open {path}: {error}; export it again") from error
         self._target = target
         self._count = len(input_shapes(network))
+        if target.device == "cpu":
+            keep_memory()
         network = network.to(target.device)
         self._module = torch.compile(network) if support.mode(target) == "compile" else network
 
