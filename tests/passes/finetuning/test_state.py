@@ -18,15 +18,24 @@ def offered(accuracies: list[float]) -> FinetuneState:
     for epoch, accuracy in enumerate(accuracies):
         if epoch:
             state.finish_epoch({"held_out_accuracy": accuracy})
-        state.offer({"weight": torch.tensor(float(epoch))}, accuracy, 1.0, METRIC)
+        state.offer({"weight": torch.tensor(float(epoch))}, accuracy, 1.0 + epoch, METRIC)
     return state
 
 
 @pytest.mark.parametrize(
     ("accuracies", "best"),
-    [([96.8], 0), ([96.8, 94.0], 1), ([96.8, 93.0, 94.0], 2), ([96.8, 94.0, 93.0], 1), ([10.0, 94.0, 94.0], 1)],
+    [
+        ([96.8], 0),
+        ([96.8, 94.0], 1),
+        ([96.8, 93.0, 94.0], 2),
+        ([96.8, 94.0, 93.0], 1),
+        ([10.0, 94.0, 94.0], 1),
+        ([96.8, 10.0], 0),
+        ([96.8, 10.0, 60.0], 2),
+        ([0.0, 0.0], 0),
+    ],
 )
-def test_the_best_epoch_becomes_the_student_and_the_start_only_where_there_is_none(
+def test_the_best_epoch_becomes_the_student_and_the_start_only_where_training_ruined_it(
     accuracies: list[float], best: int
 ) -> None:
     state = offered(accuracies)
