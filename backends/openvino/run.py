@@ -32,24 +32,27 @@ class OpenVinoRunner(Runner):
             self._compiled = self._compile(self._model)
         except RuntimeError as error:
             raise LoadError(f"openvino cannot open {path}: {_reason(error)}; export it again") from error
+        self._request = self._compiled.create_infer_request()
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Run once."""
-        request, _held = self._request(self._compiled, inputs)
-        return tuple(np.array(array) for array in request.infer().values())
+        self._check(inputs)
+        _held = _place(self._request, inputs)
+        return tuple(np.array(array) for array in self._request.infer().values())
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
         """Hand over the inputs' memory and return the bare call.
 
         A network for any batch is compiled for this one, as one would to deploy it: dynamic shapes cost time.
         """
+        self._check(inputs)
         compiled = self._compiled
         if self._model.is_dynamic():
-            self._check(inputs)
             fixed = self._model.clone()
             fixed.reshape({index: list(array.shape) for index, array in enumerate(inputs)})
             compiled = self._compile(fixed)
-        request, held = self._request(compiled, inputs)
+        request = compiled.create_infer_request()
+        held = _place(request, inputs)
 
         def call(infer: Callable[[], object] = request.infer, _held: object = held) -> object:
             return infer()
@@ -59,17 +62,17 @@ class OpenVinoRunner(Runner):
     def _compile(self, model: Any) -> Any:
         return support.core().compile_model(model, "CPU", self._properties)
 
-    def _request(self, compiled: Any, inputs: tuple[NDArray[np.generic], ...]) -> tuple[Any, list[NDArray[np.generic]]]:
-        """Return a request that has the inputs, and what must outlive it: it knows their addresses only."""
-        self._check(inputs)
-        request, held = compiled.create_infer_request(), [np.ascontiguousarray(array) for array in inputs]
-        for index, array in enumerate(held):
-            request.set_input_tensor(index, support.api().Tensor(array, shared_memory=True))
-        return request, held
-
     def _check(self, inputs: tuple[NDArray[np.generic], ...]) -> None:
         if len(inputs) != len(self._model.inputs):
             raise UsageError(f"the network takes {len(self._model.inputs)} inputs, but got {len(inputs)}")
+
+
+def _place(request: Any, inputs: tuple[NDArray[np.generic], ...]) -> list[NDArray[np.generic]]:
+    """Give the request its inputs; return what must live as long as it uses them: it knows their addresses only."""
+    held = [np.ascontiguousarray(array) for array in inputs]
+    for index, array in enumerate(held):
+        request.set_input_tensor(index, support.api().Tensor(array, shared_memory=True))
+    return held
 
 
 def _reason(error: Exception) -> str:
