@@ -1,4 +1,4 @@
-"""Worker threads that train or evaluate different things at the same time.
+"""Workers that train or evaluate different things at the same time: threads of a CPU, streams of a GPU.
 
 Small convolutions gain little from many threads each, and independent jobs gain all of them: every worker computes on
 one thread. So the bits of a result depend neither on the number of workers nor on what else is in flight.
@@ -39,6 +39,33 @@ class Crew:
             running.append(self._pool.submit(job))
         for future in running:
             future.result()
+
+
+class Streams(Crew):
+    """Hands out jobs from the calling thread to streams of a GPU, which runs small kernels side by side.
+
+    What the jobs share was made on the stream that is current at ``run``, and it waits for all of them: so the memory
+    of what they read and write is never given to others too early.
+    """
+
+    def __init__(self, device: torch.device, count: int) -> None:
+        super().__init__()
+        self._device = device
+        self._streams = [torch.cuda.Stream(device) for _ in range(count)]  # type: ignore[no-untyped-call]
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Start the jobs in order; what follows on the current stream comes after all of them."""
+        here = torch.cuda.current_stream(self._device)
+        used = 0
+        for index, job in enumerate(jobs):
+            stream = self._streams[index % len(self._streams)]
+            if index < len(self._streams):
+                stream.wait_stream(here)
+                used += 1
+            with torch.cuda.stream(stream):
+                job()
+        for stream in self._streams[:used]:
+            here.wait_stream(stream)
 
 
 @contextmanager

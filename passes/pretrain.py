@@ -70,14 +70,17 @@ class PretrainPass(Pass):
     """``local``, or ``ray``: the cluster that RAY_ADDRESS names, or Ray on this machine."""
     workers: int = 0
     """Threads that train candidates on a CPU, or units at a time on Ray; 0 for as many as there is room for."""
+    streams: int = 0
+    """Of a GPU, on which candidates of a block step side by side, whole steps recorded as CUDA graphs, where the first
+    steps are faster so; 0 for one after the other."""
     blocks: tuple[str, ...] = ()
     """Patterns such as ``layer1.*`` of the blocks to train for, so that people can share the work; all by default."""
 
     def run(self, context: Context) -> PassResult:
         """Train what is not yet in the store."""
-        for option, value in (("halving", self.halving), ("memory", self.memory), ("workers", self.workers)):
-            if value < 0:
-                raise UsageError(f"option pretrain.{option} is {value}, expected 0 or more")
+        for option in ("halving", "memory", "workers", "streams"):
+            if getattr(self, option) < 0:
+                raise UsageError(f"option pretrain.{option} is {getattr(self, option)}, expected 0 or more")
         parts = split(context.dataset, context.seed)
         recipe = resolve(
             size(parts.fit),
@@ -106,7 +109,7 @@ class PretrainPass(Pass):
         pairs = [pair for pair in pairs if pair[1].name != "teacher"]
         with context.progress.task("pretrain", len(pairs) * recipe.steps) as task:
             if pairs:
-                self._train(context, _job(context, recipe, parts, self.save_seconds), pairs, task)
+                self._train(context, _job(context, recipe, parts, self.save_seconds, self.streams), pairs, task)
 
     def _train(self, context: Context, job: Job, pairs: list[Pair], task: Task) -> None:
         """Take the pairs from rung to rung."""
@@ -152,12 +155,12 @@ def _finished(record: CandidateRecord | None, recipe: str, halving: bool) -> boo
     return record.recipe == recipe and (halving or record.state != "dropped")
 
 
-def _job(context: Context, recipe: Recipe, parts: Split, save_seconds: float) -> Job:
+def _job(context: Context, recipe: Recipe, parts: Split, save_seconds: float, streams: int) -> Job:
     """Return what all units share."""
     graph, device = context.teacher, context.device
     with placed(device, graph.module):
         scale = variances(graph, take(parts.fit, _SCALE_SAMPLES), recipe.batch_size, device)
-    return Job(graph, recipe, parts.fit, take(parts.held_out, HELD_OUT), scale, device, save_seconds)
+    return Job(graph, recipe, parts.fit, take(parts.held_out, HELD_OUT), scale, device, save_seconds, streams)
 
 
 def _latencies(context: Context) -> dict[str, float]:

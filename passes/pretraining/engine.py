@@ -18,8 +18,9 @@ from ...transformer.contracts.data import Sample
 from ...transformer.contracts.data_images import batches, shuffled, size
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
-from ..crew import crew
+from ..crew import Crew, Streams, crew
 from .recipe import Recipe
+from .recorded import Fastest, Recorded, Step
 from .trainer import Trainer, half
 
 
@@ -69,6 +70,7 @@ def train(
     start: int = 0,
     stop: int | None = None,
     seconds: float = math.inf,
+    streams: int = 0,
 ) -> int:
     """Train the candidates together; ``scale`` holds the variance of every block's output.
 
@@ -78,28 +80,48 @@ def train(
     A candidate's weights do not depend on which others are in flight: it starts from its own seed, and the order
     of the images comes from the recipe alone. Trains inside the teacher's forward pass, so features are neither
     copied nor kept. ``done`` is called after each step. ``workers`` threads train at the same time; 0 for as many
-    as torch uses.
+    as torch uses. On a GPU with ``streams``, candidates of a block step side by side on that many, and whole steps are
+    recorded, where the first steps are faster so (``recorded.py``).
     """
     waiting = _by_block(trainers)
     tensors = {name: torch.tensor(value, device=device) for name, value in scale.items()}
     for trainer in trainers:
         trainer.module.train()
-    ends, step = time.monotonic() + seconds, start
-    with crew(workers, device) as hands:
-        for index, images in _stream(dataset, recipe, device, range(start, recipe.steps if stop is None else stop)):
+    began, step = time.monotonic(), start
+    # Of one address, so that a recorded step reads the rate of the day; on a CPU as exact as Python's.
+    rate = torch.zeros((), device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
 
-            def observe(block: Block, x: Tensor, y: Tensor, index: int = index) -> None:
-                variance = tensors[block.name]
-                hands.run(partial(t.step, x, y, variance, index) for t in waiting.get(block.name, ()))
+    def learn(hands: Crew, images: Tensor) -> None:
+        length = rate.item() if device.type == "cpu" else rate
 
-            with half(recipe, device):
-                _run(graph, observe, [images])
+        def observe(block: Block, x: Tensor, y: Tensor) -> None:
+            hands.run(partial(t.step, x, y, tensors[block.name], length) for t in waiting.get(block.name, ()))
+
+        with graph.observe(observe):
+            graph.module(images)
+
+    with crew(workers, device) as hands, torch.no_grad(), half(recipe, device):
+        take: Step = partial(learn, hands)
+        if streams and device.type == "cuda":
+            beside = partial(learn, Streams(device, streams))
+            take = Fastest((take, beside, Recorded(beside)), partial(torch.cuda.synchronize, device))
+        steps = range(start, recipe.steps if stop is None else stop)
+        graph.module.eval()
+        for index, images in _stream(graph, dataset, recipe, device, steps):
+            rate.fill_(recipe.rate(index))
+            take(images)
+            for trainer in trainers:
+                trainer.count(index)
             for group in waiting.values():
                 group.sort(key=lambda trainer: -trainer.seconds)  # the longest first, so that nobody waits for it
             done()
             step = index + 1
-            if time.monotonic() >= ends:
+            if time.monotonic() - began >= seconds:
                 break
+    if device.type == "cuda":  # what one candidate takes there cannot be told from outside
+        torch.cuda.synchronize(device)
+        for trainer in trainers:
+            trainer.seconds = (time.monotonic() - began) / len(trainers)
     return step
 
 
@@ -135,9 +157,10 @@ def _by_block(trainers: Sequence[Trainer]) -> dict[str, list[Trainer]]:
 
 
 def _stream(
-    dataset: Dataset[Sample], recipe: Recipe, device: torch.device, steps: range
+    graph: Graph, dataset: Dataset[Sample], recipe: Recipe, device: torch.device, steps: range
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield (step, images) for the given steps: one batch each, epoch after epoch in the recipe's order."""
+    layout: torch.memory_format | None = None
     seed = derived_seed(recipe.seed, "pretrain", "order") % 2**31
     per_epoch = size(dataset) // recipe.batch_size
     step = steps.start
@@ -146,7 +169,8 @@ def _stream(
         last = min(per_epoch, first + steps.stop - step)
         order = shuffled(size(dataset), seed, epoch)[first * recipe.batch_size : last * recipe.batch_size]
         for images, _ in batches(dataset, recipe.batch_size, order, device):
-            yield step, images
+            layout = layout or _layout(graph, images)
+            yield step, images.contiguous(memory_format=layout)
             step += 1
 
 

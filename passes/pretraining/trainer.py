@@ -36,6 +36,7 @@ class Trainer:
         self.failure = ""
         self.seconds = 0.0
         self.steps = 0
+        self._loss = torch.zeros(())
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._optimizer = (
             torch.optim.SGD(
@@ -54,8 +55,12 @@ class Trainer:
         """Whether there is something to train."""
         return self._optimizer is not None
 
-    def step(self, x: Tensor, y: Tensor, variance: Tensor, index: int) -> None:
-        """Take one step towards ``y`` = teacher(``x``); ``variance`` is that of the block's output, a scalar."""
+    def step(self, x: Tensor, y: Tensor, variance: Tensor, rate: float | Tensor) -> None:
+        """Take one step of length ``rate`` towards ``y`` = teacher(``x``).
+
+        ``variance`` is that of the block's output, a scalar. Nothing here waits for the device or depends on the
+        number of the step, so that a GPU can record it once; ``rate`` is a tensor there.
+        """
         if self._optimizer is None or self.failure:
             return
         started = time.perf_counter()
@@ -69,16 +74,19 @@ class Trainer:
         if self.recipe.unit_length:
             _to_unit_length(self._parameters)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.recipe.rate(index)
+            group["lr"] = rate
         self._optimizer.step()
-        self.steps += 1
-        if index % _CHECK_EVERY == 0 or index == self.recipe.steps - 1:
-            self._check(loss, index)
+        self._loss = loss.detach()
         self.seconds += time.perf_counter() - started
 
-    def _check(self, loss: Tensor, index: int) -> None:
-        if not torch.isfinite(loss.detach()):
-            self.failure = f"loss is {loss.item()} at step {index + 1} of {self.recipe.steps}"
+    def count(self, index: int) -> None:
+        """Note that step ``index`` is done, and look now and then whether the loss is still a number."""
+        if self._optimizer is None or self.failure:
+            return
+        self.steps += 1
+        looks = index % _CHECK_EVERY == 0 or index == self.recipe.steps - 1
+        if looks and not torch.isfinite(self._loss):
+            self.failure = f"loss is {self._loss.item()} at step {index + 1} of {self.recipe.steps}"
 
     def state(self) -> dict[str, Tensor]:
         """Return parameters and buffers."""

@@ -53,6 +53,8 @@ class Job:
     device: torch.device
     seconds: float
     """A unit ends after the step in which these are over."""
+    streams: int = 0
+    """Of a GPU, for candidates that step side by side; 0 for one after the other."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _run(job: Job, unit: Unit, states: States, report: Callable[[int], None], wo
             done = partial(report, len(unit.pairs))
             step = train(
                 graph, trainable, recipe, job.fit, job.scale, job.device, done, workers,
-                start=unit.start, stop=unit.stop, seconds=job.seconds,
+                start=unit.start, stop=unit.stop, seconds=job.seconds, streams=job.streams,
             )  # fmt: skip
         else:
             report(len(unit.pairs) * (unit.stop - unit.start))

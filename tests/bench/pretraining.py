@@ -143,7 +143,7 @@ def layout(bench: Bench, steps: int) -> None:
             for side in (0, 1) if turn % 2 else (1, 0):
                 x, y = sides[side]
                 started = time.process_time()
-                trainer.step(x, y, one, turn)
+                trainer.step(x, y, one, chosen.rate(turn))
                 found[side].append(1e3 * (time.process_time() - started))
         plain, last = (statistics.median(times) for times in found)
         print(f"| {trainer.operation} | {trainer.block} | {plain:.1f} | {last:.1f} | {plain / last:.2f} |", flush=True)

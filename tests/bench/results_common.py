@@ -45,6 +45,7 @@ _IDENTITY = (
     "test_images",
     "seed",
     "pretrain_epochs",
+    "learning_rate",
     "mixed_precision",
     "target",
     "pool",
@@ -64,6 +65,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--images", type=int, default=50_000, help="of the training data; 15 %% of them, at most 6,000, are held out")
     add("--test-images", type=int, default=10_000, help="fewer for a trial only")
     add("--epochs", type=int, default=10, help="of fine-tuning")
+    add("--learning-rate", type=float, help="of fine-tuning; by default that of its preset")
     add("--pretrain-epochs", type=float, default=1.0)
     add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
     add("--pool", default="fast")
@@ -153,8 +155,10 @@ class Study:
         """What every student of the study goes through."""
         args = self.args
         tested = f"{args.test_images} test images"
-        half = f" ({args.mixed_precision})" if args.mixed_precision != "no" else ""
-        return f"{args.images} images, {args.epochs} epochs of fine-tuning{half}, seed {args.seed}, {tested}"
+        how = [] if args.mixed_precision == "no" else [args.mixed_precision]
+        how += [] if args.learning_rate is None else [f"rate {args.learning_rate:g}"]
+        tuned = f"{args.epochs} epochs of fine-tuning" + (f" ({', '.join(how)})" if how else "")
+        return f"{args.images} images, {tuned}, seed {args.seed}, {tested}"
 
     # a pool's table, scored
 
@@ -220,7 +224,13 @@ class Study:
         """
         yield from self.ledger.once(f"{key}/before", lambda: {"accuracy": accuracy(self.context(), start())})
         precision = self.args.mixed_precision
-        finetune = FinetunePass(epochs=epochs, mixed_precision=precision, channels_last=precision != "no", **options)
+        finetune = FinetunePass(
+            epochs=epochs,
+            learning_rate=self.args.learning_rate,
+            mixed_precision=precision,
+            channels_last=precision != "no",
+            **options,
+        )
         yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune))
         yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside))
 

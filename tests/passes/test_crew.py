@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from hant.passes.crew import crew
+from hant.passes.crew import Streams, crew
 
 CPU = torch.device("cpu")
 
@@ -51,3 +51,19 @@ def test_a_gpu_is_fed_by_the_calling_thread() -> None:
     with crew(4, torch.device("meta")) as hands:
         hands.run([lambda: seen.append(threading.current_thread())])
     assert seen == [threading.main_thread()]
+
+
+@pytest.mark.gpu
+def test_streams_of_a_gpu_see_what_was_made_before_and_are_waited_for() -> None:
+    device = torch.device("cuda")
+    hands, sums = Streams(device, 3), [torch.zeros((), device=device) for _ in range(10)]
+
+    def job(x: torch.Tensor, index: int) -> None:
+        sums[index].copy_((x @ x).sum() * index)
+
+    for _ in range(20):
+        x = torch.ones(512, 512, device=device)
+        hands.run(partial(job, x, index) for index in range(10))
+        del x
+        torch.full((512, 512), float("nan"), device=device)  # may be given the memory of x
+        assert [total.item() for total in sums] == [512.0**3 * index for index in range(10)]

@@ -54,9 +54,9 @@ class Images(Dataset[tuple[Tensor, int]]):
 class Recorder(Trainer):
     """Keeps what it was given."""
 
-    def step(self, x: Tensor, y: Tensor, variance: Tensor, index: int) -> None:
+    def step(self, x: Tensor, y: Tensor, variance: Tensor, rate: float | Tensor) -> None:
         self.seen = (x, y)
-        super().step(x, y, variance, index)
+        super().step(x, y, variance, rate)
 
 
 @pytest.mark.parametrize("view", [False, True])
@@ -78,3 +78,26 @@ def test_features_are_channels_last_where_the_teacher_takes_it(view: bool) -> No
     assert not x.is_contiguous(memory_format=torch.channels_last if view else torch.contiguous_format)
     with torch.no_grad():
         torch.testing.assert_close(y, network.blocks[0](x))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("operation", ["cb_res_3x3", "efn_3x3_e3_se0.25", "vit_d1_w32_h4", "dbb_1x1"])
+def test_streams_and_recorded_steps_train_the_same_weights(operation: str) -> None:
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    graph = hant.trace(Network(view=False).eval(), torch.zeros(2, 3, 6, 6))
+    recipe = resolve(64, seed=0, epochs=4, batch_size=4)
+    images = Images([(torch.randn(3, 6, 6), 0) for _ in range(64)])
+    ends: list[dict[str, Tensor]] = []
+    for streams in (0, 4):
+        trainers = [
+            Trainer(block.name, spec.name, build_candidate(block, spec, 0).to(device), recipe)
+            for block in graph.replaceable
+            for spec in pool(operation)
+        ]
+        graph.module.to(device)
+        done = train(graph, trainers, recipe, images, {b.name: 1.0 for b in graph.blocks}, device, streams=streams)
+        assert [(t.steps, t.failure) for t in trainers] == [(done, "")] * len(trainers)
+        ends.append({f"{t.block}.{name}": tensor for t in trainers for name, tensor in t.state().items()})
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(ends[1][name], tensor, rtol=1e-3, atol=1e-4)

@@ -31,7 +31,8 @@ def test_step_leaves_a_tensor_without_gradient_where_it_is() -> None:
     trainer = Trainer("block", "gated", module, resolve(1000, seed=0))
     x, y = torch.randn(8, 64, 5, 5), torch.randn(8, 64, 5, 5)
     for index in range(3):
-        trainer.step(x, y, torch.tensor(1.0), index)
+        trainer.step(x, y, torch.tensor(1.0), trainer.recipe.rate(index))
+        trainer.count(index)
 
     assert trainer.failure == ""
     assert torch.equal(module.squeeze.weight, before)
