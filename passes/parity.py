@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,31 +23,49 @@ Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The largest difference of two lists of outputs; infinite where shapes or what is finite differ."""
+
+    absolute: float
+    scaled: float
+    """Over the largest absolute value of its output, where that is above 1: rounding errors grow with the values."""
+
+    def __or__(self, other: Difference) -> Difference:
+        """Return the larger of both, each figure by itself."""
+        return Difference(max(self.absolute, other.absolute), max(self.scaled, other.scaled))
+
+
+@dataclass(frozen=True)
 class Parity:
     """How far two lists of outputs are apart."""
 
-    max_abs_difference: float
-    """Infinite where shapes differ or a value is not finite in one of them only."""
+    difference: Difference
     top1_agreement: float | None
     """Share of rows whose largest entry is in the same column, of outputs (N, classes); None where there are none."""
     samples: int
 
 
-def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) -> float:
-    """Return the largest absolute difference of the runtime's outputs from the reference's.
+def compare(actual: Sequence[Array], expected: Sequence[Array], max_abs: float) -> Difference:
+    """Return the largest difference of the runtime's outputs from the reference's.
 
     ``max_abs`` is what still counts as equal; it decides nothing here, but Polygraphy wants to know it.
     """
-    worst = 0.0
+    worst = Difference(0.0, 0.0)
     with _quiet():
         equal = _comparison(atol=max_abs, rtol=0.0, check_error_stat="max", check_shapes=True)
         for ours, theirs in zip(actual, expected, strict=True):
             if ours.shape != theirs.shape or not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
-                worst = float("inf")
-                continue
+                return Difference(math.inf, math.inf)
             result = equal(IterationResult({"output": ours}), IterationResult({"output": theirs}))
-            worst = max(worst, float(result["output"].max_absdiff))
+            found = float(result["output"].max_absdiff)
+            worst |= Difference(found, found / _scale(theirs))
     return worst
+
+
+def _scale(values: Array) -> float:
+    """Return the largest absolute value that is finite, at least 1."""
+    finite = np.abs(values[np.isfinite(values)].astype(np.float64))
+    return max(1.0, float(finite.max(initial=0.0)))
 
 
 def agreement(actual: Array, expected: Array) -> float:

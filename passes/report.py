@@ -70,6 +70,7 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
         accuracy=gather.accuracy(store, verified, max_drop),
         parity=ParityReport(
             max_abs_difference=verified.max_abs_difference,
+            max_scaled_difference=verified.max_scaled_difference,
             samples=verified.parity_samples,
             top1_agreement=verified.top1_agreement,
         ),

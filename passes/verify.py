@@ -32,7 +32,7 @@ from ..transformer.errors import UnverifiedError
 from .assemble import load_student
 from .evaluate import count, mean
 from .latency_model import predicted_ratio
-from .parity import Parity, agreement, as_outputs, compare
+from .parity import Difference, Parity, agreement, as_outputs, compare
 from .provenance import absence, here
 from .verify_absent import verify_absent
 
@@ -90,7 +90,8 @@ def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord
         ratio_high=ratio.high,
         predicted_ratio=predicted_ratio(context.store),
         within_budget=budget.latency.holds(student_time.ms, ratio.value),
-        max_abs_difference=parity.max_abs_difference,
+        max_abs_difference=parity.difference.absolute,
+        max_scaled_difference=parity.difference.scaled,
         top1_agreement=parity.top1_agreement,
         parity_samples=parity.samples,
         metric=context.metric,
@@ -108,10 +109,12 @@ def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Toler
             f"the student measures {record.student.ms:.4g} ms, {record.ratio:.3f} of the teacher, outside the budget "
             f"of {budget}; the machine may be busy: run hant-opt verify {run} again, or give a smaller --budget"
         )
-    if not record.max_abs_difference <= tolerances.max_abs:
+    if not record.max_scaled_difference <= tolerances.max_abs:
+        largest = record.max_abs_difference / record.max_scaled_difference
+        of = f" of their largest, {largest:.4g}," if largest > 1 else ""
         return (
             f"the student's outputs in the runtime differ from PyTorch's by up to {record.max_abs_difference:.3g}, "
-            f"more than the {tolerances.max_abs:g} that the target allows; do not deploy it"
+            f"more than the {tolerances.max_abs:g}{of} that the target allows; do not deploy it"
         )
     if record.top1_agreement is not None and record.top1_agreement < tolerances.top1_agreement:
         return (
@@ -140,13 +143,13 @@ def _open(context: Context, name: str) -> Runner:
 def _parity(context: Context, student: Runner, network: nn.Module, samples: int) -> tuple[Parity, Any]:
     """Compare the student with its network in PyTorch; return also what the network returns, for its form."""
     part, tolerated = take(context.dataset.test, samples), context.target.tolerances.max_abs
-    worst, first, like = 0.0, [], None
+    worst, first, like = Difference(0.0, 0.0), [], None
     for images, _ in batches(part, _BATCH):
         with torch.no_grad():
             like = network(images)
         made = as_outputs(student(images.numpy()), like)
         ours, theirs = ([tensor.numpy() for tensor in tensors(outputs)] for outputs in (made, like))
-        worst = max(worst, compare(ours, theirs, tolerated))
+        worst |= compare(ours, theirs, tolerated)
         first.append((ours[0], theirs[0]))
     same = None
     if isinstance(context.dataset.task, Classification):

@@ -40,6 +40,7 @@ def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None
         predicted_ratio=predicted_ratio(context.store),
         within_budget=budget.latency.holds(student.ms, ratio.value),
         max_abs_difference=0.0,
+        max_scaled_difference=0.0,
         top1_agreement=1.0 if isinstance(task, Classification) else None,
         parity_samples=0,
         metric=task.metric,

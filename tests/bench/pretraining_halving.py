@@ -65,7 +65,8 @@ def opened(options: argparse.Namespace) -> Iterator[Context]:
     if options.teacher:
         with RunStore(options.run) as store:
             stages = (
-                CapturePass(), CandidatesPass(), ProfilePass(), PretrainPass(epochs=options.epochs), ScorePass(),
+                CapturePass(), CandidatesPass(), ProfilePass(), PretrainPass(epochs=options.epochs),
+                ScorePass(samples=options.score_images),
             )  # fmt: skip
             Pipeline(stages).run(in_run(store))
     with tempfile.TemporaryDirectory() as folder:
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--epochs", type=float, help="as in the run; default: the automatic number")
+    parser.add_argument("--score-images", type=int, default=ScorePass.samples, help="held-out images for scores")
     parser.add_argument("--pool", default="fast")
     parser.add_argument("--target", default="cpu-ort")
     parser.add_argument("--budget", type=float, default=0.45, help="share of the table's sum, without selections")

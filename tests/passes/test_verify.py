@@ -99,6 +99,7 @@ def record(**changes: float) -> VerificationRecord:
     facts: dict[str, Any] = {
         "ratio": 0.4,
         "max_abs_difference": 0.0,
+        "max_scaled_difference": 0.0,
         "top1_agreement": 1.0,
         "within_budget": True,
         **changes,
@@ -118,13 +119,30 @@ def record(**changes: float) -> VerificationRecord:
     )
 
 
+def differing(absolute: float, scaled: float) -> dict[str, float]:
+    return {"max_abs_difference": absolute, "max_scaled_difference": scaled}
+
+
+@pytest.mark.parametrize("difference", [float("inf"), float("nan")])
+def test_a_difference_that_is_no_finite_number_is_kept_in_the_run(tmp_path: Path, difference: float) -> None:
+    with RunStore(tmp_path) as store:
+        store.put("verification", record(**differing(difference, difference)))
+    with RunStore(tmp_path) as store:
+        kept = store.get(VerificationRecord, "verification")
+    assert kept is not None
+    assert str(kept.max_abs_difference) == str(difference)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({}, None),
         ({"within_budget": False, "ratio": 0.5}, "the student measures 1 ms, 0.500 of the teacher, outside the budget"),
-        ({"max_abs_difference": 2e-4}, "differ from PyTorch's by up to 0.0002, more than the 0.0001 that the target"),
-        ({"max_abs_difference": float("nan")}, "differ from PyTorch's by up to nan"),
+        (differing(2e-4, 2e-4), "differ from PyTorch's by up to 0.0002, more than the 0.0001 that the target allows"),
+        (differing(0.5, 5e-4), "by up to 0.5, more than the 0.0001 of their largest, 1000, that the target allows"),
+        (differing(0.05, 5e-5), None),
+        (differing(float("nan"), float("nan")), "differ from PyTorch's by up to nan"),
+        (differing(float("inf"), float("inf")), "by up to inf, more than the 0.0001 that the target allows"),
         ({"top1_agreement": 0.98}, "agree on 98.0 % of the images, less than the 99 % that the target asks for"),
     ],
 )

@@ -137,10 +137,13 @@ def test_outputs_are_compared_and_networks_ranked_without_classes(finished: tupl
         record = store.get(VerificationRecord, "verification")
         assert record is not None
         assert record.top1_agreement is None
-        assert 0 < record.max_abs_difference <= 1e-4
+        assert record.parity_samples > 0
+        assert 0 <= record.max_abs_difference <= 1e-4
         ranks = store.all(RankRecord).values()
         assert all(rank.kl is None and 0 <= rank.accuracy <= 1 for rank in ranks)
-        assert sum(rank.finetuned_accuracy is not None for rank in ranks) == len(store.all(FinalistRecord)) == 2
+        assert sum(rank.finetuned_accuracy is not None for rank in ranks) == len(store.all(FinalistRecord))
+        # How many selections there are follows from measured times.
+        assert len(store.all(FinalistRecord)) == min(2, len(ranks)) > 0
 
 
 def test_the_report_speaks_of_the_metric(finished: tuple[nn.Module, hant.Result]) -> None:

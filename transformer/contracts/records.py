@@ -17,7 +17,7 @@ from .timing import Timing
 class Record(BaseModel):
     """Base: frozen, unknown fields refused. ``kind`` is the artifact's name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")  # JSON knows no such numbers
     kind: ClassVar[str]
 
 
@@ -368,6 +368,8 @@ class VerificationRecord(Record):
     within_budget: bool
     max_abs_difference: float
     """Largest difference between the runtime's and PyTorch's outputs of the student."""
+    max_scaled_difference: float
+    """Largest one over the largest absolute value of its output, where that is above 1: what the target limits."""
     top1_agreement: float | None = 1.0
     """Share of those samples with the same top-1 class in both; None where there are no classes."""
     parity_samples: int

@@ -15,7 +15,7 @@ from .timing import Timing
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class LatencyReport(_Part):
@@ -60,6 +60,8 @@ class ParityReport(_Part):
     """The runtime's outputs of the student against PyTorch's."""
 
     max_abs_difference: float
+    max_scaled_difference: float | None = None
+    """Largest one over the largest absolute value of its output, where that is above 1; what the target limits."""
     samples: int
     top1_agreement: float | None = 1.0
     """Share of the samples with the same top-1 class in both; None where there are no classes."""

@@ -16,7 +16,7 @@ class Tolerances(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_abs: float = 1e-4
-    """Largest absolute difference of an output value."""
+    """Largest difference of an output value; times the largest absolute value of that output, where it is above 1."""
     top1_agreement: float = 0.99
     """Least share of samples with the same top-1 class."""
 
