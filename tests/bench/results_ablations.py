@@ -3,10 +3,11 @@
 Length of fine-tuning (table 9), preloaded weights and no distillation (table 6), only skips (table 5: pool
 ``zero-shot``), the number of selections K, the size of the pool.
 
-    python tests/bench/results_ablations.py --run runs/ablations --budgets 0.45 --epochs 10
+    python tests/bench/results_ablations.py --run runs/peers --budgets 0.45 --epochs 10
 
 All rows but one thing are alike: pool, K, epochs, all weights preloaded, distillation. The same command goes on after a
-stop; prints a table in Markdown for each question. The pool of 197 takes hours to train: leave it out with ``--pools``.
+stop, and with what ``results_peers.py`` did in the same folder; prints a table in Markdown for each question. The pool
+of 197 takes hours to train: leave it out with ``--pools``.
 """
 
 from __future__ import annotations
@@ -32,14 +33,13 @@ class Variant:
     preload: str = "all"
     distillation: float = 1.0
 
-    @property
-    def search(self) -> str:
-        """Key of its selection."""
-        return f"{self.pool}/{self.budget}/K={self.solutions}"
+    def search(self, study: Study) -> str:
+        """Return the key of its selection."""
+        return study.searched(self.budget, self.pool, self.solutions)
 
-    @property
-    def key(self) -> str:
-        kept = f"{self.search}/{self.epochs}"
+    def key(self, study: Study) -> str:
+        """Return the key of the student."""
+        kept = f"{self.search(study)}/{self.epochs}"
         kept += f"/preload {self.preload}" if self.preload != "all" else ""
         return kept + (f"/distillation {self.distillation:g}" if self.distillation != 1 else "")
 
@@ -65,11 +65,11 @@ def steps(study: Study) -> Iterator[Step]:
     yield from study.teacher_accuracy()
     for variant in variants(study):
         yield from study.prepare(variant.pool)
-        yield from study.select(variant.search, variant.budget, variant.pool, variant.solutions)
-        choice = (study.ledger.get(variant.search) or {}).get("choice")
+        yield from study.select(variant.search(study), variant.budget, variant.pool, variant.solutions)
+        choice = (study.ledger.get(variant.search(study)) or {}).get("choice")
         if choice is not None:
             start = partial(study.transformed, choice, variant.pool, variant.preload)
-            yield from study.judge(variant.key, start, variant.epochs, distillation=variant.distillation)
+            yield from study.judge(variant.key(study), start, variant.epochs, distillation=variant.distillation)
 
 
 def variants(study: Study) -> list[Variant]:
@@ -78,8 +78,9 @@ def variants(study: Study) -> list[Variant]:
 
 
 def row(study: Study, name: str, variant: Variant) -> list[str]:
-    found: Facts = study.ledger.get(variant.search) or {}
-    before, after = (study.ledger.get(f"{variant.key}/{part}") for part in ("before", "after"))
+    key = variant.key(study)
+    found: Facts = study.ledger.get(variant.search(study)) or {}
+    before, after = (study.ledger.get(f"{key}/{part}") for part in ("before", "after"))
     if before is None or after is None:
         return [name, found.get("refused", "not done"), "", "", "", ""]
     return [
@@ -87,8 +88,8 @@ def row(study: Study, name: str, variant: Variant) -> list[str]:
         interval(after, "teacher"),
         f"{before['accuracy']:.2f}",
         f"{after['accuracy']:.2f}",
-        f"{study.seconds(variant.search):.0f} + {study.preparation(variant.pool):.0f} once",
-        f"{study.seconds(f'{variant.key}/finetune'):.0f}",
+        f"{study.seconds(variant.search(study)):.0f} + {study.preparation(variant.pool):.0f} once",
+        f"{study.seconds(f'{key}/finetune'):.0f}",
     ]
 
 

@@ -192,6 +192,10 @@ class Study:
 
     # hant's own search
 
+    def searched(self, budget: str, pool_name: str = "", solutions: int = 0) -> str:
+        """Return the key of a search, so that two benches in one folder do it once."""
+        return f"{pool_name or self.args.pool}/{budget}/K={solutions or self.args.solutions}"
+
     def select(self, key: str, budget: str, pool_name: str = "", solutions: int = 0) -> Iterator[Step]:
         """Yield the step that selects and ranks; its facts have the ``choice``, or ``refused``."""
         make = partial(self._selected, budget, pool_name, solutions or self.args.solutions)

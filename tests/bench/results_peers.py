@@ -75,8 +75,8 @@ def students(study: Study, budget: str) -> dict[str, Callable[[], nn.Module]]:
     """Return key -> how to make the network before fine-tuning, of those that were found."""
     made: dict[str, Callable[[], nn.Module]] = {}
     for name in methods(study):
-        found = study.ledger.get(f"{name}/{budget}") or {}
-        key = f"{name}/{budget}/{study.args.epochs}"
+        found = study.ledger.get(searched(study, name, budget)) or {}
+        key = f"{searched(study, name, budget)}/{study.args.epochs}"
         if "choice" in found:
             made[key] = partial(study.transformed, found["choice"], ZERO_SHOT if name == ZERO_SHOT else "")
         elif "file" in found:
@@ -117,11 +117,17 @@ def absent(peer: Peer) -> str:
     return ""
 
 
+def searched(study: Study, name: str, budget: str) -> str:
+    """Return the key of a method's search; hant's are those of the ablations."""
+    pools = {"hant": study.args.pool, ZERO_SHOT: ZERO_SHOT}
+    return study.searched(budget, pools[name]) if name in pools else f"{name}/{budget}"
+
+
 def search(study: Study, name: str) -> Iterator[Step]:
     if name in ("hant", ZERO_SHOT, "random"):
         yield from study.prepare(ZERO_SHOT if name == ZERO_SHOT else "")
     for budget in budgets(study):
-        key = f"{name}/{budget}"
+        key = searched(study, name, budget)
         if name in PEERS:
             yield from within(study, key, PEERS[name], float(budget) * (1 - MARGIN))
         elif name == "random":
@@ -186,7 +192,7 @@ def wrote(name: str) -> str:
 
 
 def row(study: Study, name: str, budget: str) -> list[str]:
-    ledger, key = study.ledger, f"{name}/{budget}"
+    ledger, key = study.ledger, searched(study, name, budget)
     found = ledger.get(key) or {}
     before, tuned, after = (ledger.get(f"{key}/{study.args.epochs}/{part}") for part in ("before", "finetune", "after"))
     if before is None or tuned is None or after is None:
