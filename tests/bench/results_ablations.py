@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, interval
@@ -32,6 +33,8 @@ class Variant:
     epochs: int
     preload: str = "all"
     distillation: float = 1.0
+    rate: float | None = None
+    """Of learning; None for that of the study."""
 
     def search(self, study: Study) -> str:
         """Return the key of its selection."""
@@ -41,12 +44,19 @@ class Variant:
         """Return the key of the student."""
         kept = f"{self.search(study)}/{self.epochs}"
         kept += f"/preload {self.preload}" if self.preload != "all" else ""
-        return kept + (f"/distillation {self.distillation:g}" if self.distillation != 1 else "")
+        kept += f"/distillation {self.distillation:g}" if self.distillation != 1 else ""
+        return kept + (f"/rate {self.rate:g}" if self.rate is not None else "")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of its fine-tuning that are not the study's."""
+        return {"distillation": self.distillation} | ({} if self.rate is None else {"learning_rate": self.rate})
 
 
 def questions(args: argparse.Namespace, budget: str) -> dict[str, dict[str, Variant]]:
     """Return question -> row -> variant; a variant that answers two questions is made once."""
     base = Variant(budget, args.pool, args.solutions, args.epochs)
+    rates = [float(text) for text in args.rates.split(",") if text]
     lengths = [int(text) for text in args.lengths.split(",") if text]
     return {
         "epochs of fine-tuning": {str(n): replace(base, epochs=n) for n in lengths},
@@ -56,6 +66,7 @@ def questions(args: argparse.Namespace, budget: str) -> dict[str, dict[str, Vari
             "none": replace(base, preload="none"),
             "all, no distillation": replace(base, distillation=0.0),
         },
+        "learning rate": {"as the others": base, **{str(rate): replace(base, rate=rate) for rate in rates}},
         "selections": {f"K = {k}": replace(base, solutions=k) for k in (1, args.solutions)},
         "pool": {name: replace(base, pool=name) for name in args.pools.split(",") if name},
     }
@@ -69,7 +80,7 @@ def steps(study: Study) -> Iterator[Step]:
         choice = (study.ledger.get(variant.search(study)) or {}).get("choice")
         if choice is not None:
             start = partial(study.transformed, choice, variant.pool, variant.preload)
-            yield from study.judge(variant.key(study), start, variant.epochs, distillation=variant.distillation)
+            yield from study.judge(variant.key(study), start, variant.epochs, **variant.options)
 
 
 def variants(study: Study) -> list[Variant]:
@@ -114,6 +125,7 @@ def write_results(study: Study) -> None:
 def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--lengths", default="1,2,5,10,20", help="epochs of fine-tuning, with commas")
+    parser.add_argument("--rates", default="", help="learning rates to try besides, with commas")
     parser.add_argument("--pools", default="zero-shot,fast,hant-197", help="names of pools, with commas")
     run_study(parser, steps, write_results)
 

@@ -228,13 +228,8 @@ class Study:
         """
         yield from self.ledger.once(f"{key}/before", lambda: {"accuracy": accuracy(self.context(), start())})
         precision = self.args.mixed_precision
-        finetune = FinetunePass(
-            epochs=epochs,
-            learning_rate=self.args.learning_rate,
-            mixed_precision=precision,
-            channels_last=precision != "no",
-            **options,
-        )
+        usual = {"learning_rate": self.args.learning_rate, "mixed_precision": precision}
+        finetune = FinetunePass(epochs=epochs, channels_last=precision != "no", **usual | options)
         yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune))
         yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside))
 
