@@ -33,7 +33,7 @@ MaxDrop = Annotated[
     Option(
         "--max-drop",
         metavar="POINTS",
-        help="Fail (exit code 3) if more accuracy is lost, in points of top-1.",
+        help="Fail (exit code 3) if more accuracy is lost, in the unit of the metric: points of top-1.",
         rich_help_panel=_JOB,
     ),
 ]

@@ -53,8 +53,8 @@ class Config(BaseModel):
     """Patterns of the blocks that may not."""
     solutions: int | None = Field(default=None, ge=1)
     max_overlap: float | None = Field(default=None, ge=0, le=1)
-    max_drop: float | None = Field(default=None, ge=0, le=100)
-    """Largest loss of accuracy that is allowed, in points."""
+    max_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Largest loss that is allowed, in the unit of the metric: points of top-1."""
     epochs: int | None = Field(default=None, ge=0)
     """Of fine-tuning; 0 skips it."""
     seed: int = Field(default=0, ge=0)
