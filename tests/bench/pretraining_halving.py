@@ -15,12 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +34,7 @@ from hant.passes.profile import ProfilePass
 from hant.passes.score import ScorePass
 from hant.passes.search_table import search_table
 from hant.passes.select import SelectPass
-from hant.tests.bench.search_cifar10 import ROOT
+from hant.tests.bench.search_cifar10 import ROOT, copied
 from hant.tests.bench.search_cifar10 import make_context as cifar10_context
 from hant.transformer.contracts.budget import Budget
 from hant.transformer.contracts.candidate import build_candidate
@@ -69,11 +66,8 @@ def opened(options: argparse.Namespace) -> Iterator[Context]:
                 ScorePass(samples=options.score_images),
             )  # fmt: skip
             Pipeline(stages).run(in_run(store))
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(options.run, Path(folder) / "run"))
-        with RunStore(copy) as store:
-            context = in_run(store)
-            yield replace(context, graph=CapturePass().run(context).graph)
+    with copied(options.run, in_run) as context:
+        yield context
 
 
 def of_run(store: RunStore) -> Context:

@@ -1,7 +1,7 @@
 """Is a latency budget kept? Twenty budgets on one scored run, each student timed again, apart from the search.
 
     python tests/bench/search_cifar10.py --teacher cifar10-resnet56 --run runs/search-resnet56 --images 4000
-    python tests/bench/promise.py --run runs/search-resnet56
+    python tests/bench/promise.py --run runs/search-resnet56 --images 4000
 
 The run is copied: nothing in it changes. The copy forgets the whole networks that were timed in it. ``select`` keeps
 the promise as in the whole job; what it settles on is then lowered anew and timed next to the teacher once more, and
@@ -11,18 +11,16 @@ that second timing counts. No fine-tuning: it changes no time.
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
-from hant import Budget, RunStore, load, pool, trace
-from hant.backends.targets.load import load_target
+from hant import Budget
 from hant.passes.latency_model import measure_networks
 from hant.passes.profile import ProfilePass
 from hant.passes.select import SelectPass
+from hant.tests.bench.search_cifar10 import copied, make_context, run_parser
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import (
     CalibrationRecord,
@@ -33,16 +31,11 @@ from hant.transformer.contracts.records import (
 )
 from hant.transformer.contracts.statistics import ratio_interval
 from hant.transformer.errors import InfeasibleError
-from hant.transformer.plugins import load_plugin
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = run_parser(__doc__)
     add = parser.add_argument
-    add("--run", type=Path, required=True, help="a run of search_cifar10.py, scored")
-    add("--teacher", default="cifar10-resnet56")
-    add("--target", default="cpu-ort")
-    add("--pool", default="fast")
     add("--least", type=float, default=0.25)
     add("--most", type=float, default=0.9)
     add("--budgets", type=int, default=20)
@@ -73,38 +66,24 @@ def report(budgets: Sequence[float], ratios: Sequence[float]) -> None:
 def main() -> None:
     args = options()
     torch.set_num_threads(1)
-    model = load(args.run / f"{args.teacher}.pt").eval()
-    inputs = (torch.zeros(2, 3, 32, 32),)
-    target = load_target(args.target)
     found: dict[float, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(args.run, Path(folder) / "run")
-        with RunStore(Path(folder) / "run") as store:
-            context = Context(
-                model=model,
-                example_inputs=inputs,
-                store=store,
-                target=target,
-                backend=load_plugin("hant.backends", target.backend)(),
-                pool=pool(args.pool),
-                graph=trace(model, inputs),
+    with copied(args.run, partial(make_context, args)) as context:
+        for kind in (LatencyRecord, NetworkLatencyRecord, CalibrationRecord, LatencyModelRecord):
+            context.store.delete(kind)  # measured when the machine was in another state
+        ProfilePass().run(context)
+        print("| budget | second timing (99 % interval) | share of the budget | networks measured |")
+        print("|---:|---|---:|---:|")
+        for budget in np.linspace(args.least, args.most, args.budgets).round(4).tolist():
+            answer = kept(context, budget)
+            if isinstance(answer, str):
+                print(f"| {budget:.3f} | {answer} | | |", flush=True)
+                continue
+            ratio, low, high, measured = answer
+            found[budget] = ratio
+            print(
+                f"| {budget:.3f} | {ratio:.4f} ({low:.4f} to {high:.4f}) | {ratio / budget:.3f} | {measured} |",
+                flush=True,
             )
-            for kind in (LatencyRecord, NetworkLatencyRecord, CalibrationRecord, LatencyModelRecord):
-                store.delete(kind)  # measured when the machine was in another state
-            ProfilePass().run(context)
-            print("| budget | second timing (99 % interval) | share of the budget | networks measured |")
-            print("|---:|---|---:|---:|")
-            for budget in np.linspace(args.least, args.most, args.budgets).round(4).tolist():
-                answer = kept(context, budget)
-                if isinstance(answer, str):
-                    print(f"| {budget:.3f} | {answer} | | |", flush=True)
-                    continue
-                ratio, low, high, measured = answer
-                found[budget] = ratio
-                print(
-                    f"| {budget:.3f} | {ratio:.4f} ({low:.4f} to {high:.4f}) | {ratio / budget:.3f} | {measured} |",
-                    flush=True,
-                )
     report(list(found), list(found.values()))
 
 

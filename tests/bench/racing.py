@@ -1,6 +1,6 @@
 """How many images the race of ``rank`` saves: 100 selections on the same images, by each kind of race.
 
-    python tests/bench/racing.py --run runs/search-resnet56
+    python tests/bench/racing.py --run runs/search-resnet56 --images 4000
 
 The run is one of ``search_cifar10.py``, scored; it is copied, the copy's evaluations are deleted.
 """
@@ -8,32 +8,23 @@ The run is one of ``search_cifar10.py``, scored; it is copied, the copy's evalua
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
 import hant
 import torch
-from hant import Context, RunStore, pool
-from hant.backends.targets.load import load_target
+from hant import Context
 from hant.passes.rank import RACES
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.ranking.race import finishing_order
 from hant.passes.search_table import search_table
-from hant.transformer.contracts.data import Data, take
-from hant.transformer.contracts.data_sources import load_data
+from hant.tests.bench.search_cifar10 import copied, make_context, run_parser
 from hant.transformer.contracts.records import BaselineRecord, EvaluationRecord
-from hant.transformer.plugins import load_plugin
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = run_parser(__doc__)
     add = parser.add_argument
-    add("--run", type=Path, required=True)
-    add("--teacher", default="cifar10-resnet56")
-    add("--data", type=Path, required=True, help="folder of CIFAR-10")
-    add("--images", type=int, default=4000, help="of the training data, as the run has them")
     add("--batch", type=int, default=64)
     add("--budgets", default="0.45,0.75", help="of the run's")
     add("--solutions", type=int, default=100)
@@ -57,38 +48,23 @@ def race(context: Context, choices: list[dict[str, str]], batch: int, doubt: flo
 def main() -> None:
     args = options()
     torch.set_num_threads(1)
-    model = hant.load(args.run / f"{args.teacher}.pt").eval()
-    inputs = (torch.zeros(2, 3, 32, 32),)
-    data, target = load_data(f"cifar10:{args.data}"), load_target("cpu-ort")
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(args.run, Path(folder) / "run")
-        with RunStore(Path(folder) / "run") as store:
-            context = Context(
-                model=model,
-                example_inputs=inputs,
-                store=store,
-                target=target,
-                backend=load_plugin("hant.backends", target.backend)(),
-                pool=pool("fast"),
-                data=Data(take(data.train, args.images), data.test, f"{data.name} {args.images}", data.augment),
-                graph=hant.trace(model, inputs),
+    with copied(args.run, partial(make_context, args)) as context:
+        table = search_table(context.store, context.teacher)
+        print("| budget | race | winner (loss) | images run | CPU s |\n|---:|---|---|---:|---:|")
+        for key, record in context.store.all(BaselineRecord).items():
+            if record.method != "ilp-1" or record.budget not in args.budgets.split(","):
+                continue
+            problem = hant.SelectionProblem(
+                loss=table.loss,
+                cost={name: table.cost[name] for name in record.limits},
+                limits=dict(record.limits),
+                solutions=args.solutions,
+                max_overlap=0.7,
             )
-            table = search_table(store, context.teacher)
-            print("| budget | race | winner (loss) | images run | CPU s |\n|---:|---|---|---:|---:|")
-            for key, record in store.all(BaselineRecord).items():
-                if record.method != "ilp-1" or record.budget not in args.budgets.split(","):
-                    continue
-                problem = hant.SelectionProblem(
-                    loss=table.loss,
-                    cost={name: table.cost[name] for name in record.limits},
-                    limits=dict(record.limits),
-                    solutions=args.solutions,
-                    max_overlap=0.7,
-                )
-                choices = [table.choice(selection.choice) for selection in hant.solve(problem)]
-                for kind, doubt in RACES.items():
-                    cells = race(context, choices, args.batch, doubt, kind == "off")
-                    print(f"| {key.partition('/')[2]} | {kind} | {cells} |", flush=True)
+            choices = [table.choice(selection.choice) for selection in hant.solve(problem)]
+            for kind, doubt in RACES.items():
+                cells = race(context, choices, args.batch, doubt, kind == "off")
+                print(f"| {key.partition('/')[2]} | {kind} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -61,16 +64,23 @@ class Lines(Progress):
         print(f"[{time.strftime('%H:%M:%S')}] {message}", flush=True)
 
 
-def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_parser(text: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what a run on CIFAR-10 is made of, as ``make_context`` takes it."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--teacher", default="cifar10-resnet56")
     add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
     add("--run", type=Path, required=True)
-    add("--budgets", default="0.3,0.45,0.6,0.75")
     add("--pool", default="fast")
     add("--target", default="cpu-ort")
     add("--images", type=int, default=8000, help="of the training data; 15 %% are held out for scores and evaluation")
+    return parser
+
+
+def options() -> argparse.Namespace:
+    parser = run_parser(__doc__)
+    add = parser.add_argument
+    add("--budgets", default="0.3,0.45,0.6,0.75")
     add("--epochs", type=float, default=1.0, help="of pretraining")
     add("--solutions", type=int, default=100)
     add("--random", type=int, default=1000, help="random networks per budget")
@@ -108,6 +118,16 @@ def make_context(args: argparse.Namespace, store: RunStore) -> Context:
         data=small,
         progress=Lines(),
     )
+
+
+@contextmanager
+def copied(run: Path, make: Callable[[RunStore], Context]) -> Iterator[Context]:
+    """Yield the context that ``make`` gives a copy of ``run``, captured; the run itself stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(run, Path(folder) / "run"))
+        with RunStore(copy) as store:
+            context = make(store)
+            yield replace(context, graph=CapturePass().run(context).graph)
 
 
 def searches(args: argparse.Namespace, held_out: int) -> Iterator[BaselinePass]:
