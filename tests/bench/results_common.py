@@ -89,6 +89,10 @@ class Ledger:
     def get(self, key: str) -> Facts | None:
         return self._facts.get(key)
 
+    def ending(self, text: str) -> dict[str, Facts]:
+        """Return the finished steps whose keys end so."""
+        return {key: facts for key, facts in self._facts.items() if key.endswith(text)}
+
     def put(self, key: str, facts: Mapping[str, Any]) -> None:
         self._facts[key] = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), **facts}
         lines = [json.dumps({"step": name, **entry}) + "\n" for name, entry in self._facts.items()]

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from operator import itemgetter
+from pathlib import Path
 
+from hant.passes.figures.charts import Series, scatter
 from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, accuracy, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step, teacher_of
@@ -89,10 +92,30 @@ def write_results(study: Study) -> None:
         + [row(study, f"at {budget}", "") for budget in filter(None, args.budgets.split(","))],
     )
     print(f"\nPreparation of the pool, once for all rows: {study.preparation():.0f} CPU seconds")
+    if args.figure is not None:
+        args.figure.write_text(figure(study))
+
+
+def figure(study: Study) -> str:
+    """Return latency against accuracy of the pretrained networks and of every student of the folder, as SVG."""
+    known = {name: study.ledger.get(name) for name in SIBLINGS.split(",")}
+    pretrained = {name: (facts["ratio_teacher"], facts["accuracy"]) for name, facts in known.items() if facts}
+    pretrained[study.args.teacher] = (1.0, (study.ledger.get("teacher") or {})["accuracy"])
+    after = {key.removesuffix("/after"): facts for key, facts in study.ledger.ending("/after").items()}
+    students = {key: (facts["ratio_teacher"], facts["accuracy"]) for key, facts in after.items()}
+    series = [
+        Series(
+            name, sorted(points.values()), [key for key, _ in sorted(points.items(), key=itemgetter(1))], joined=True
+        )
+        for name, points in (("pretrained", pretrained), ("hant", students))
+        if points
+    ]
+    return scatter(series, ("latency, share of the teacher's", "top-1 on test data, %"), f"From {study.args.teacher}")
 
 
 def main() -> None:
     parser = common_options(__doc__)
+    parser.add_argument("--figure", type=Path, help="SVG file to draw latency against accuracy into")
     parser.add_argument("--siblings", default=SIBLINGS, help="names of pretrained networks, with commas")
     run_study(parser, steps, write_results)
 
