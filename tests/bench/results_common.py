@@ -74,6 +74,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--solutions", type=int, default=100, help="K")
     add("--score-images", type=int, default=6000, help="held-out images for scores and ranking, at most")
     add("--seed", type=int, default=0)
+    add("--again", action="store_true", help="time students that are finished once more, on a quieter machine")
     add("--minutes", type=float, default=1e9, help="stop before a step once they are over")
     return parser
 
@@ -235,7 +236,7 @@ class Study:
         usual = {"learning_rate": self.args.learning_rate, "mixed_precision": precision}
         finetune = FinetunePass(epochs=epochs, channels_last=precision != "no", **usual | options)
         yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune))
-        yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside))
+        yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside), self.args.again)
 
     def _finetuned(self, key: str, start: Callable[[], nn.Module], options: FinetunePass) -> Facts:
         context = self.context()

@@ -227,7 +227,6 @@ def write_results(study: Study) -> None:
 def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--again", action="store_true", help="time all students together once more")
     parser.add_argument("--fastnas-images", type=int, default=results_channels.FASTNAS_IMAGES, help="of FastNAS")
     run_study(parser, steps, write_results)
 

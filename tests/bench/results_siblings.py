@@ -3,7 +3,8 @@
     python tests/bench/results_siblings.py --run runs/siblings --epochs 10
 
 For each sibling its latency beside the teacher's is the budget; student, sibling and teacher are timed interleaved at
-the end. ``--budgets`` are looked at as well. The same command goes on after a stop; prints a table in Markdown.
+the end (``--again`` does that anew). ``--budgets`` are looked at as well. The same command goes on after a stop; prints
+a table in Markdown.
 """
 
 from __future__ import annotations
