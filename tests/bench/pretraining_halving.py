@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -55,9 +55,8 @@ from hant.transformer.pipeline.session import load_materials, make_context
 CPU = torch.device("cpu")
 
 
-@contextmanager
-def opened(options: argparse.Namespace) -> Iterator[Context]:
-    """Yield the context of a copy of the run."""
+def opened(options: argparse.Namespace) -> AbstractContextManager[Context]:
+    """Make the run where it is to be made, and open a copy of it."""
     in_run: Callable[[RunStore], Context] = partial(cifar10_context, options) if options.teacher else of_run
     if options.teacher:
         with RunStore(options.run) as store:
@@ -66,8 +65,7 @@ def opened(options: argparse.Namespace) -> Iterator[Context]:
                 ScorePass(samples=options.score_images),
             )  # fmt: skip
             Pipeline(stages).run(in_run(store))
-    with copied(options.run, in_run) as context:
-        yield context
+    return copied(options.run, in_run)
 
 
 def of_run(store: RunStore) -> Context:

@@ -30,7 +30,7 @@ from hant.passes.rank import RankPass
 from hant.passes.score import ScorePass
 from hant.passes.select import SelectPass
 from hant.tests.bench.results_measure import Facts, accuracy, compared, timed
-from hant.tests.bench.search_cifar10 import ROOT, Step, make_context
+from hant.tests.bench.search_cifar10 import Step, make_context, run_parser
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import split, take
 from hant.transformer.contracts.data_images import size
@@ -57,19 +57,14 @@ _IDENTITY = (
 
 def common_options(text: str | None) -> argparse.ArgumentParser:
     """Return a parser of the options that all benches of results have."""
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = run_parser(text)
+    parser.set_defaults(images=50_000)
     add = parser.add_argument
-    add("--teacher", default="cifar10-resnet56")
-    add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
-    add("--run", type=Path, required=True, help="folder of the study")
-    add("--images", type=int, default=50_000, help="of the training data; 15 %% of them, at most 6,000, are held out")
     add("--test-images", type=int, default=10_000, help="fewer for a trial only")
     add("--epochs", type=int, default=10, help="of fine-tuning")
     add("--learning-rate", type=float, help="of fine-tuning; by default that of its preset")
     add("--pretrain-epochs", type=float, default=1.0)
     add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
-    add("--pool", default="fast")
-    add("--target", default="cpu-ort")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
     add("--solutions", type=int, default=100, help="K")
     add("--score-images", type=int, default=6000, help="held-out images for scores and ranking, at most")

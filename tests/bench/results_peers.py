@@ -78,7 +78,7 @@ def students(study: Study, budget: str) -> dict[str, Callable[[], nn.Module]]:
         found = study.ledger.get(searched(study, name, budget)) or {}
         key = f"{searched(study, name, budget)}/{study.args.epochs}"
         if "choice" in found:
-            made[key] = partial(study.transformed, found["choice"], ZERO_SHOT if name == ZERO_SHOT else "")
+            made[key] = partial(study.transformed, found["choice"], pool_of(name))
         elif "file" in found:
             made[key] = partial(hant.load, study.context().store.path(found["file"]))
     return made
@@ -117,15 +117,19 @@ def absent(peer: Peer) -> str:
     return ""
 
 
+def pool_of(name: str) -> str:
+    """Return the pool that a method of hant's chooses from; nothing for that of the study."""
+    return ZERO_SHOT if name == ZERO_SHOT else ""
+
+
 def searched(study: Study, name: str, budget: str) -> str:
     """Return the key of a method's search; hant's are those of the ablations."""
-    pools = {"hant": study.args.pool, ZERO_SHOT: ZERO_SHOT}
-    return study.searched(budget, pools[name]) if name in pools else f"{name}/{budget}"
+    return study.searched(budget, pool_of(name)) if name in ("hant", ZERO_SHOT) else f"{name}/{budget}"
 
 
 def search(study: Study, name: str) -> Iterator[Step]:
     if name in ("hant", ZERO_SHOT, "random"):
-        yield from study.prepare(ZERO_SHOT if name == ZERO_SHOT else "")
+        yield from study.prepare(pool_of(name))
     for budget in budgets(study):
         key = searched(study, name, budget)
         if name in PEERS:
@@ -133,7 +137,7 @@ def search(study: Study, name: str) -> Iterator[Step]:
         elif name == "random":
             yield from study.ledger.once(key, partial(first_random, study, budget))
         else:
-            yield from study.select(key, budget, ZERO_SHOT if name == ZERO_SHOT else "")
+            yield from study.select(key, budget, pool_of(name))
 
 
 def first_random(study: Study, budget: str) -> Facts:

@@ -104,13 +104,10 @@ def figure(study: Study) -> str:
     pretrained[study.args.teacher] = (1.0, (study.ledger.get("teacher") or {})["accuracy"])
     after = {key.removesuffix("/after"): facts for key, facts in study.ledger.ending("/after").items()}
     students = {key: (facts["ratio_teacher"], facts["accuracy"]) for key, facts in after.items()}
-    series = [
-        Series(
-            name, sorted(points.values()), [key for key, _ in sorted(points.items(), key=itemgetter(1))], joined=True
-        )
-        for name, points in (("pretrained", pretrained), ("hant", students))
-        if points
-    ]
+    series = []
+    for name, points in (("pretrained", pretrained), ("hant", students)):
+        ordered = dict(sorted(points.items(), key=itemgetter(1)))
+        series.append(Series(name, list(ordered.values()), list(ordered), joined=True))
     return scatter(series, ("latency, share of the teacher's", "top-1 on test data, %"), f"From {study.args.teacher}")
 
 
