@@ -110,11 +110,11 @@ def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Toler
             f"of {budget}; the machine may be busy: run hant-opt verify {run} again, or give a smaller --budget"
         )
     if not record.max_scaled_difference <= tolerances.max_abs:
-        largest = record.max_abs_difference / record.max_scaled_difference
-        of = f" of their largest, {largest:.4g}," if largest > 1 else ""
+        absolute, scaled = record.max_abs_difference, record.max_scaled_difference
+        share = f", {scaled:.3g} of an output's largest value" if scaled < absolute else ""
         return (
-            f"the student's outputs in the runtime differ from PyTorch's by up to {record.max_abs_difference:.3g}, "
-            f"more than the {tolerances.max_abs:g}{of} that the target allows; do not deploy it"
+            f"the student's outputs in the runtime differ from PyTorch's by up to {absolute:.3g}{share}, "
+            f"more than the {tolerances.max_abs:g} that the target allows; do not deploy it"
         )
     if record.top1_agreement is not None and record.top1_agreement < tolerances.top1_agreement:
         return (
