@@ -183,6 +183,16 @@ def test_a_missing_artifact_names_what_makes_it(context: Context) -> None:
         Pipeline([Tune()]).run(context)
 
 
+def test_what_a_late_pass_lacks_is_said_before_the_first_runs(context: Context) -> None:
+    class Late(Tune):
+        name: ClassVar[str] = "late"
+        requires: ClassVar[tuple[str, ...]] = ("dough",)
+
+    with pytest.raises(UsageError, match="late needs dough, which this run does not have yet; no pass of this pipe"):
+        Pipeline([Trace(), Rank(), Late()]).run(context)
+    assert ran(context) == []
+
+
 def test_an_outdated_artifact_names_what_makes_it(context: Context) -> None:
     Pipeline([Trace(), Rank(), Tune()]).run(context)
     with pytest.raises(

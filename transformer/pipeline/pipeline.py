@@ -26,7 +26,8 @@ Listener = Callable[[str, Context], None]
 class Pipeline:
     """Passes that run in order on one context.
 
-    1. Before a pass: everything it ``requires`` is there; a missing artifact is an error that names the pass to run.
+    1. Before the first of them: everything that one ``requires`` is there, or another makes it first; a missing
+       artifact is an error that names the pass to run.
     2. A durable pass whose fingerprint (options, inputs, base) is that of its last finished run is skipped.
     3. After a pass: a returned graph is verified, and everything it ``ensures`` is there.
     4. Its options, seconds, notes and fingerprint are recorded before the next pass starts.
@@ -60,12 +61,12 @@ class Pipeline:
         for name in only or ():
             if name not in self.names:
                 raise UsageError(f"no pass {name!r} in the pipeline{nearest(name, self.names)}")
+        chosen = [stage for stage in self.passes if only is None or stage.name in only or not stage.durable]
         check_identity(context)
-        unverified: UnverifiedError | None = None
         prints = self.fingerprints(context)
-        for stage in self.passes:
-            if only is not None and stage.name not in only and stage.durable:
-                continue
+        self._check_requires(chosen, context, prints)
+        unverified: UnverifiedError | None = None
+        for stage in chosen:
             try:
                 context = self._step(stage, context, prints)
             except UnverifiedError as error:
@@ -104,7 +105,6 @@ class Pipeline:
         return stage.durable and record is not None and record.fingerprint == expected and not record.unverified
 
     def _step(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
-        self._check_requires(stage, context, prints)
         if self.finished(stage, context, prints) and not _missing(stage.ensures, context):
             context.store.event("pass_skipped", name=stage.name)
             context.progress.log(f"{stage.name}: up to date")
@@ -124,13 +124,16 @@ class Pipeline:
         _finish(record, stage, context, time.perf_counter() - start, notes=result.notes)
         return context
 
-    def _check_requires(self, stage: Pass, context: Context, prints: dict[str, str]) -> None:
-        for kind in stage.requires:
+    def _check_requires(self, chosen: Sequence[Pass], context: Context, prints: dict[str, str]) -> None:
+        """Check that what the chosen passes require, and none of them makes, is there and up to date."""
+        for stage, kind in [(user, kind) for user in chosen for kind in user.requires]:
             maker = self._maker(stage, kind)
-            if kind in _missing((kind,), context):
+            if maker in chosen:
+                continue
+            if _missing((kind,), context):
                 hint = _how(maker.name, context) if maker else "no pass of this pipeline makes it"
                 raise UsageError(f"{stage.name} needs {kind}, which this run does not have yet; {hint}")
-            if maker is not None and maker.durable and not self._usable(maker, context, prints):
+            if maker is not None and not self._usable(maker, context, prints):
                 raise UsageError(
                     f"{stage.name} needs {kind}, which is unfinished or made with other options; "
                     f"{_how(maker.name, context)}"
