@@ -51,6 +51,7 @@ class ParetoPass(Pass):
     batch_size: int = 256
     metric: str = "cross-entropy"
     race: str = "certain"
+    """As for ``rank``; ``off`` is ``certain`` here, since nothing is kept of networks that lose."""
 
     def run(self, context: Context) -> PassResult:
         """Find the point of each budget; networks that the run knows are not evaluated or measured again."""
