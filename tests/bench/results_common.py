@@ -36,7 +36,7 @@ from hant.transformer.contracts.data import split, take
 from hant.transformer.contracts.data_images import size
 from hant.transformer.contracts.records import PassRecord, WinnerRecord
 from hant.transformer.contracts.store import slug, write_atomically
-from hant.transformer.errors import InfeasibleError
+from hant.transformer.errors import HantError, InfeasibleError
 from torch import nn
 
 _IDENTITY = (
@@ -266,10 +266,14 @@ def run_study(
     parser: argparse.ArgumentParser, steps: Callable[[Study], Iterator[Step]], write: Callable[[Study], None]
 ) -> None:
     """Do what is left of the study that the command line asks for, and print what there is."""
-    with Study(parser.parse_args()) as study:
-        complete = run_steps(study, steps(study))
-        write(study)
-        print("\ncomplete" if complete else "\nnot complete")
+    args = parser.parse_args()
+    try:
+        with Study(args) as study:
+            complete = run_steps(study, steps(study))
+            write(study)
+            print("\ncomplete" if complete else "\nnot complete")
+    except HantError as error:
+        raise SystemExit(str(error)) from error
 
 
 def run_steps(study: Study, steps: Iterator[Step]) -> bool:
