@@ -102,10 +102,12 @@ def figure(study: Study) -> str:
     known = {name: study.ledger.get(name) for name in SIBLINGS.split(",")}
     pretrained = {name: (facts["ratio_teacher"], facts["accuracy"]) for name, facts in known.items() if facts}
     pretrained[study.args.teacher] = (1.0, (study.ledger.get("teacher") or {})["accuracy"])
-    after = {key.removesuffix("/after"): facts for key, facts in study.ledger.ending("/after").items()}
-    students = {key: (facts["ratio_teacher"], facts["accuracy"]) for key, facts in after.items()}
+    lines = {"pretrained": pretrained}
+    for key, facts in study.ledger.ending("/after").items():
+        name, epochs, _ = key.rsplit("/", 2)
+        lines.setdefault(f"hant, {epochs} epochs", {})[name] = (facts["ratio_teacher"], facts["accuracy"])
     series = []
-    for name, points in (("pretrained", pretrained), ("hant", students)):
+    for name, points in lines.items():
         ordered = dict(sorted(points.items(), key=itemgetter(1)))
         series.append(Series(name, list(ordered.values()), list(ordered), joined=True))
     return scatter(series, ("latency, share of the teacher's", "top-1 on test data, %"), f"From {study.args.teacher}")
