@@ -3,8 +3,8 @@
     python tests/bench/results_siblings.py --run runs/siblings --epochs 10
 
 For each sibling its latency beside the teacher's is the budget; student, sibling and teacher are timed interleaved at
-the end (``--again`` does that anew). ``--budgets`` are looked at as well. The same command goes on after a stop; prints
-a table in Markdown.
+the end (``--again`` does that anew). ``--budgets`` are looked at as well, timed with what ``--beside`` names. The same
+command goes on after a stop; prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def steps(study: Study) -> Iterator[Step]:
     for name in names(study):
         budget = f"{(study.ledger.get(name) or {})['ratio_teacher']:.4f}"
         yield from student_steps(study, f"under {name}", budget, sibling_of(study, name))
+    beside = study.args.beside
     for budget in filter(None, study.args.budgets.split(",")):
-        yield from student_steps(study, f"at {budget}", budget, None)
+        yield from student_steps(study, f"at {budget}", budget, sibling_of(study, beside) if beside else None)
 
 
 def student_steps(study: Study, key: str, budget: str, beside: nn.Module | None) -> Iterator[Step]:
@@ -68,7 +69,7 @@ def row(study: Study, key: str, sibling: str) -> list[str]:
     return [
         key,
         interval(after, "teacher"),
-        interval(after, "beside") if sibling else "",
+        interval(after, "beside") if "ratio_beside" in after else "",
         f"{before['accuracy']:.2f}",
         f"{mine:.2f}",
         f"{theirs:.2f} ({mine - theirs:+.2f})" if theirs is not None else "",
@@ -90,7 +91,7 @@ def write_results(study: Study) -> None:
             "teacher (gain)",
         ),
         [row(study, f"under {name}", name) for name in names(study)]
-        + [row(study, f"at {budget}", "") for budget in filter(None, args.budgets.split(","))],
+        + [row(study, f"at {budget}", args.beside) for budget in filter(None, args.budgets.split(","))],
     )
     print(f"\nPreparation of the pool, once for all rows: {study.preparation():.0f} CPU seconds")
     if args.figure is not None:
@@ -116,6 +117,7 @@ def figure(study: Study) -> str:
 def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--figure", type=Path, help="SVG file to draw latency against accuracy into")
+    parser.add_argument("--beside", default="", help="pretrained network to time the students of --budgets with")
     parser.add_argument("--siblings", default=SIBLINGS, help="names of pretrained networks, with commas")
     run_study(parser, steps, write_results)
 
