@@ -139,7 +139,10 @@ def test_a_difference_that_is_no_finite_number_is_kept_in_the_run(tmp_path: Path
         ({}, None),
         ({"within_budget": False, "ratio": 0.5}, "the student measures 1 ms, 0.500 of the teacher, outside the budget"),
         (differing(2e-4, 2e-4), "differ from PyTorch's by up to 0.0002, more than the 0.0001 that the target allows"),
-        (differing(0.5, 5e-4), "by up to 0.5, 0.0005 of an output's largest value, more than the 0.0001"),
+        (
+            differing(0.5, 5e-4),
+            "by up to 0.5, 0.0005 of an output's largest value, more than the 0.0001 that the target allows",
+        ),
         (differing(0.05, 5e-5), None),
         (differing(float("nan"), float("nan")), "differ from PyTorch's by up to nan"),
         (differing(float("inf"), float("inf")), "by up to inf, more than the 0.0001 that the target allows"),

@@ -105,6 +105,7 @@ class Pipeline:
         return stage.durable and record is not None and record.fingerprint == expected and not record.unverified
 
     def _step(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
+        self._check_requires([stage], context, prints)  # a pass before it may have taken something away
         if self.finished(stage, context, prints) and not _missing(stage.ensures, context):
             context.store.event("pass_skipped", name=stage.name)
             context.progress.log(f"{stage.name}: up to date")
