@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ..transformer.errors import UsageError, nearest
 from ..transformer.plugins import load_plugin, registered
+from ..transformer.reading import read_toml
 from .op_spec import Family, OpSpec
 
 GROUP = "hant.op_libraries"
@@ -100,12 +101,7 @@ def _single(name: str) -> OpSpec:
 
 def _read(path: Path) -> list[str]:
     hint = 'expected a list such as operations = ["teacher", "identity", "efnv2_*_se1.00"]'
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read pool {path}: {error.strerror}; give a file or one of {_names()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"pool {path} is not TOML: {error}; {hint}") from error
+    table = read_toml(path, f"pool {path}", UsageError, f"give one of {_names()}, or a file; {hint}")
     strange = sorted(set(table) - {"operations", "description"})
     if strange:
         raise UsageError(f"pool {path} has unknown key {strange[0]!r}; {hint}")

@@ -9,6 +9,7 @@ from ..transformer.capture.choose import Granularity
 from ..transformer.capture.trace import trace
 from ..transformer.capture.verify import verify_same
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.inspection import FILE, inspect_graph
 from ..transformer.contracts.pass_ import Pass, PassResult
 
 
@@ -39,4 +40,8 @@ class CapturePass(Pass):
         verify_same(context.model, graph.module, context.example_inputs, "keep that part out with --submodule")
         covered = sum(block.macs for block in graph.replaceable) / max(1, graph.macs)
         note = f"{len(graph.replaceable)} replaceable blocks of {len(graph.blocks)}, {covered:.0%} of all MACs"
+        text = inspect_graph(graph).model_dump_json(indent=1, by_alias=True)
+        path = context.store.path(FILE)
+        if not path.is_file() or path.read_bytes() != text.encode():
+            context.store.write(FILE, text)
         return PassResult(graph=graph, notes=(note,))

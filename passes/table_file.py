@@ -72,6 +72,8 @@ def read_table(content: bytes, target: Target, provenance: dict[str, str], path:
         changed = changed or differences(row.provenance, provenance)
         if row.target != target.fingerprint or not key.startswith(f"{target.fingerprint}/"):
             changed = changed or f"row {key} is of another target"
+        if not key.startswith(f"{target.fingerprint}/{row.operation}/{row.input}->{row.output}"):
+            changed = changed or f"row {key} says that it is of {row.operation}, {row.input}->{row.output}"
     if changed:
         raise UsageError(f"lookup table {path} does not fit target {target.name} here: {changed}; measure it again")
     return table
@@ -96,9 +98,11 @@ def read_file(path: Path) -> bytes:
         LoadError: it cannot be read, or is larger than any is.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
             raise LoadError(f"lookup table {path} is larger than {_MOST_BYTES} bytes; {_HINT}")
-        return path.read_bytes()
+        return content
     except OSError as error:
         raise LoadError(f"cannot read lookup table {path}: {error.strerror}; {_HINT}") from error
 

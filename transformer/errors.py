@@ -71,7 +71,7 @@ class StorageError(HantError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint ``; did you mean 'x'? known: a, b`` for an unknown ``name``."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)  # quadratic in the length of the name
     hint = f"; did you mean {close[0]!r}?" if close else ""
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     return f"{hint} known: {shown}" if hint else f"; known: {shown}"

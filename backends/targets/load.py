@@ -5,11 +5,13 @@ from __future__ import annotations
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError, nearest
+from ...transformer.reading import read_toml
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -22,21 +24,16 @@ def load_target(name_or_path: str | Path) -> Target:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
         path = Path(text)
-        try:
-            content = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise LoadError(f"cannot read target file {path}: {reason}; give a name or a TOML file") from error
-        return _parse(content, str(path))
+        return _target(read_toml(path, f"target file {path}", LoadError, "give a name or a TOML file"), str(path))
     shipped = _shipped()
     if text not in shipped:
         raise UsageError(f"unknown target {text!r}{nearest(text, shipped)}; or give the path of a TOML file")
-    return _parse(shipped[text], f"{text}.toml")
+    return _target(tomllib.loads(shipped[text]), f"{text}.toml")
 
 
 def list_targets() -> tuple[Target, ...]:
     """Return every target that comes with hant, by name."""
-    return tuple(_parse(content, f"{name}.toml") for name, content in sorted(_shipped().items()))
+    return tuple(_target(tomllib.loads(content), f"{name}.toml") for name, content in sorted(_shipped().items()))
 
 
 def _shipped() -> dict[str, str]:
@@ -48,11 +45,9 @@ def _shipped() -> dict[str, str]:
     }
 
 
-def _parse(content: str, where: str) -> Target:
+def _target(table: dict[str, Any], where: str) -> Target:
     try:
-        return Target.model_validate(tomllib.loads(content))
-    except tomllib.TOMLDecodeError as error:
-        raise LoadError(f"target file {where} is not TOML: {error}") from error
+        return Target.model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))

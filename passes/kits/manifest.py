@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...transformer.contracts.target import Target
+from ...transformer.contracts.timing import MOST_MS
 
 
 class _Plain(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Input(_Plain):
@@ -48,7 +49,7 @@ class GroupPlan(_Plain):
     name: str
     what: str
     """For people."""
-    max_rounds: int
+    max_rounds: int = Field(ge=1)
     networks: tuple[Network, ...]
     rows: tuple[RowPlan, ...] = ()
     selections: tuple[dict[str, str], ...] = ()
@@ -81,14 +82,14 @@ class Manifest(_Plain):
 class Measured(_Plain):
     """A group that was timed."""
 
-    samples: tuple[tuple[float, ...], ...]
+    samples: tuple[tuple[Annotated[float, Field(gt=0, le=MOST_MS)], ...], ...]
     """Of each network (ms), round by round; empty for one that cannot be run."""
     converged: tuple[bool, ...]
     """Of each network that can be run."""
     errors: dict[int, str] = {}
     """Index of a network that cannot be run -> why."""
     date: str
-    seconds: float
+    seconds: float = Field(ge=0)
 
 
 class KitResult(_Plain):

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,19 +39,30 @@ class Kit:
         Raises:
             KitError: it is no kit.
         """
-        self._zip = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else None
+        hint = f"give the folder or the zip file that holds {MANIFEST}"
+        self._zip: zipfile.ZipFile | None = None
         self._path = path
-        self.result = (path.parent if self._zip is not None else path) / RESULT
         try:
+            self._zip = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else None
             self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
-        except (OSError, KeyError, ValueError) as error:
-            raise KitError(
-                f"{path} is no kit: {error}; give the folder or the zip file that holds {MANIFEST}"
-            ) from error
+        except (KitError, OSError, zipfile.BadZipFile, ValueError, RecursionError) as error:
+            raise KitError(f"{path} is no kit: {error}; {hint}") from error
+        if not isinstance(self.manifest, dict) or not {"settings", "target", "groups"} <= set(self.manifest):
+            raise KitError(f"{path} is no kit: {MANIFEST} lacks settings, target or groups; {hint}")
+        self.result = (path.parent if self._zip is not None else path) / RESULT
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file of the kit."""
-        return self._zip.read(name) if self._zip is not None else (self._path / name).read_bytes()
+        """Return the content of a file of the kit.
+
+        Raises:
+            KitError: it is missing or damaged.
+        """
+        try:
+            return self._zip.read(name) if self._zip is not None else (self._path / name).read_bytes()
+        # KeyError: no such entry; NotImplementedError and RuntimeError: another compression, or encrypted
+        except (OSError, KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise KitError(f"{name} of kit {self._path} is missing or damaged: {reason}") from error
 
 
 def digest(manifest: Any) -> str:
@@ -109,11 +121,14 @@ def _one(
     """Return the samples (ms) of a group's networks, none for those that cannot be run here, with the reason."""
     start, calls, errors = time.perf_counter(), {}, {}
     for index, network in enumerate(group["networks"]):
+        content = kit.read(network["file"])
         try:
             if index == 0 and network["file"] in teacher:  # the whole teacher, opened once
                 calls[index] = teacher[network["file"]]
             else:
-                calls[index] = device.open(kit.read(network["file"]), *(_input(one) for one in network["inputs"]))
+                call = device.open(content, *(_input(one) for one in network["inputs"]))
+                call()  # some networks open and fail only when they run
+                calls[index] = call
         except Exception as error:  # runtimes raise what they like
             errors[index] = " ".join(str(error).split()) or type(error).__name__
     if 0 in errors:
@@ -121,7 +136,14 @@ def _one(
     teacher[group["networks"][0]["file"]] = calls[0]
     protocol = dict(kit.manifest["target"]["protocol"])
     protocol["max_rounds"] = min(protocol["max_rounds"], group["max_rounds"])
-    rounds = take_rounds(list(calls.values()), SimpleNamespace(**protocol), clock=device.clock())
+    try:
+        rounds = take_rounds(list(calls.values()), SimpleNamespace(**protocol), clock=device.clock())
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise KitError(
+            f"a network of {group['what']} failed while it was timed: {reason}; "
+            "what was measured before is kept, the same command goes on"
+        ) from error
     samples = dict(zip(calls, rounds.samples, strict=True))
     return {
         "samples": [[float(f"{ms:.7g}") for ms in samples.get(i, ())] for i in range(len(group["networks"]))],
@@ -152,9 +174,9 @@ def _begun(kit: Kit, facts: dict[str, str]) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(kit.result.read_text(encoding="utf-8"))
         theirs, known = result["device"], result["groups"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise KitError(f"cannot read {kit.result}: {error}; delete it to begin again") from error
-    if result.get("digest") != identity or not isinstance(known, dict):
+    if result.get("digest") != identity or not isinstance(known, dict) or not isinstance(theirs, dict):
         raise KitError(f"{kit.result} is of another kit; move it away to begin this one")
     for name in sorted({*theirs, *facts}):
         if theirs.get(name) != facts.get(name):

@@ -17,6 +17,7 @@ from ..estimates import forget_estimates
 from ..latency_model import network_key
 from ..profile_row import refuse, row_timing
 from ..provenance import differences, expected_provenance, of_target
+from .expected import Expected
 from .manifest import GroupPlan, KitResult, Manifest, Measured, RowPlan
 from .measure import digest
 
@@ -27,7 +28,7 @@ def is_result(content: bytes) -> bool:
     """Return whether the content of a file claims to be the result of a kit."""
     try:
         data = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(data, dict) and "digest" in data
 
@@ -47,12 +48,14 @@ def take_result(context: Context, content: bytes, path: Path) -> str:
     if changed:
         raise UsageError(f"{path} does not fit this run: {changed}; give the result of a kit that this run wrote")
     forget_estimates(context)
+    expected = Expected(context, path)
     before = context.store.count(LatencyRecord.kind), context.store.count(NetworkLatencyRecord.kind)
     with context.store.transaction():
         for key, reason in result.kit.unfit.items():
             refuse(context.store, key, reason)
         for group in result.kit.groups:
             if group.name in result.groups:
+                expected.check(group, result.groups[group.name])
                 _Taker(context, path, provenance).take(group, result.groups[group.name])
     rows = context.store.count(LatencyRecord.kind) - before[0]
     networks = context.store.count(NetworkLatencyRecord.kind) - before[1]
@@ -123,8 +126,6 @@ class _Taker:
         fits = len(measured.samples) == len(group.networks) and len(timed) == len(measured.converged)
         if not (fits and measured.samples[0] and len({len(samples) for samples in timed}) == 1):
             raise LoadError(f"{self._path} is damaged: group {group.name} has other samples than networks; {_HINT}")
-        if not all(0 < sample < float("inf") for samples in timed for sample in samples):
-            raise LoadError(f"{self._path} is damaged: group {group.name} has samples that are no times; {_HINT}")
         converged = iter(measured.converged)
         return [
             summarise(samples, next(converged), protocol.confidence, protocol.trim) if samples else None
@@ -157,6 +158,9 @@ def _read(content: bytes, path: Path) -> KitResult:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise LoadError(f"{path} is no result of a kit: {where}: {first['msg']}; {_HINT}") from error
+    strange = sorted(set(result.groups) - {group.name for group in result.kit.groups})
+    if strange:
+        raise LoadError(f"{path} is damaged: it measures group {strange[0]!r}, which its kit does not have; {_HINT}")
     if result.digest != digest(result.kit.model_dump(mode="json")):
         raise LoadError(f"{path} is damaged: its manifest is not that of kit {result.digest}; {_HINT}")
     return result

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hant.passes.kits.measure import digest
 from hant.transformer.cli.main import main
 from hant.transformer.contracts.records import LatencyRecord, NetworkLatencyRecord, SelectionRecord
 from hant.transformer.contracts.store import RunStore
@@ -221,6 +222,49 @@ def missing(place: Path) -> list[str]:
     return JOB
 
 
+Harm = Callable[[Path], list[str]]
+OTHER = "follows from other timings than it does in this run"
+
+
+def changed(change: Callable[[dict[str, Any]], Any]) -> Harm:
+    """Return what changes the result."""
+
+    def harm(place: Path) -> list[str]:
+        result = json.loads((place / "result.json").read_text())
+        change(result)
+        (place / "result.json").write_text(json.dumps(result))
+        return JOB
+
+    return harm
+
+
+def forged(change: Callable[[dict[str, Any]], Any]) -> Harm:
+    """Return what changes the result's kit, with a digest that fits."""
+
+    def harm(result: dict[str, Any]) -> None:
+        change(result["kit"])
+        with contextlib.suppress(RecursionError):
+            result["digest"] = digest(result["kit"])
+
+    return changed(harm)
+
+
+def nest(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(min(depth, 900)):
+        value = [value]
+    return value
+
+
+def sample(ms: float) -> Harm:
+    return changed(lambda result: result["groups"]["0000"]["samples"][0].__setitem__(0, ms))
+
+
+many = changed(lambda result: result["groups"]["0000"].update(samples=[[1.0] * 61] * 2, converged=[True] * 2))
+unknown_group = changed(lambda result: result["groups"].update({"0099": result["groups"]["0000"]}))
+unknown_error = changed(lambda result: result["groups"]["0000"]["errors"].update({"99": "x"}))
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
@@ -228,7 +272,22 @@ def missing(place: Path) -> list[str]:
         (other_pool, "its pool of 3 operations differs from the run's 2, in efn_3x3_e1_se1.00"),
         (other_manifest, "is damaged: its manifest is not that of kit "),
         (other_samples, "is damaged: group 0001 has other samples than networks"),
-        (no_times, "is damaged: group 0000 has samples that are no times"),
+        (no_times, "is no result of a kit: groups.0000.samples.0.0: Input should be greater than 0"),
+        (sample(float("nan")), "is no result of a kit: groups.0000.samples.0.0: Input should be"),
+        (sample(1e300), "groups.0000.samples.0.0: Input should be less than or equal to 3600000"),
+        (many, "does not fit this run: group 0000 has more samples than the 60 rounds of its networks"),
+        (forged(lambda kit: kit["groups"][1]["rows"][0].update(key="x/y/z")), "row x/y/z is none of this run's"),
+        (forged(lambda kit: kit["groups"][1]["rows"][0]["weights"][0].__setitem__(1, -1e6)), OTHER),
+        (forged(lambda kit: kit["groups"][2]["rows"][0].update(plus="")), OTHER),
+        (forged(lambda kit: kit["groups"][1]["rows"][0].update(operation="identity")), OTHER),
+        (forged(lambda kit: kit["groups"][1]["rows"][0]["weights"][0].__setitem__(0, 99)), "names networks that group"),
+        (
+            forged(lambda kit: kit["groups"][3]["selections"][0].update(zz="identity")),
+            "has zz/identity, not of this run",
+        ),
+        (forged(lambda kit: kit.update(settings={"a": nest(5000)})), "is no result of a kit: "),
+        (unknown_group, "is damaged: it measures group '0099', which its kit does not have"),
+        (unknown_error, "group 0000 has an error of network 99, of "),
         (cut, "is not a lookup table: the file: Invalid JSON"),
         (missing, "cannot read lookup table result.json: No such file"),
     ],

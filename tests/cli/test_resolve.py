@@ -49,7 +49,7 @@ def test_the_model_may_come_from_the_file_or_the_architecture(tmp_path: Path) ->
     [
         ({"subject": "net.pt", "resume": True}, "--resume: there is no run at runs/net-cpu-ort; leave --resume out"),
         ({"subject": "RUN", "output": "other"}, "RUN is a run and --output names another; give the model instead"),
-        ({"subject": "m", "arch_kwargs": "{"}, r"--arch-kwargs: cannot read '{': .*; expected JSON"),
+        ({"subject": "m", "arch_kwargs": "{"}, "--arch-kwargs is not JSON: .*; expected JSON such as"),
         ({"subject": "m", "arch_kwargs": "3"}, "--arch-kwargs: expected a JSON object"),
         ({"subject": "m", "settings": ["epochs=3"]}, "--set: cannot read 'epochs=3'; expected PASS.OPTION=VALUE"),
         ({"subject": "m", "batch_size": -1}, "flags: batch_size: input should be greater than or equal to 1"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hant.transformer.contracts.budget import Budget, Limit
 from hant.transformer.errors import LoadError, UsageError
-from hant.transformer.pipeline.config import Config, dump, make, merge, read
+from hant.transformer.pipeline.config import FILE, Config, dump, make, merge, read, read_stored
 
 
 def test_a_dump_reads_back_the_same() -> None:
@@ -17,11 +17,19 @@ def test_a_dump_reads_back_the_same() -> None:
             "budget": 0.45,
             "limits": ["params=50%"],
             "arch_kwargs": {"width": 2, "names": ["x"]},
-            "trust_model": True,
             "passes": {"finetune": {"rate": 0.1, "steps": [1, 2]}},
         }
     )  # fmt: skip
     assert make(tomllib.loads(dump(config))) == config
+
+
+def test_trust_is_never_written_and_never_read(tmp_path: Path) -> None:
+    assert dump(make({"trust_model": True, "trust_run": True})) == dump(Config())
+    for name, flag in (("trust_model", "--trust-model"), ("trust_run", "--trust-run")):
+        (tmp_path / FILE).write_text(f"seed = 3\n{name} = true\n")
+        with pytest.raises(UsageError, match=rf"{FILE}: {name} is not taken from a file; give {flag} yourself"):
+            read(tmp_path / FILE)
+        assert read_stored(tmp_path) == {"seed": 3}
 
 
 def test_defaults_read_back_too() -> None:
@@ -32,6 +40,7 @@ def test_defaults_read_back_too() -> None:
     ("values", "message"),
     [
         ({"bugdet": "0.4"}, r"^here: unknown option 'bugdet'; did you mean 'budget'\?"),
+        ({"budget": True}, r"^here: budget: input should be a valid string \(got True\)"),
         ({"batch_size": 0}, r"^here: batch_size: input should be greater than or equal to 1 \(got 0\)"),
         ({"executor": "slurm"}, r"^here: executor: input should be 'local' or 'ray'"),
         ({"max_overlap": 1.5}, r"^here: max_overlap: input should be less than or equal to 1"),
@@ -68,7 +77,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"no configuration file .*x.toml; --save-config"):
         read(tmp_path / "x.toml")
     (tmp_path / "x.toml").write_text("budget = ")
-    with pytest.raises(LoadError, match=r"cannot read configuration .*x.toml: Invalid value .*; expected TOML"):
+    with pytest.raises(LoadError, match=r"configuration .*x.toml is not TOML: Invalid value .*; expected TOML"):
         read(tmp_path / "x.toml")
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(LoadError, match="expected TOML"):

@@ -250,7 +250,7 @@ def test_unverified_work_is_reported_last_and_done_again(context: Context) -> No
             pipeline.run(context)
     assert ran(context) == ["trace", "rank", "tune", "tell", "trace", "tune"]
     with pytest.raises(UnverifiedError, match="too slow"):
-        check_outcome(context)
+        check_outcome(context.store)
 
 
 def test_unverified_work_that_made_nothing_ends_the_pipeline(context: Context) -> None:

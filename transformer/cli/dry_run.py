@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from ..contracts.inspection import inspect_graph
 from ..contracts.records import OperationRecord
 from ..contracts.store import RunStore
 from ..ir.graph import Graph
@@ -18,10 +17,11 @@ from ..pipeline.config import Config, dump
 from ..pipeline.default import VERBS
 from ..pipeline.identity import check_identity
 from ..pipeline.session import load_materials, make_context
-from .inspection import block_rows, write_blocks
+from .inspection import write_blocks
 from .resolve import Job, is_run
 from .streams import result_only
 from .tables import write_line
+from .terminal import write_json
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,21 @@ def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
     """Load and capture everything, then say which passes would run on which blocks with how many candidates."""
     with result_only():
         plan = make_plan(verb, job)
+    told = inspect_graph(plan.graph)
     if as_json:
         plain = {
             "run": str(job.root),
             "run_passes": plan.todo,
             "skip_passes": plan.done,
             "candidates": plan.candidates,
-            "blocks": block_rows(plan.graph),
+            "blocks": told.model_dump(mode="json", by_alias=True)["blocks"],
             "config": plan.config.model_dump(mode="json"),
         }
-        sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+        write_json(plain)
         return 0
     console = Console()
     write_line(console, dump(plan.config))
-    write_blocks(plan.graph, console)
+    write_blocks(told, console)
     write_line(console, f"run: {job.root} ({'exists' if is_run(job.root) else 'new'})")
     write_line(console, f"candidates: {plan.candidates} fit")
     write_line(console, f"passes to run: {', '.join(plan.todo) or 'none'}")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
+from ..contracts.inspection import FILE, Inspection, inspect_graph
 from ..contracts.store import RunStore, write_atomically
-from ..errors import StorageError
-from ..ir.block import Block
+from ..errors import LoadError, StorageError
+from ..ir.block import Diagnostic
 from ..ir.graph import Graph
 from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config
@@ -22,24 +21,47 @@ from .picture import picture
 from .resolve import resolve
 from .streams import hush, result_only
 from .tables import number, write_line, write_table
+from .terminal import write_json
 
 
 def run_inspect(flags: dict[str, Any]) -> int:
-    """Capture the network and print its blocks."""
+    """Print the blocks of a network; those of a run as they were captured, with nothing loaded where that suffices."""
     job = resolve(flags)
     hush(flags["verbose"])
-    with result_only():
-        graph = captured(job.config, load_materials(job.config))
-    if flags["svg"]:
-        save_picture(graph, Path(flags["svg"]))
-    if flags["as_json"]:
-        sys.stdout.write(json.dumps(as_plain(graph), indent=1) + "\n")
-        return 0
+    told = None if job.changed or flags["graph"] or flags["svg"] else known(job.root)
     console = Console()
-    if flags["graph"]:
-        write_line(console, str(graph))
-    write_blocks(graph, console)
+    if told is None:
+        with result_only():
+            graph = captured(job.config, load_materials(job.config))
+        told = inspect_graph(graph)
+        if flags["svg"]:
+            save_picture(graph, Path(flags["svg"]))
+        if flags["graph"] and not flags["as_json"]:
+            write_line(console, str(graph))
+    if flags["as_json"]:
+        write_json(told.model_dump(mode="json", by_alias=True))
+    else:
+        write_blocks(told, console)
     return 0
+
+
+def known(root: Path) -> Inspection | None:
+    """Return what a run says of its network; None if it says nothing.
+
+    Raises:
+        LoadError: what it says is damaged.
+    """
+    path = root / FILE
+    if not path.is_file():
+        return None
+    try:
+        return Inspection.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise LoadError(
+            f"{path} is damaged: {where}: {first['msg'].lower()}; delete it, and it is made again"
+        ) from error
 
 
 def captured(config: Config, materials: Materials) -> Graph:
@@ -50,27 +72,27 @@ def captured(config: Config, materials: Materials) -> Graph:
     return context.teacher
 
 
-def write_blocks(graph: Graph, console: Console) -> None:
+def write_blocks(told: Inspection, console: Console) -> None:
     """Print blocks, coverage and diagnostics."""
     heads = ("block", "kind", "class", "input", "output", "identity", "replace", "MACs", "params", "share")
     rows = [
         (
-            row["name"],
-            row["kind"],
-            row["class"],
-            row["input"],
-            row["output"],
-            "yes" if row["identity"] else "no",
-            "yes" if row["replaceable"] else "no",
-            number(row["macs"]),
-            number(row["parameters"]),
-            f"{100 * row['share']:.1f} %",
+            row.name,
+            row.kind,
+            row.class_name,
+            row.input,
+            row.output,
+            "yes" if row.identity else "no",
+            "yes" if row.replaceable else "no",
+            number(row.macs),
+            number(row.parameters),
+            f"{100 * row.share:.1f} %",
         )
-        for row in block_rows(graph)
+        for row in told.blocks
     ]
     write_table(console, heads, rows, right=3)
-    cover = coverage(graph)
-    largest = max(graph.blocks, key=lambda block: block.macs, default=None)
+    cover = {"macs": 0.0, "parameters": 0.0, "all": 0.0, "trunk": 0.0, "largest": 0.0, **told.coverage}
+    largest = max(told.blocks, key=lambda block: block.macs, default=None)
     share = f"; the largest, {largest.name}, holds {100 * cover['largest']:.1f} %" if largest is not None else ""
     write_line(
         console,
@@ -78,52 +100,12 @@ def write_blocks(graph: Graph, console: Console) -> None:
     )
     write_line(
         console,
-        f"{len(graph.replaceable)} replaceable blocks of {len(graph.blocks)} hold {100 * cover['macs']:.1f} % of "
-        f"{number(graph.macs)} MACs and {100 * cover['parameters']:.1f} % of {number(graph.parameters)} parameters",
+        f"{sum(block.replaceable for block in told.blocks)} replaceable blocks of {len(told.blocks)} hold "
+        f"{100 * cover['macs']:.1f} % of {number(told.macs)} MACs and {100 * cover['parameters']:.1f} % of "
+        f"{number(told.parameters)} parameters",
     )
-    for diagnostic in graph.diagnostics:
-        write_line(console, f"note: {diagnostic}")
-
-
-def block_rows(graph: Graph) -> list[dict[str, Any]]:
-    """Return the blocks as plain data; ``share`` is of the network's MACs."""
-    return [
-        {
-            "name": block.name,
-            "kind": str(block.kind),
-            "class": block.class_name,
-            "input": str(block.input),
-            "output": str(block.output),
-            "macs": block.macs,
-            "parameters": block.parameters,
-            "share": block.macs / graph.macs if graph.macs else 0.0,
-            "identity": block.identity_allowed,
-            "replaceable": block.replaceable,
-            "calls": block.calls,
-            "trunk": block.trunk,
-        }
-        for block in graph.blocks
-    ]
-
-
-def coverage(graph: Graph) -> dict[str, float]:
-    """Return shares of the network's MACs, and of its parameters.
-
-    ``macs`` and ``parameters`` are those in replaceable blocks; ``all`` are MACs in any block, stems and heads too,
-    ``trunk`` in blocks whose input and output hold the whole flow, ``largest`` in the largest block.
-    """
-
-    def share(blocks: Iterable[Block]) -> float:
-        return sum(block.macs for block in blocks) / graph.macs if graph.macs else 0.0
-
-    inside = graph.replaceable
-    return {
-        "macs": share(inside),
-        "parameters": sum(block.parameters for block in inside) / graph.parameters if graph.parameters else 0.0,
-        "all": share(graph.blocks),
-        "trunk": share(block for block in graph.blocks if block.trunk),
-        "largest": max((share([block]) for block in graph.blocks), default=0.0),
-    }
+    for item in told.diagnostics:
+        write_line(console, f"note: {Diagnostic(item.where, item.reason, item.source)}")
 
 
 def save_picture(graph: Graph, path: Path) -> None:
@@ -136,17 +118,3 @@ def save_picture(graph: Graph, path: Path) -> None:
         write_atomically(path, picture(graph, type(graph.module).__name__))
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}; give another --svg") from error
-
-
-def as_plain(graph: Graph) -> dict[str, Any]:
-    """Return everything that is known of the graph as plain data."""
-    return {
-        "inputs": [str(item) for item in graph.inputs],
-        "macs": graph.macs,
-        "parameters": graph.parameters,
-        "coverage": coverage(graph),
-        "blocks": block_rows(graph),
-        "diagnostics": [
-            {"where": item.where, "reason": item.reason, "source": item.source} for item in graph.diagnostics
-        ],
-    }

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 from rich.console import Console
 
 from ...backends.targets.load import list_targets
@@ -17,6 +14,7 @@ from ..errors import HantError
 from ..pipeline.shapes import parse_shape
 from ..plugins import load_plugin
 from .tables import number, write_line, write_table
+from .terminal import write_json
 
 
 def run_targets(as_json: bool) -> int:
@@ -24,7 +22,7 @@ def run_targets(as_json: bool) -> int:
     rows = [(target, unavailable(target)) for target in list_targets()]
     if as_json:
         plain = [target.model_dump(mode="json") | {"unavailable": reason} for target, reason in rows]
-        sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+        write_json(plain)
         return 0
     heads = ("target", "backend", "device", "precision", "batch", "here", "description")
     cells = [
@@ -57,7 +55,7 @@ def run_ops(input: str, output: str | None, pool: str, as_json: bool) -> int:
     entry, leave = spec(input), spec(output or input)
     rows = [describe(operation, entry, leave) for operation in named_pool(pool)]
     if as_json:
-        sys.stdout.write(json.dumps({"input": str(entry), "output": str(leave), "operations": rows}, indent=1) + "\n")
+        write_json({"input": str(entry), "output": str(leave), "operations": rows})
         return 0
     heads = ("operation", "family", "fits", "MACs", "params")
     cells = [

@@ -12,7 +12,10 @@ from pathlib import Path
 from ..errors import HantError, StorageError
 from .arguments import normalise
 from .crash import CrashError
+from .terminal import shown, shown_lines
 
+LONGEST = 2000
+"""Of an error's line in characters: what it names may be as long as a stranger likes."""
 BUG, USAGE, INTERRUPTED = 1, 2, 130
 STOPPED = "interrupted; what was finished is kept, the same command resumes"
 
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), USAGE)  # type: ignore[attr-defined]
     except HantError as error:
         if loud:
-            traceback.print_exc()
+            _trace()
         if os.environ.get("RANK", "0") != "0":  # of several processes the main one says the same
             return error.exit_code
         return _fail(str(error), error.exit_code)
@@ -45,27 +48,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(STOPPED, INTERRUPTED)
     except MemoryError:
         if loud:
-            traceback.print_exc()
+            _trace()
         return _fail("out of memory; give smaller batches (--set pretrain.batch_size=16) or a smaller --pool", USAGE)
     except OSError as error:
         if loud:
-            traceback.print_exc()
+            _trace()
         where = f" {error.filename}" if error.filename else ""
         return _fail(
             f"{error.strerror or error}{where}; the same command resumes when this is mended", StorageError.exit_code
         )
     except CrashError as error:
         if loud:
-            traceback.print_exc()
+            _trace()
         return _fail(_bug(error.__cause__ or error, error.folder), BUG)
     except Exception as error:
         if loud:
-            traceback.print_exc()
+            _trace()
         return _fail(_bug(error, None), BUG)
 
 
+def _trace() -> None:
+    sys.stderr.write(shown_lines(traceback.format_exc()))
+
+
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
+    line = shown(" ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     sys.stderr.write(f"hant-opt: error: {line}\n")
     return code
 
@@ -77,7 +86,11 @@ def _bug(error: BaseException, folder: Path | None) -> str:
     path = folder / "hant-crash.log"
     head = f"this is a bug of hant, a plugin or your own code: {type(error).__name__}: {error}"
     try:
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        # Written beside and renamed: a link of that name is replaced, not followed.
+        handle, fresh = tempfile.mkstemp(dir=folder, prefix=".hant-crash.", suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+        Path(fresh).replace(path)
     except OSError:
         return f"{head}; give -vv to see where"
     return f"{head}; the traceback is in {path}"

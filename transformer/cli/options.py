@@ -57,6 +57,14 @@ ArchKwargs = Annotated[
 TrustModel = Annotated[
     bool, Option("--trust-model", help="Let the model file run code when it is read.", rich_help_panel=_MODEL)
 ]
+TrustRun = Annotated[
+    bool,
+    Option(
+        "--trust-run",
+        help="Run the code that a run from elsewhere names: its --arch and --data.",
+        rich_help_panel=_MODEL,
+    ),
+]
 InputShape = Annotated[
     list[str] | None,
     Option("--input-shape", metavar="SHAPE", help="3x224x224, or x:1x3x224x224; one an input.", rich_help_panel=_MODEL),

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from ..contracts.progress import Progress, Task
+from .terminal import shown
 
 EVERY_SECONDS = 5.0
 """Least time between two plain lines of one task."""
@@ -25,7 +27,7 @@ def progress_for(quiet: bool) -> Progress:
 
 
 def _stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(shown(line) + "\n")
     sys.stderr.flush()
 
 
@@ -42,17 +44,17 @@ class BarProgress(Progress):
         outermost = self._bars is None
         if self._bars is None:
             self._bars = Bars(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self._console,
                 transient=True,
             )
             self._bars.start()
-        bar = self._bars.add_task(description, total=total, note="")
+        bar = self._bars.add_task(shown(description), total=total, note="")
         try:
             yield _BarTask(self._bars, bar)
         finally:
@@ -63,7 +65,7 @@ class BarProgress(Progress):
 
     def log(self, message: str) -> None:
         """Print one line above the bars."""
-        (self._bars.console if self._bars else self._console).print(message, markup=False, highlight=False)
+        (self._bars.console if self._bars else self._console).print(Text(shown(message)))
 
 
 class _BarTask(Task):
@@ -74,7 +76,7 @@ class _BarTask(Task):
         from rich.progress import TaskID
 
         if note:
-            self._bars.update(TaskID(self._bar), advance=count, note=note)
+            self._bars.update(TaskID(self._bar), advance=count, note=shown(note))
         else:
             self._bars.update(TaskID(self._bar), advance=count)
 

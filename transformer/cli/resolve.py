@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import Any
 
 from ..contracts.store import slug
 from ..errors import UsageError
-from ..pipeline.config import FILE, Config, make, merge, read
+from ..pipeline.config import FILE, NEVER_STORED, Config, dump, make, merge, read, read_stored
+from ..pipeline.trust import mark_foreign
+from ..reading import bounded, parse_json
 
 _SAME_NAME = [
     "target",
@@ -53,6 +54,8 @@ class Job:
     """Directory of the run."""
     from_run: bool
     """Whether the stored configuration of the run was used."""
+    changed: bool = True
+    """Whether the command says anything else than that."""
 
 
 def resolve(flags: dict[str, Any]) -> Job:
@@ -62,6 +65,7 @@ def resolve(flags: dict[str, Any]) -> Job:
         UsageError: unknown options, unreadable values, ``--output`` beside a run, ``--resume`` without one.
     """
     subject = flags.get("subject")
+    changed = True
     layers = [read(Path(flags["config"]))] if flags.get("config") else []
     layers.append(values(flags))
     from_run = subject is not None and is_run(Path(subject))
@@ -69,7 +73,10 @@ def resolve(flags: dict[str, Any]) -> Job:
         root = Path(str(subject))
         if flags.get("output") and Path(flags["output"]).resolve() != root.resolve():
             raise UsageError(f"{subject} is a run and --output names another; give the model instead of the run")
-        config = make(merge(_stored(root), *layers, {"output": str(root)}), str(root / FILE))
+        table, given, where = _stored(root) | {"output": str(root)}, merge(*layers), str(root / FILE)
+        stored = make(table, where)
+        config = mark_foreign(make(merge(table, given, {"output": str(root)}), where), root, stored, given)
+        changed = dump(config) != dump(stored)
     else:
         if subject is not None:
             layers.append({"model": subject})
@@ -77,7 +84,7 @@ def resolve(flags: dict[str, Any]) -> Job:
         root = Path(config.output or default_output(config))
     if flags.get("resume") and not is_run(root):
         raise UsageError(f"--resume: there is no run at {root}; leave --resume out to begin one")
-    return Job(config, root, from_run)
+    return Job(config, root, from_run, changed)
 
 
 def is_run(path: Path) -> bool:
@@ -94,8 +101,7 @@ def default_output(config: Config) -> str:
 def values(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration values that flags give."""
     given = {name: flags[name] for name in _SAME_NAME if flags.get(name) is not None}
-    if flags.get("trust_model"):
-        given["trust_model"] = True
+    given |= {name: True for name in NEVER_STORED if flags.get(name)}
     if flags.get("arch_kwargs"):
         given["arch_kwargs"] = _table(flags["arch_kwargs"])
     for item in flags.get("settings") or ():
@@ -106,16 +112,11 @@ def values(flags: dict[str, Any]) -> dict[str, Any]:
 def _stored(root: Path) -> dict[str, Any]:
     if not (root / FILE).is_file():
         raise UsageError(f"run {root} has no {FILE}; give the model and --output {root} instead")
-    return read(root / FILE)
+    return read_stored(root)
 
 
 def _table(text: str) -> dict[str, Any]:
-    try:
-        table = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f'--arch-kwargs: cannot read {text!r}: {error}; expected JSON such as {{"width": 2}}'
-        ) from error
+    table = parse_json(text, "--arch-kwargs", UsageError, 'expected JSON such as {"width": 2}')
     if not isinstance(table, dict):
         raise UsageError(f'--arch-kwargs: expected a JSON object such as {{"width": 2}}, got {text!r}')
     return table
@@ -129,6 +130,9 @@ def _setting(item: str) -> dict[str, dict[str, Any]]:
         raise UsageError(f"--set: cannot read {item!r}; expected PASS.OPTION=VALUE such as finetune.epochs=5")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise UsageError(f"--set {path.strip()}: nested too deep; give a number, a text or a list") from error
+    except ValueError:
         value = text
+    bounded(value, f"--set {path.strip()}", UsageError, "give a number, a text or a list")
     return {stage: {option.replace("-", "_"): value}}

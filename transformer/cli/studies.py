@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,18 +13,20 @@ from ..contracts.context import Context
 from ..contracts.metric import Metric
 from ..contracts.records import ParetoRecord
 from ..contracts.target import Target
-from ..errors import InfeasibleError, UnverifiedError, UsageError
+from ..errors import InfeasibleError, LoadError, UnverifiedError, UsageError
 from ..pipeline.build import build_pipeline
 from ..pipeline.default import DEFAULT_PASSES
 from ..pipeline.front import front_elsewhere
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.session import load_materials, open_run
+from ..reading import parse_json
 from .crash import crash_log
 from .progress import progress_for
 from .resolve import Job, resolve
 from .streams import hush, result_only
 from .summary import show_passes
 from .tables import write_line, write_table
+from .terminal import write_json
 
 _HEADS = ("target", "budget", "front", "network ms", "teacher ms", "ratio", "loss")
 
@@ -107,7 +108,8 @@ def _show(context: Context, *, as_json: bool) -> None:
     """
     points = list(context.store.all(ParetoRecord).values())
     if as_json:
-        sys.stdout.write(context.store.path("pareto.json").read_text(encoding="utf-8") + "\n")
+        text = context.store.path("pareto.json").read_text(encoding="utf-8")
+        write_json(parse_json(text, "pareto.json", LoadError, "it was just written"))
     else:
         console = Console()
         heads = (*_HEADS, context.metric.name)

@@ -13,22 +13,18 @@ from ..contracts.metric import TOP1
 from ..contracts.records import PassRecord
 from ..contracts.report import AccuracyReport, ParityReport, Report
 from ..contracts.store import RunStore
-from ..errors import UsageError
+from ..pipeline.outcome import REPORTS, read_report
 from .tables import write_line, write_table
-
-REPORTS = ("report.json", "report.html", "report.md")
+from .terminal import shown, write_json
 
 
 def show_summary(store: RunStore, *, as_json: bool) -> None:
     """Print the report on standard output."""
-    path = store.path("report.json")
-    if not path.is_file():
-        raise UsageError(f"run {store.root} has no report; run: hant-opt report {store.root}")
-    text = path.read_text(encoding="utf-8")
+    report = read_report(store)
     if as_json:
-        sys.stdout.write(text + "\n")
+        write_json(json.loads(report.model_dump_json()))
     else:
-        write_summary(Report.model_validate_json(text), store.root, Console())
+        write_summary(report, store.root, Console())
 
 
 def show_passes(store: RunStore, names: Sequence[str], *, as_json: bool) -> None:
@@ -36,12 +32,12 @@ def show_passes(store: RunStore, names: Sequence[str], *, as_json: bool) -> None
     records = {name: record for name, record in store.all(PassRecord).items() if name in names}
     if as_json:
         plain = {name: record.model_dump(mode="json") for name, record in records.items()}
-        sys.stdout.write(json.dumps({"run": str(store.root), "passes": plain}, indent=1) + "\n")
+        write_json({"run": str(store.root), "passes": plain})
         return
     for name in names:
         if name in records:
             facts = "; ".join([f"{name}: done in {records[name].seconds:.1f} s", *records[name].notes])
-            sys.stdout.write(facts + "\n")
+            sys.stdout.write(shown(facts) + "\n")
 
 
 def write_summary(report: Report, root: Path, console: Console) -> None:

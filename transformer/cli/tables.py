@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from .terminal import shown, shown_lines
 
 
 def write_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> None:
@@ -13,12 +16,14 @@ def write_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[
     if console.is_terminal:
         table = Table()
         for place, head in enumerate(heads):
-            table.add_column(head, justify="right" if place >= len(heads) - right else "left", overflow="fold")
+            table.add_column(
+                Text(shown(head)), justify="right" if place >= len(heads) - right else "left", overflow="fold"
+            )
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(shown(cell)) for cell in row))
         console.print(table)
         return
-    everything = [tuple(heads), *(tuple(row) for row in rows)]
+    everything = [tuple(map(shown, row)) for row in (heads, *rows)]
     widths = [max(len(row[column]) for row in everything) for column in range(len(heads))]
     for row in everything:
         cells = [
@@ -29,8 +34,8 @@ def write_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[
 
 
 def write_line(console: Console, line: str) -> None:
-    """Print one line as it is, however long."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Print a line, or several, as they are, however long; nothing in it is taken for markup or a code."""
+    console.print(Text(shown_lines(line)), soft_wrap=True)
 
 
 def number(value: float) -> str:

@@ -32,6 +32,12 @@ _FOLDERS: dict[str, Callable[..., Data]] = {
 _KNOWN = ("digits", "cifar10:DIR", "imagefolder:DIR", "package.module:function", "file.py:function")
 
 
+def names_code(spec: str) -> bool:
+    """Return whether loading what ``spec`` names runs code that it names: a function of the user."""
+    name, colon, _ = spec.partition(":")
+    return spec != "digits" and not (colon and name in _FOLDERS)
+
+
 def load_data(spec: str, input_shape: Shape | None = None) -> Data:
     """Return the data that ``spec`` names.
 

@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from ..errors import StorageError
+from .database import check_schema, prepare
+from .inside import check_inside
 from .store import RunStore
 
 
@@ -25,10 +27,14 @@ class FollowerStore(RunStore):
             StorageError: there is no run there, or it cannot be read.
         """
         self.root = Path(root)
+        check_inside(self.root)
+        path = self.root / "run.sqlite"
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         try:
-            with closing(sqlite3.connect(f"file:{self.root / 'run.sqlite'}?mode=ro", uri=True)) as source:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
+                check_schema(source, path)
                 source.backup(self._db)
+            prepare(self._db)
         except sqlite3.Error as error:
             self._db.close()
             raise StorageError(

@@ -28,21 +28,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import LoadError, StorageError
+from .database import connect
+from .inside import check_inside, inside
 from .records import Record
 
 R = TypeVar("R", bound=Record)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS record (
-  kind TEXT NOT NULL, key TEXT NOT NULL, payload TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (kind, key)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (
-  id INTEGER PRIMARY KEY, created REAL NOT NULL, what TEXT NOT NULL, payload TEXT NOT NULL
-);
-CREATE TRIGGER IF NOT EXISTS history AFTER INSERT ON record BEGIN
-  INSERT INTO event (created, what, payload)
-  VALUES (NEW.created, 'put', json_object('kind', NEW.kind, 'key', NEW.key));
-END;
-"""
 
 
 class RunStore:
@@ -57,11 +47,12 @@ class RunStore:
         self.root = Path(root)
         with _storage(f"open run {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
+            check_inside(self.root)  # before anything in it is opened; again under the lock for what is left over
             self._lock = _lock(self.root)
             try:
-                for leftover in self.root.rglob(".*.tmp"):  # of a process that was killed while it wrote
+                for leftover in check_inside(self.root):  # of a process that was killed while it wrote
                     leftover.unlink()
-                self._db = _connect(self.root / "run.sqlite")
+                self._db = connect(self.root / "run.sqlite")
             except BaseException:
                 self._lock.close()
                 raise
@@ -101,7 +92,7 @@ class RunStore:
             rows = self._db.execute(
                 "SELECT key, payload FROM record WHERE kind=? ORDER BY key", (kind.kind,)
             ).fetchall()
-        return {key: _read(kind, key, payload) for key, payload in rows}
+        return {_text(key): _read(kind, _text(key), payload) for key, payload in rows}
 
     def count(self, kind: str) -> int:
         """Return how many records of the named kind there are."""
@@ -111,13 +102,13 @@ class RunStore:
     def kinds(self) -> set[str]:
         """Return the kinds of the records that there are."""
         with _storage("read records"):
-            return {row[0] for row in self._db.execute("SELECT DISTINCT kind FROM record")}
+            return {_text(row[0]) for row in self._db.execute("SELECT DISTINCT kind FROM record")}
 
     def payloads(self, kind: str) -> dict[str, str]:
         """Return the stored JSON of every record of the named kind by key, sorted by key."""
         with _storage(f"read {kind}"):
             rows = self._db.execute("SELECT key, payload FROM record WHERE kind=? ORDER BY key", (kind,)).fetchall()
-        return dict(rows)
+        return {_text(key): _text(payload) for key, payload in rows}
 
     def delete(self, kind: type[Record], key: str | None = None) -> None:
         """Delete one record of a kind, or all of them."""
@@ -151,13 +142,17 @@ class RunStore:
         """Return (what, payload) of the history in order, of one sort if ``what`` is given."""
         with _storage("read events"):
             rows = self._db.execute("SELECT what, payload FROM event ORDER BY id").fetchall()
-        return [(name, json.loads(payload)) for name, payload in rows if what in (None, name)]
+        return [(name, _event(name, payload)) for name, payload in rows if what in (None, name)]
 
     # files
 
     def path(self, relative: str) -> Path:
-        """Return the absolute path of a file of the run."""
-        return self.root / relative
+        """Return the path of a file of the run.
+
+        Raises:
+            StorageError: it leads out of the run.
+        """
+        return inside(self.root, relative)
 
     @property
     def scratch(self) -> Path:
@@ -198,6 +193,7 @@ def slug(text: str) -> str:
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
     """Write ``path`` through a temporary file beside it, fsync and rename; on failure nothing is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # a link of that name is not written through
     try:
         if callable(content):
             content(temporary)
@@ -219,27 +215,34 @@ def _read(kind: type[R], key: str, payload: str) -> R:
     try:
         return kind.model_validate_json(payload)
     except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
         raise StorageError(
-            f"record {kind.kind} {key} of the run is not readable by this version of hant "
-            f"({error.error_count()} fields differ); use a new --output directory"
+            f"record {kind.kind} {key} of the run is not readable by this version of hant: {where}: "
+            f"{first['msg'].lower()} ({error.error_count()} fields differ); use a new --output directory"
         ) from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _text(value: object) -> str:
+    """Return a column's value; SQLite keeps any type in any column."""
+    if not isinstance(value, str):
+        raise StorageError(f"run.sqlite is damaged: {value!r:.40} is where text belongs; use a new --output directory")
+    return value
+
+
+def _event(what: str, payload: str) -> dict[str, Any]:
     try:
-        database = sqlite3.connect(path, isolation_level=None)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.executescript(_SCHEMA)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise StorageError(f"{path} is damaged or no run of hant: {error}; use a new --output directory") from error
-    return database
+        read = json.loads(payload)
+        if isinstance(read, dict):
+            return read
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise StorageError(f"an event {what!r} in the history of the run is damaged; use a new --output directory")
 
 
 def _lock(root: Path) -> IO[str]:
-    handle = (root / ".lock").open("w")
+    # Not emptied and no link followed: the lock is all that is wanted of the file.
+    handle = os.fdopen(os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -255,6 +258,12 @@ def _storage(action: str) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StorageError(
-            f"cannot {action}: {reason}; free the disk or fix the permissions, then give the same command again"
-        ) from error
+        raise StorageError(f"cannot {action}: {reason}; {_remedy(reason)}, then give the same command again") from error
+
+
+def _remedy(reason: str) -> str:
+    if "locked" in reason:
+        return "another program has run.sqlite open and locked: close it"
+    if "decode" in reason or "malformed" in reason or "too big" in reason:
+        return "run.sqlite is damaged: put a good copy of the run there, or choose a new --output"
+    return "free the disk or fix the permissions"

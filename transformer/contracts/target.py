@@ -13,11 +13,11 @@ from .timing import Protocol
 class Tolerances(BaseModel):
     """What still counts as the same output as PyTorch FP32."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    max_abs: float = 1e-4
+    max_abs: float = Field(default=1e-4, ge=0)
     """Largest difference of an output value; times the largest absolute value of that output, where it is above 1."""
-    top1_agreement: float = 0.99
+    top1_agreement: float = Field(default=0.99, ge=0, le=1)
     """Least share of samples with the same top-1 class."""
 
 
@@ -32,7 +32,7 @@ class Target(BaseModel):
     device: str = "cpu"
     """``cpu`` or ``cuda``; the device facts are in ``facts``."""
     precision: str = "fp32"
-    batch_size: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=1, ge=1, le=1_000_000)
     description: str = ""
     options: dict[str, Any] = {}
     """Of the backend, e.g. threads or graph optimisation level."""

@@ -87,7 +87,7 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         return _adapter(hint).validate_python(value)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"].lower()
-        raise UsageError(f"option {where}: {reason} (got {value!r})") from error
+        raise UsageError(f"option {where}: {reason} (got {value!r:.80})") from error
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:

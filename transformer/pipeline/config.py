@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from ..contracts.budget import Budget
+from ..contracts.inside import check_inside
 from ..errors import LoadError, UsageError, nearest
+from ..reading import read_toml
 
 FILE = "config.toml"
 """Name of the effective configuration inside a run."""
+
+NEVER_STORED = ("trust_model", "trust_run")
+"""Options that a command must say itself, each time."""
 
 
 class Config(BaseModel):
     """Everything that decides what an optimisation does. ``None`` means: the default of whoever uses it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     model: str = ""
     """File of the teacher; may be empty where ``arch`` alone makes it."""
@@ -28,7 +32,9 @@ class Config(BaseModel):
     """``timm:NAME``, ``torchvision:NAME``, ``package.module:function`` or ``file.py:function``."""
     arch_kwargs: dict[str, Any] = {}
     trust_model: bool = False
-    """Whether the model file may run code when it is read."""
+    """Whether the model file may run code when it is read. Of one command: never stored."""
+    trust_run: bool = False
+    """Whether code may run that the stored configuration of a run of somebody else names. Never stored."""
     target: str = "cpu-ort"
     """Name of a target or path of a target file."""
     precision: str | None = None
@@ -71,10 +77,24 @@ class Config(BaseModel):
     passes: dict[str, dict[str, Any]] = {}
     """Options of single passes: ``[passes.finetune] learning_rate = 0.01``."""
 
+    _foreign: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """Options that name code and come from a stored configuration that is not this user's (``trust.py``)."""
+        return self._foreign
+
+    def with_foreign(self, names: tuple[str, ...]) -> Config:
+        """Return this configuration with a note of such options."""
+        marked = self.model_copy()
+        marked._foreign = names
+        return marked
+
     @field_validator("budget", mode="before")
     @classmethod
     def _budget_text(cls, value: Any) -> Any:
-        return f"{value:g}" if isinstance(value, int | float) else value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return f"{value:g}" if is_number else value
 
     @field_validator("limits", "input_shape", "include", "exclude", mode="before")
     @classmethod
@@ -108,7 +128,7 @@ def make(values: Mapping[str, Any], where: str = "configuration") -> Config:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {option}: {first['msg'].lower()} (got {first['input']!r})") from error
+        raise UsageError(f"{where}: {option}: {first['msg'].lower()} (got {first['input']!r:.80})") from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -116,13 +136,27 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         LoadError: missing, unreadable or not TOML.
+        UsageError: it gives trust, which a command must do itself.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LoadError(f"no configuration file {path}; --save-config {path} writes one") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LoadError(f"cannot read configuration {path}: {error}; expected TOML") from error
+    if not path.exists():
+        raise LoadError(f"no configuration file {path}; --save-config {path} writes one")
+    values = read_toml(path, f"configuration {path}", LoadError)
+    for name in NEVER_STORED:
+        if values.get(name):
+            raise UsageError(f"{path}: {name} is not taken from a file; give --{name.replace('_', '-')} yourself")
+    return values
+
+
+def read_stored(root: Path) -> dict[str, Any]:
+    """Return the values of a run's own configuration; trust that one of before had stored is not among them.
+
+    Raises:
+        LoadError: missing, unreadable or not TOML.
+        StorageError: the run holds links.
+    """
+    check_inside(root)
+    values = read_toml(root / FILE, f"configuration {root / FILE}", LoadError)
+    return {name: value for name, value in values.items() if name not in NEVER_STORED}
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,6 +170,6 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """Return the configuration as TOML; what is ``None`` or empty is left out."""
-    values = config.model_dump(mode="json", exclude_none=True)
+    """Return the configuration as TOML; what is ``None`` or empty is left out, and trust is never stored."""
+    values = config.model_dump(mode="json", exclude_none=True, exclude=set(NEVER_STORED))
     return tomli_w.dumps({name: value for name, value in values.items() if value not in ("", [], {})})

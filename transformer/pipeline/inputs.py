@@ -11,6 +11,7 @@ from ..contracts.data import Data
 from ..errors import LoadError, UsageError
 from .config import Config
 from .shapes import examples, parse_shape, text
+from .trust import check_trust
 
 
 def load_model(config: Config) -> nn.Module:
@@ -21,6 +22,7 @@ def load_model(config: Config) -> nn.Module:
     """
     if not config.model and not config.arch:
         raise UsageError("no model given; give a model file, or --arch timm:resnet18")
+    check_trust(config)
     _check_given("model", config.model)
     named = config.model.startswith(("timm:", "torchvision:"))
     if config.model and not named and not Path(config.model).is_file():
@@ -36,6 +38,7 @@ def load_data(config: Config, model: nn.Module) -> Data:
     from ..contracts.data_sources import load_data as load
 
     assert config.data is not None
+    check_trust(config)
     _check_given("data", config.data)
     shapes = declared_shapes(config, model)
     shape = shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 else None

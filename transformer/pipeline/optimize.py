@@ -85,8 +85,8 @@ def optimize(
     )
     with open_run(config, Path(run), materials, pipeline, progress) as context:
         context = pipeline.run(context, listener=watch(config.parsed_budget()))
-        check_outcome(context)
-        check_limits(context)
+        check_outcome(context.store)
+        check_limits(context.store)
         return read_result(context)
 
 

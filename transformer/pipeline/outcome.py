@@ -2,42 +2,80 @@
 
 from __future__ import annotations
 
-from ..contracts.context import Context
+from pydantic import ValidationError
+
 from ..contracts.metric import TOP1
 from ..contracts.records import PassRecord
 from ..contracts.report import Report
-from ..errors import AccuracyError, UnverifiedError
+from ..contracts.store import RunStore
+from ..errors import AccuracyError, LoadError, UnverifiedError, UsageError
+
+REPORTS = ("report.json", "report.html", "report.md")
 
 
-def check_outcome(context: Context) -> None:
+def check_outcome(store: RunStore) -> None:
     """Say so where the student is not verified.
 
     Raises:
         UnverifiedError: verification did not run, or a pass ended unverified; the message is that pass's.
     """
-    passes = context.store.all(PassRecord)
+    passes = store.all(PassRecord)
     for record in passes.values():
         if record.unverified:
             raise UnverifiedError(record.unverified)
     if "verify" not in passes:
-        run = context.store.root
+        run = store.root
         raise UnverifiedError(f"the student of {run} is not verified; run: hant-opt verify {run}")
 
 
-def check_limits(context: Context) -> None:
+def read_report(store: RunStore) -> Report:
+    """Return the run's report.
+
+    Raises:
+        UsageError: there is none.
+        LoadError: it is damaged.
+    """
+    path = store.path("report.json")
+    if not path.is_file():
+        raise UsageError(f"run {store.root} has no report; run: hant-opt report {store.root}")
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise LoadError(
+            f"{path} is damaged: {where}: {first['msg'].lower()}; delete it, then run: hant-opt report {store.root}"
+        ) from error
+
+
+def is_report_finished(store: RunStore) -> bool:
+    """Return whether the report is there and nothing that it tells of was made or begun after it."""
+    record = store.get(PassRecord, "report")
+    if record is None or record.unverified or not all(store.path(name).is_file() for name in REPORTS):
+        return False
+    for what, facts in reversed(store.events()):
+        if what == "pass_finished" and facts.get("name") == "report":
+            return True
+        if (what == "pass_started" and facts.get("name") not in ("capture", "report")) or (
+            what == "put" and facts.get("kind") not in ("pass", "run", "report")
+        ):
+            return False
+    return False
+
+
+def check_limits(store: RunStore) -> None:
     """Say so where the student of the run's report loses more accuracy than is allowed.
 
     Raises:
         AccuracyError: it does.
     """
-    text = context.store.path("report.json").read_text(encoding="utf-8")
-    accuracy = Report.model_validate_json(text).accuracy
+    accuracy = read_report(store).accuracy
     if not accuracy.within_limit:
         metric, lost = accuracy.metric, accuracy.metric.difference(accuracy.drop)
         what = f"loses {lost} of accuracy" if metric == TOP1 else f"is worse by {lost} in {metric.name}"
         raise AccuracyError(
             f"the student {what} ({metric.text(accuracy.teacher)} to {metric.text(accuracy.student)} on "
             f"{accuracy.samples} test images), more than the {accuracy.max_drop:g} that "
-            f"--max-drop allows; its files are in {context.store.root}: give a larger --budget, more --epochs, "
+            f"--max-drop allows; its files are in {store.root}: give a larger --budget, more --epochs, "
             "or a larger --pool"
         )

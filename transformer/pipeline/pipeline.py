@@ -173,7 +173,7 @@ def _made(stage: Pass, context: Context) -> bool:
     """Return whether the pass has put something of what it ensures since it started last."""
     what = context.store.events()
     started = max(place for place, event in enumerate(what) if event == ("pass_started", {"name": stage.name}))
-    return any(name == "put" and put["kind"] in stage.ensures for name, put in what[started:])
+    return any(name == "put" and put.get("kind") in stage.ensures for name, put in what[started:])
 
 
 def _how(name: str, context: Context) -> str:

@@ -26,6 +26,7 @@ from .config import FILE, Config, dump
 from .identity import check_identity
 from .inputs import example_inputs, load_data, load_model, part
 from .pipeline import Pipeline
+from .trust import seal
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def open_run(
         context = make_context(config, materials, store, progress)
         check_identity(context)
         store.write(FILE, dump(effective(config, pipeline).model_copy(update={"output": str(root)})))
+        seal(store, config, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have
             wait()
         yield context

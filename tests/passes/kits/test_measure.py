@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -136,9 +137,70 @@ def no_network(folder: Path) -> None:
     (folder / "whole.onnx").write_bytes(b"no network")
 
 
+def no_groups(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"settings": {}}')
+
+
+def deep(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
+def deep_result(folder: Path) -> None:
+    (folder / "result.json").write_text("[" * 100_000)
+
+
+def lost(folder: Path) -> None:
+    (folder / "other.onnx").unlink()
+
+
+@pytest.mark.parametrize("byte", [*range(30, 60), *range(-60, -1, 3)])
+def test_a_damaged_zip_is_one_line(kit: Path, capsys: pytest.CaptureFixture[str], byte: int) -> None:
+    archive = kit / "kit.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in (kit / "manifest.json", *kit.glob("*.onnx")):
+            made.write(path, path.name)
+    content = bytearray(archive.read_bytes())
+    content[byte] ^= 0xFF
+    archive.write_bytes(content)
+    code = run(Device, lambda calls, *_, **__: rounds(len(calls)), [str(archive)])
+    error = capsys.readouterr().err
+    assert code == 0 or (code == 2 and error.startswith("measure.py: error: ") and error.count("\n") == 1)
+
+
+def rounds(networks: int) -> Any:
+    return SimpleNamespace(samples=[[1.0]] * networks, converged=[True] * networks)
+
+
+def test_a_network_that_fails_when_it_runs_is_left_out(kit: Path) -> None:
+    class Failing(Device):
+        def open(self, content: bytes, *inputs: Any) -> Any:
+            call = super().open(content, *inputs)
+            opened.append(call)
+            return (lambda: 1 / 0) if len(opened) == 2 else call
+
+    opened: list[Any] = []
+    assert run(Failing, lambda calls, *_, **__: rounds(len(calls)), [str(kit)]) == 0
+    assert result_of(kit)["groups"]["b"]["errors"] == {"1": "division by zero"}
+
+
+def test_a_network_that_fails_later_stops_with_one_line(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("device\nlost")
+
+    assert run(Device, broken, [str(kit)]) == 2
+    assert capsys.readouterr().err == (
+        "measure.py: error: a network of group a failed while it was timed: device lost; what was measured before is "
+        "kept, the same command goes on\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
+        (no_groups, "is no kit: manifest.json lacks settings, target or groups"),
+        (deep, "is no kit: maximum recursion depth"),
+        (deep_result, "cannot read "),
+        (lost, "other.onnx of kit "),
         (no_kit, "is no kit: "),
         (damaged, "result.json: Unterminated string"),
         (of_another_kit, "result.json is of another kit; move it away to begin this one"),

@@ -1,0 +1,176 @@
+"""A run that came from somebody else: it can be looked at, and nothing of it runs, leads elsewhere or ends as a bug."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hant.transformer.cli.main import main
+from hant.transformer.contracts.inspection import FILE as NETWORK
+from hant.transformer.contracts.records import OperationRecord, PassRecord, WinnerRecord
+from hant.transformer.contracts.store import RunStore
+
+JOB = [
+    *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
+    *("--budget", "1", "--pool", "teacher,identity", "--epochs", "0", "-o", "run", "--quiet"),
+]
+CANARY = "open('canary', 'w').close()\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> Path:
+    """A directory with a finished run ``run``."""
+    place = tmp_path_factory.mktemp("strangers")
+    shutil.copytree(network_files, place, dirs_exist_ok=True)
+    with contextlib.chdir(place):
+        assert main(JOB) in (0, 4)
+    return place
+
+
+@pytest.fixture
+def stranger(job: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run in the hands of another user, whose code it names runs as soon as it is imported."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(job / "state"))
+    code = (job / "net.py").read_text()
+    (job / "net.py").write_text(CANARY + code)
+    return job
+
+
+class Gadget:
+    def __reduce__(self) -> Any:
+        return (open, ("canary", "w"))
+
+
+def rewritten(place: Path, **changes: str) -> None:
+    """Say something else in the run's configuration, as TOML."""
+    path = place / "run" / "config.toml"
+    lines = [line for line in path.read_text().splitlines() if line.partition(" ")[0] not in changes]
+    path.write_text("\n".join([*(f"{name} = {value}" for name, value in changes.items()), *lines]))
+
+
+def test_report_and_inspect_need_neither_model_nor_data(stranger: Path, command: Any) -> None:
+    for name in ("net.py", "net.safetensors", "quick.toml"):
+        (stranger / name).unlink()
+    done = command("report", "run")
+    assert done.code in (0, 4)
+    assert "report: up to date" in done.err
+    assert "blocks.0" in done.out
+    assert json.loads(command("report", "run", "--json").out) == json.loads((stranger / "run/report.json").read_text())
+    told = command("inspect", "run")
+    assert told.code == 0
+    assert "2 replaceable blocks of 4 hold" in told.out
+    assert [row["name"] for row in json.loads(command("inspect", "run", "--json").out)["blocks"]][1:3] == [
+        "blocks.0",
+        "blocks.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words", [["select", "run"], ["report", "run", "--dry-run"], ["inspect", "run", "--graph"], ["pareto", "run"]]
+)
+def test_code_of_a_stranger_runs_with_the_flag_only(stranger: Path, command: Any, words: list[str]) -> None:
+    before = (stranger / "run" / "config.toml").read_bytes()
+    done = command(*words)
+    assert done.code == 2
+    assert done.error().startswith("run run names code of its own (arch 'net.py:net', data 'net.py:data'), and you did")
+    assert done.error().endswith("for good: --arch net.py:net --data net.py:data")
+    assert not (stranger / "canary").exists()
+    assert (stranger / "run" / "config.toml").read_bytes() == before
+    assert command(*words, "--trust-run").code in (0, 4)
+    assert (stranger / "canary").exists()
+    assert command(*words).code == 2  # the flag is of one command
+
+
+@pytest.mark.parametrize("verb", ["report", "inspect", "select", "pareto", "verify"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arch": '"subprocess:check_output"', "arch_kwargs": '{args = ["touch", "canary"]}'},
+        {"data": '"run/evil.py:f"'},
+        {"model": '"run/m.pt"', "trust_model": "true", "trust_run": "true", "arch": '""', "data": '"digits"'},
+    ],
+)
+def test_nothing_that_a_configuration_names_runs(job: Path, command: Any, verb: str, changes: dict[str, str]) -> None:
+    torch.save(Gadget(), job / "run" / "m.pt")
+    (job / "run" / "evil.py").write_text(CANARY)
+    rewritten(job, **changes)
+    done = command(verb, "run")
+    assert done.code in (0, 2, 4)
+    if verb not in ("report", "inspect"):
+        assert "--trust-run" in done.error() or "--trust-model" in done.error()
+    assert not (job / "canary").exists()
+
+
+def test_ones_own_run_goes_on_where_it_was_copied(job: Path, command: Any) -> None:
+    shutil.copytree("run", "copy")
+    assert command("select", "copy", "--quiet").code == 0
+    assert "trust" not in (job / "copy" / "config.toml").read_text()
+
+
+def test_a_link_is_refused_before_the_configuration_is_read(job: Path, command: Any) -> None:
+    (job / "real.toml").write_bytes((job / "run" / "config.toml").read_bytes())
+    (job / "run" / "config.toml").unlink()
+    (job / "run" / "config.toml").symlink_to(job / "real.toml")
+    for verb in ("report", "inspect", "select"):
+        assert "config.toml is a link, and links inside a run are not followed" in command(verb, "run").error()
+
+
+def choose_nothing(store: RunStore) -> str:
+    winner = store.get(WinnerRecord, "winner")
+    assert winner is not None
+    store.put("winner", winner.model_copy(update={"choice": {}}))
+    return "record winner winner chooses for 0 blocks, and the run has 2"
+
+
+def choose_what_is_not_there(store: RunStore) -> str:
+    winner = store.get(WinnerRecord, "winner")
+    assert winner is not None
+    store.put("winner", winner.model_copy(update={"choice": {"blocks.0": "teacher", "zz": "identity"}}))
+    return "record winner winner chooses identity for zz, which does not fit there"
+
+
+def absurd(store: RunStore) -> str:
+    key, record = next(iter(store.all(OperationRecord).items()))
+    store.put(key, record.model_copy(update={"macs": -5}))
+    choose_nothing(store)
+    return f"record operation {key}: macs is -5"
+
+
+@pytest.mark.parametrize("forge", [choose_nothing, choose_what_is_not_there, absurd])
+def test_records_that_do_not_fit_each_other_are_no_bug(
+    job: Path, command: Any, forge: Callable[[RunStore], str]
+) -> None:
+    with RunStore(job / "run") as store:
+        what = forge(store)
+        store.delete(PassRecord, "report")
+    done = command("report", "run", "--max-drop", "99")
+    assert done.code == 2
+    assert done.error().startswith(f"run run is damaged or was changed by something else than hant: {what} (")
+    assert done.error().endswith("put a good copy of the run there, or choose a new --output")
+
+
+@pytest.mark.parametrize("name", ["report.json", NETWORK])
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", '{"version": 1', "null", "\x00"])
+def test_a_damaged_file_of_the_run_is_one_line(job: Path, command: Any, name: str, content: str) -> None:
+    (job / "run" / name).write_text(content)
+    done = command("report" if name == "report.json" else "inspect", "run")
+    assert done.code == 2
+    assert done.error().startswith(f"run/{name} is damaged: ")
+
+
+def test_a_crash_is_logged_beside_a_link_and_not_through_it(job: Path, command: Any) -> None:
+    victim = job / "victim"
+    victim.write_text("precious")
+    for name in ("victim", "missing"):
+        (job / "run" / "hant-crash.log").unlink(missing_ok=True)
+        (job / "run" / "hant-crash.log").symlink_to(job / name)
+        with contextlib.suppress(AssertionError):
+            command("select", "run")
+    assert victim.read_text() == "precious"
+    assert not (job / "missing").exists()
