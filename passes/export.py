@@ -14,6 +14,7 @@ from ..transformer.capture.save import save
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import ExportRecord, StudentRecord
+from ..transformer.contracts.work import Work
 from ..transformer.errors import CaptureError
 from .assemble import load_student
 
@@ -25,6 +26,10 @@ class ExportPass(Pass):
     name: ClassVar[str] = "export"
     requires: ClassVar[tuple[str, ...]] = ("student",)
     ensures: ClassVar[tuple[str, ...]] = ("export",)
+
+    def work(self, context: Context) -> Work:
+        """Count the bytes of the files, each of which holds a network's weights."""
+        return Work("4 files", bytes=4 * 4 * context.teacher.parameters)
 
     def run(self, context: Context) -> PassResult:
         """Export teacher and student in eval mode, the batch left open."""

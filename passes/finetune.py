@@ -6,19 +6,30 @@ HANT section 2.2, "Candidate architecture fine-tuning", and A.1: gamma_CE = gamm
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import Field
 from torch import nn
 
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import changed_part, split
 from ..transformer.contracts.data_images import size
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Amount, Count, Decay, Factor, Pass, PassResult, Positive, Share, one_of
 from ..transformer.contracts.records import StudentRecord, WinnerRecord
+from ..transformer.contracts.work import Work
 from ..transformer.errors import UsageError
 from .finetuning.loop import Loop, objective_of
 from .finetuning.parallel import Parallel
-from .finetuning.recipe import FinetuneRecipe, automatic_epochs, check, preset_of
+from .finetuning.recipe import (
+    OPTIMIZERS,
+    PRECISIONS,
+    PRELOADS,
+    PRESETS,
+    FinetuneRecipe,
+    automatic_epochs,
+    check,
+    preset_of,
+)
 from .finetuning.start import start_of, student
 from .finetuning.state import FinetuneState
 from .finetuning.train import Training, layout
@@ -42,42 +53,57 @@ class FinetunePass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("winner", "candidate")
     ensures: ClassVar[tuple[str, ...]] = ("student",)
 
-    preset: str = "auto"
+    preset: Annotated[str, one_of(PRESETS)] = "auto"
     """Where epochs, batch size and rate come from if not given: ``auto``, ``paper-b2``, ``paper-b4``, ``paper-b6``."""
-    epochs: int | None = None
+    epochs: Amount | None = None
     """0 keeps the weights as pretrained; by default 10 to 15, by the size of the data."""
-    batch_size: int | None = None
+    batch_size: Annotated[int, Field(ge=2)] | None = None
     """Images a step, of all processes together."""
-    parts: int = FinetuneRecipe.parts
+    parts: Count = FinetuneRecipe.parts
     """Parts of a batch that go through the network one after another, where memory holds no more at a time."""
-    preload: str = "all"
+    preload: Annotated[str, one_of(PRELOADS)] = "all"
     """Weights to start from: ``all``, ``teacher`` (candidates untrained) or ``none`` (HANT table 6)."""
-    optimizer: str = FinetuneRecipe.optimizer
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = FinetuneRecipe.optimizer
     """``sgd`` or ``adamw``."""
-    learning_rate: float | None = None
-    momentum: float = FinetuneRecipe.momentum
-    weight_decay: float = FinetuneRecipe.weight_decay
-    warmup: float = FinetuneRecipe.warmup
+    learning_rate: Positive | None = None
+    momentum: Decay = FinetuneRecipe.momentum
+    weight_decay: Factor = FinetuneRecipe.weight_decay
+    warmup: Share = FinetuneRecipe.warmup
     """Share of all steps in which the rate rises; then it falls as a cosine."""
-    label_smoothing: float = FinetuneRecipe.label_smoothing
-    cross_entropy: float = FinetuneRecipe.cross_entropy
+    label_smoothing: Decay = FinetuneRecipe.label_smoothing
+    cross_entropy: Factor = FinetuneRecipe.cross_entropy
     """Factor of the cross-entropy (gamma_CE)."""
-    distillation: float = FinetuneRecipe.distillation
+    distillation: Factor = FinetuneRecipe.distillation
     """Factor of the KL divergence to the teacher (gamma_KL)."""
-    ema: float = FinetuneRecipe.ema
+    ema: Decay = FinetuneRecipe.ema
     """Decay a step of a moving average of the weights, such as 0.999; 0 for none."""
     augment: bool = FinetuneRecipe.augment
     """Use the data's augmentation, where it has one."""
-    mixed_precision: str = FinetuneRecipe.mixed_precision
+    mixed_precision: Annotated[str, one_of(PRECISIONS)] = FinetuneRecipe.mixed_precision
     """``bf16`` or ``fp16`` for matrix products in half precision; ``no`` computes in single precision."""
     channels_last: bool = FinetuneRecipe.channels_last
     """Keep the channels of images and weights together in memory: faster on GPUs in mixed precision."""
     compiled: bool = FinetuneRecipe.compiled
     """Run student and teacher through ``torch.compile``; one process only."""
-    workers: int = 0
+    workers: Amount = 0
     """Processes that read images, for each that trains; 0 reads in between the steps."""
-    save_seconds: float = 180.0
+    save_seconds: Factor = 180.0
     """Time after which an epoch in training is made durable and goes on from there."""
+
+    def check(self, context: Context) -> None:
+        """Refuse options that do not go together, or with the number of images."""
+        if context.data is not None:
+            check(self.recipe(context, "", size(split(context.data, context.seed).fit)), self.preload)
+
+    def work(self, context: Context) -> Work:
+        """Count the steps; the student is taken to be as large as the teacher, which runs beside it."""
+        recipe = self.recipe(context, "", size(split(context.dataset, context.seed).fit))
+        steps = recipe.epochs * recipe.steps
+        return Work(
+            f"{recipe.epochs} epochs of {recipe.steps} steps of {recipe.batch_size} images",
+            macs=4 * steps * recipe.batch_size * context.teacher.macs,
+            bytes=5 * 4 * context.teacher.parameters,
+        )
 
     def run(self, context: Context) -> PassResult:
         """Train the epochs that are not yet done."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from ..transformer.contracts.budget import Budget
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.metric import TOP1, Metric
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult, Share, one_of
 from ..transformer.contracts.records import NetworkLatencyRecord, ParetoRecord
 from ..transformer.errors import InfeasibleError, UsageError
 from .figures.charts import Series, scatter
@@ -22,13 +22,14 @@ from .figures.diagram import diagrams
 from .figures.keep import keep
 from .figures.run import block_rows
 from .latency_model import measure_network, predict
-from .rank import doubt_of
+from .rank import RACES, doubt_of
 from .ranking.judge import Entry, Judge, Protocol
-from .ranking.measures import measure_of
+from .ranking.measures import METRICS, measure_of
 from .ranking.race import finishing_order
 from .search_table import SearchTable, search_table
 from .select import SelectPass, settle, used_share
 from .solver.problem import Selection
+from .solver.solve import ENGINES
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class ParetoPass(Pass):
     """As for ``--budget``: ratios of the teacher's latency, or times."""
     limits: tuple[str, ...] = ()
     """Further limits that hold at every budget, such as ``params=50%``."""
-    solutions: int = 100
-    max_overlap: float = 0.7
-    engine: str = "default"
-    samples: int = 6000
+    solutions: Count = 100
+    max_overlap: Share = 0.7
+    engine: Annotated[str, one_of(ENGINES)] = "default"
+    samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
-    batch_size: int = 256
-    metric: str = "cross-entropy"
-    race: str = "certain"
+    batch_size: Count = 256
+    metric: Annotated[str, one_of(METRICS)] = "cross-entropy"
+    race: Annotated[str, one_of(RACES)] = "certain"
     """As for ``rank``; ``off`` is ``certain`` here, since nothing is kept of networks that lose."""
 
     def run(self, context: Context) -> PassResult:

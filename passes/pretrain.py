@@ -8,31 +8,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Split, split, take
 from ..transformer.contracts.data_images import size
 from ..transformer.contracts.lookup import operation_ms
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Amount, Count, Decay, Factor, Pass, PassResult, Positive, one_of
 from ..transformer.contracts.progress import Task
 from ..transformer.contracts.records import CandidateRecord, OperationRecord
-from ..transformer.errors import UsageError
+from ..transformer.contracts.work import Work
 from .placement import placed
 from .pretraining.driver import Driver
 from .pretraining.engine import variances
-from .pretraining.executor import open_executor
+from .pretraining.executor import EXECUTORS, open_executor
 from .pretraining.halving import stops
 from .pretraining.memory import Bound
-from .pretraining.recipe import Recipe, resolve
+from .pretraining.recipe import PRECISIONS, PRESETS, Recipe, resolve
 from .pretraining.tally import Tally
 from .pretraining.unit import Job, Pair, key_of
 from .pretraining.units import Cut
 
 HELD_OUT = 1000
 """Images that a candidate's error is measured on, at most."""
+_WEIGHTLESS = ("teacher", "identity")
+"""Operations that are not trained."""
 _SCALE_SAMPLES = 512
 """Images that the variance of a block's output is taken from, at most."""
 
@@ -49,41 +52,42 @@ class PretrainPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("operation", "latency")
     ensures: ClassVar[tuple[str, ...]] = ("candidate",)
 
-    preset: str = "auto"
+    preset: Annotated[str, one_of(PRESETS)] = "auto"
     """Where the options below come from if they are not given: ``auto``, ``paper-b2``, ``paper-b4``, ``paper-b6``."""
-    epochs: float | None = None
+    epochs: Positive | None = None
     """Passes over the training data; by default one as in the paper, or as many as a small data set needs."""
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    momentum: float = 0.9
-    mixed_precision: str = Recipe.mixed_precision
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    learning_rate: Positive | None = None
+    momentum: Decay = 0.9
+    mixed_precision: Annotated[str, one_of(PRECISIONS)] = Recipe.mixed_precision
     """``bf16`` for matrix products in half precision, where the processor is faster with it; ``no`` for single."""
-    halving: int = 0
+    halving: Amount = 0
     """Rungs after 1/2, 1/4, ... of the steps at which candidates that another one beats by far are stopped."""
-    in_flight: int = 8
+    in_flight: Count = 8
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
-    memory: int = 0
+    memory: Amount = 0
     """Bound in MiB on what the candidates of a group take together; 0 for none."""
-    save_seconds: float = 180.0
+    save_seconds: Factor = 180.0
     """Time after which a group in training is made durable and goes on from there."""
-    executor: str = "local"
+    executor: Annotated[str, one_of(EXECUTORS)] = "local"
     """``local``, or ``ray``: the cluster that RAY_ADDRESS names, or Ray on this machine."""
-    workers: int = 0
+    workers: Amount = 0
     """Threads that train candidates on a CPU, or units at a time on Ray; 0 for as many as there is room for."""
-    streams: int = 0
+    streams: Amount = 0
     """Of a GPU, on which candidates of a block step side by side, whole steps recorded as CUDA graphs, where the first
     steps are faster so; 0 for one after the other."""
     blocks: tuple[str, ...] = ()
     """Patterns such as ``layer1.*`` of the blocks to train for, so that people can share the work; all by default."""
 
-    def run(self, context: Context) -> PassResult:
-        """Train what is not yet in the store."""
-        for option in ("halving", "memory", "workers", "streams"):
-            if getattr(self, option) < 0:
-                raise UsageError(f"option pretrain.{option} is {getattr(self, option)}, expected 0 or more")
-        parts = split(context.dataset, context.seed)
-        recipe = resolve(
-            size(parts.fit),
+    def check(self, context: Context) -> None:
+        """Refuse what does not go with the number of images."""
+        if context.data is not None:
+            self.recipe(context, size(split(context.data, context.seed).fit))
+
+    def recipe(self, context: Context, samples: int) -> Recipe:
+        """Return how candidates are trained on ``samples`` images."""
+        return resolve(
+            samples,
             context.seed,
             self.preset,
             self.epochs,
@@ -92,6 +96,23 @@ class PretrainPass(Pass):
             self.momentum,
             self.mixed_precision,
         )
+
+    def work(self, context: Context) -> Work:
+        """Count every operation that fits: which ones are slower than the block is not measured yet."""
+        recipe = self.recipe(context, size(split(context.dataset, context.seed).fit))
+        fitting = [r for r in context.store.all(OperationRecord).values() if r.fits and r.operation not in _WEIGHTLESS]
+        images = recipe.steps * recipe.batch_size
+        groups = -(-len({record.operation for record in fitting}) // self.in_flight)
+        return Work(
+            f"{len(fitting)} candidates at most x {recipe.steps} steps of {recipe.batch_size} images",
+            macs=images * (3 * sum(record.macs for record in fitting) + groups * context.teacher.macs),
+            bytes=4 * sum(record.parameters for record in fitting),
+        )
+
+    def run(self, context: Context) -> PassResult:
+        """Train what is not yet in the store."""
+        parts = split(context.dataset, context.seed)
+        recipe = self.recipe(context, size(parts.fit))
         self._run(context, recipe, parts)
         records = context.store.all(CandidateRecord).values()
         failed = sum(record.state == "failed" for record in records)

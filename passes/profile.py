@@ -13,7 +13,7 @@ from typing import ClassVar
 from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.lookup import operation_ms
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult
 from ..transformer.contracts.records import (
     CandidateRecord,
     LatencyRecord,
@@ -22,6 +22,7 @@ from ..transformer.contracts.records import (
 )
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
+from ..transformer.contracts.work import Work
 from ..transformer.errors import UnverifiedError, UsageError
 from .calibration import calibrate
 from .estimates import estimating_bench, forget_estimates, is_estimated
@@ -33,6 +34,8 @@ from .workbench import Workbench
 
 KEPT = ("teacher", "identity")
 """Operations that are never dropped."""
+_SECONDS_A_ROW = 0.7
+"""What lowering and timing an operation takes, about, on a machine of two cores."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,20 @@ class ProfilePass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("operation",)
     ensures: ClassVar[tuple[str, ...]] = ("latency", "network_latency")
 
-    group: int = 12
+    group: Count = 12
     """Operations that are lowered together and timed interleaved."""
     keep_slower: bool = False
     """Train operations that are slower than the teacher's block as well."""
+
+    def work(self, context: Context) -> Work:
+        """Count the distinct operations; each is lowered and timed beside the teacher's."""
+        blocks = {block.name: block for block in context.teacher.replaceable}
+        rows = {
+            (record.operation, str(blocks[record.block].input), str(blocks[record.block].output))
+            for record in context.store.all(OperationRecord).values()
+            if record.fits and record.block in blocks
+        }
+        return Work(f"{len(rows)} operations to time", seconds=_SECONDS_A_ROW * len(rows))
 
     def run(self, context: Context) -> PassResult:
         """Time what is not yet in the table.

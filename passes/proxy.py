@@ -17,7 +17,7 @@ import numpy as np
 from ..transformer.contracts.candidate import derived_seed
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.metric import TOP1, Metric
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult, Share
 from ..transformer.contracts.records import ProxyRecord
 from ..transformer.errors import InfeasibleError, UsageError
 from ..transformer.ir.graph import Graph
@@ -43,15 +43,15 @@ class ProxyPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("score", "latency")
     ensures: ClassVar[tuple[str, ...]] = ("proxy",)
 
-    networks: int = 1000
-    budgets: int = 10
+    networks: Count = 1000
+    budgets: Count = 10
     """Limits of the latency, evenly from the fastest network to the teacher."""
-    random_share: float = 0.0
+    random_share: Share = 0.0
     """Share of the networks that are drawn uniformly under the limit; the others minimise the objective."""
-    max_overlap: float = 0.7
-    samples: int = 6000
+    max_overlap: Share = 0.7
+    samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
-    batch_size: int = 256
+    batch_size: Count = 256
 
     def run(self, context: Context) -> PassResult:
         """Sample networks, evaluate each on all images, correlate, correct."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.data import split
+from ..transformer.contracts.data_images import size
 from ..transformer.contracts.metric import Metric
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult, one_of
 from ..transformer.contracts.records import (
     FinalistRecord,
     NetworkLatencyRecord,
@@ -22,13 +24,14 @@ from ..transformer.contracts.records import (
     SelectionRecord,
     WinnerRecord,
 )
+from ..transformer.contracts.work import Work
 from ..transformer.errors import InfeasibleError, UsageError, nearest
 from .latency_model import check_measured, measure_network
 from .ranking.finalists import short_finetune
 from .ranking.judge import Entry, Judge, Protocol
-from .ranking.measures import measure_of
+from .ranking.measures import METRICS, measure_of
 from .ranking.race import finishing_order
-from .select import used_share
+from .select import SelectPass, used_share
 
 RACES: dict[str, float | None] = {"certain": None, "confident": 5.0, "off": None}
 """How losers are told -> standard errors that a loser's outcome may still improve by (``Totals.least``)."""
@@ -43,20 +46,32 @@ class RankPass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("rank", "winner")
 
     budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
-    samples: int = 6000
+    samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
-    batch_size: int = 256
-    metric: str = "cross-entropy"
+    batch_size: Count = 256
+    metric: Annotated[str, one_of(METRICS)] = "cross-entropy"
     """What decides: ``cross-entropy``, which stands for a task's own loss, ``accuracy``, ``kl`` (to the teacher) or
     ``feature-mse``."""
     recalibrate: bool = False
     """Whether batch-norm statistics are estimated again on training images, for every selection."""
-    race: str = "certain"
+    race: Annotated[str, one_of(RACES)] = "certain"
     """When to stop a loser: ``certain`` has the same winner by proof, ``confident`` with 5 standard errors to spare,
     ``off`` runs all selections on all images."""
-    finalists: int = 1
+    finalists: Count = 1
     """How many of the best to fine-tune shortly before choosing among them; 1 takes the best as it is."""
-    finalist_epochs: int = 2
+    finalist_epochs: Count = 2
+
+    def check(self, context: Context) -> None:
+        """Refuse a metric that the data's task does not have."""
+        if context.data is not None:
+            measure_of(self.metric, context.data.task)
+
+    def work(self, context: Context) -> Work:
+        """Count the images of the selections that ``select`` makes by default; losers stop early, on half of them."""
+        images, networks = min(self.samples, size(split(context.dataset, context.seed).held_out)), SelectPass.solutions
+        return Work(
+            f"{networks} networks at most x {images} images", macs=0.5 * networks * images * context.teacher.macs
+        )
 
     def run(self, context: Context) -> PassResult:
         """Evaluate what is not yet evaluated, then choose.

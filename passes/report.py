@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Factor, Pass, PassResult
 from ..transformer.contracts.records import (
     ExportRecord,
     FigureRecord,
@@ -34,7 +34,7 @@ class ReportPass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("report",)
 
     budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
-    max_drop: float | None = None
+    max_drop: Factor | None = None
     """Largest loss of accuracy that is allowed, in points; the command fails where it is larger. None: any."""
 
     def run(self, context: Context) -> PassResult:

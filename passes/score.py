@@ -18,8 +18,9 @@ from torch.utils.data import Dataset
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Sample, split, take
 from ..transformer.contracts.data_images import batches, size
-from ..transformer.contracts.pass_ import Pass, PassResult
-from ..transformer.contracts.records import CandidateRecord, ScoreRecord
+from ..transformer.contracts.pass_ import Count, Pass, PassResult
+from ..transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
+from ..transformer.contracts.work import Work
 from ..transformer.ir.block import Block
 from ..transformer.ir.graph import Graph
 from .assemble import CandidateWeights
@@ -37,9 +38,15 @@ class ScorePass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("candidate",)
     ensures: ClassVar[tuple[str, ...]] = ("score",)
 
-    samples: int = 6000
+    samples: Count = 6000
     """Held-out training images to score on, at most (HANT section 2.2)."""
-    batch_size: int = 128
+    batch_size: Count = 128
+
+    def work(self, context: Context) -> Work:
+        """Count the images of all candidates; on average half of the network runs again for each."""
+        fitting = sum(record.fits for record in context.store.all(OperationRecord).values())
+        images = min(self.samples, size(split(context.dataset, context.seed).held_out))
+        return Work(f"{fitting} candidates x {images} images", macs=0.5 * fitting * images * context.teacher.macs)
 
     def run(self, context: Context) -> PassResult:
         """Score what is not yet scored, block by block."""

@@ -8,18 +8,18 @@ the table's prediction is corrected, and the program is solved again until the m
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult, Share, one_of
 from ..transformer.contracts.records import NetworkLatencyRecord, RankRecord, SelectionRecord, WinnerRecord
 from ..transformer.errors import InfeasibleError
 from ..transformer.ir.graph import Graph
 from .latency_model import check_measured, limit_for, measure_network, predict, refit, surprise
 from .search_table import SearchTable, search_table
 from .solver.problem import Selection, SelectionProblem
-from .solver.solve import solve
+from .solver.solve import ENGINES, solve
 
 MARGIN = 0.015
 """Share of a latency budget that is kept free for the noise of the last measurement."""
@@ -34,14 +34,14 @@ class SelectPass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("selection",)
 
     budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
-    solutions: int = 100
+    solutions: Count = 100
     """K: how many diverse selections to hand to ranking."""
-    max_overlap: float = 0.7
+    max_overlap: Share = 0.7
     """Largest share of blocks that two selections may have in common (O = 0.7 N in the paper)."""
-    engine: str = "default"
-    fill: float = 0.995
+    engine: Annotated[str, one_of(ENGINES)] = "default"
+    fill: Share = 0.995
     """Stop correcting when the measured network uses at least this share of the budget."""
-    attempts: int = 6
+    attempts: Count = 6
     """Networks to assemble and measure at most."""
 
     def run(self, context: Context) -> PassResult:

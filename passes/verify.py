@@ -21,7 +21,7 @@ from ..transformer.contracts.classification import Classification
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Sample, take
 from ..transformer.contracts.data_images import batches, size
-from ..transformer.contracts.pass_ import Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult
 from ..transformer.contracts.progress import Task as Bar
 from ..transformer.contracts.records import ExportRecord, VerificationRecord
 from ..transformer.contracts.statistics import ratio_interval
@@ -48,7 +48,7 @@ class VerifyPass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("verification",)
 
     budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
-    samples: int = 64
+    samples: Count = 64
     """Test images whose outputs are compared with PyTorch's."""
 
     def run(self, context: Context) -> PassResult:

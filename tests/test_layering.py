@@ -32,7 +32,7 @@ STRANGERS = (("passes", "backends"), ("backends", "passes"))
 
 
 # These import what the user names: ``--arch package.module:function`` and ``--data package.module:function``.
-USERS_CODE = ("transformer/capture/arch.py", "transformer/contracts/data_sources.py")
+USERS_CODE = ("transformer/capture/arch.py", "transformer/capture/user_code.py")
 UNKNOWN = 99
 """Of a name that is on no floor, such as one of the facade's."""
 

@@ -8,4 +8,4 @@ here=$(dirname "$0")
 name=$(basename "$weights" .safetensors)
 mkdir -p runs
 python "$here/convert.py" "$weights" "runs/$name.pt"
-hant-opt "runs/$name.pt" --data "cifar10:$data" --target cpu-ort --budget 0.6 --output "runs/$name-0.6" "$@"
+hant-opt "runs/$name.pt" --data "cifar10:$data?normalize=imagenet" --target cpu-ort --budget 0.6 --output "runs/$name-0.6" "$@"

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ...transformer.contracts.budget import Budget, Limit
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import Pass, PassResult
+from ...transformer.contracts.pass_ import Count, Pass, PassResult
 from ...transformer.contracts.records import BaselineRecord, LimitRecord
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.race import finishing_order
@@ -41,9 +41,9 @@ class BaselinePass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("baseline",)
 
     budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
-    samples: int = 6000
+    samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
-    batch_size: int = 256
+    batch_size: Count = 256
 
     @property
     def method(self) -> str:

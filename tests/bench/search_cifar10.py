@@ -105,7 +105,7 @@ def teacher_of(data: Path, name: str, folder: Path) -> nn.Module:
 
 
 def make_context(args: argparse.Namespace, store: RunStore) -> Context:
-    data = load_data(f"cifar10:{args.data}")
+    data = load_data(f"cifar10:{args.data}?normalize=imagenet")
     small = Data(take(data.train, args.images), data.test, f"{data.name} {args.images}", data.augment)
     target = load_target(args.target)
     return Context(

@@ -104,7 +104,7 @@ def test_normalisation_is_that_of_the_specification(tmp_path: Path) -> None:
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in vars(NORMALIZATIONS[name]).values())
         assert torch.allclose(found, (plain - mean) / std, atol=1e-6)
     default, _ = everything(load_data(f"cifar10:{tmp_path}").train)
-    assert torch.equal(default, everything(load_data(f"cifar10:{tmp_path}?normalize=imagenet").train)[0])
+    assert torch.equal(default, everything(load_data(f"cifar10:{tmp_path}?normalize=cifar10").train)[0])
 
 
 def test_pickles_run_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,3 +98,38 @@ def test_the_effective_configuration_makes_the_same_passes_again() -> None:
 def test_every_pass_has_a_verb() -> None:
     assert [verb_of(name) for name in ("candidates", "profile", "rank")] == ["profile", "profile", "rank"]
     assert set().union(*(set(names) for verb, names in VERBS.items() if verb != "optimize")) == set(DEFAULT_PASSES)
+
+
+@pytest.mark.parametrize(
+    ("stage", "option", "value"),
+    [
+        ("pretrain", "preset", "paper-b3"),
+        ("pretrain", "mixed_precision", "fp16"),
+        ("pretrain", "executor", "rya"),
+        ("pretrain", "batch_size", 1),
+        ("pretrain", "halving", -1),
+        ("score", "samples", 0),
+        ("select", "solutions", 0),
+        ("select", "max_overlap", 1.5),
+        ("select", "engine", "gurobi"),
+        ("rank", "metric", "top1"),
+        ("rank", "race", "fast"),
+        ("rank", "finalists", 0),
+        ("finetune", "optimizer", "adam"),
+        ("finetune", "mixed_precision", "fp8"),
+        ("finetune", "preload", "some"),
+        ("finetune", "epochs", -1),
+        ("finetune", "batch_size", 1),
+        ("finetune", "learning_rate", -0.1),
+        ("finetune", "learning_rate", float("nan")),
+        ("finetune", "momentum", 1.0),
+        ("finetune", "ema", 2),
+        ("finetune", "parts", 0),
+        ("verify", "samples", 0),
+    ],
+)
+def test_values_that_no_stage_could_use_make_no_pipeline(stage: str, option: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"option {stage}\.{option}: .* \(got {value!r}\)") as caught:
+        build_pipeline(make({"passes": {stage: {option: value}}}))
+    if option == "optimizer":
+        assert "no such value; did you mean 'adamw'? known: adamw, sgd" in str(caught.value)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,10 @@ from typing import Any
 from torch import nn
 
 from ..errors import LoadError, MissingExtraError, nearest
+from .user_code import import_named
 
+_TREATMENT = "pretrained_cfg"
+"""Attribute in which timm's networks say how they want their images."""
 _FORMS = "timm:NAME, torchvision:NAME, package.module:factory or file.py:factory"
 
 
@@ -64,7 +65,27 @@ def _torchvision(name: str, kwargs: dict[str, Any]) -> nn.Module:
     elif any(part in name for part in ("rcnn", "retinanet", "fcos", "ssd", "deeplab", "fcn", "lraspp")):
         kwargs.setdefault("weights_backbone", None)
     made: nn.Module = models.get_model(name, **kwargs)
+    weights = kwargs.get("weights")
+    if weights is not None:
+        setattr(made, _TREATMENT, _told(models, name, weights))
     return made
+
+
+def _told(models: Any, name: str, weights: Any) -> dict[str, Any]:
+    """Return how torchvision's weights want their images, in timm's words; nothing where they do not say."""
+    known = models.get_model_weights(name)
+    chosen = known[str(weights).rpartition(".")[2]] if isinstance(weights, str) else weights
+    wanted = chosen.transforms()
+    if not all(hasattr(wanted, word) for word in ("crop_size", "resize_size", "mean", "std", "interpolation")):
+        return {}
+    side = wanted.crop_size[0]
+    return {
+        "input_size": (len(wanted.mean), side, side),
+        "crop_pct": side / wanted.resize_size[0],
+        "interpolation": wanted.interpolation.value,
+        "mean": tuple(wanted.mean),
+        "std": tuple(wanted.std),
+    }
 
 
 def _similar(name: str, known: list[str]) -> str:
@@ -73,7 +94,14 @@ def _similar(name: str, known: list[str]) -> str:
 
 
 def _factory(source: str, name: str) -> Callable[..., Any]:
-    module = _from_file(Path(source)) if source.endswith(".py") else _from_package(source)
+    try:
+        module = import_named(source)
+    except FileNotFoundError as error:
+        if source.endswith(".py") and not Path(source).expanduser().is_file():
+            raise LoadError(f"architecture file {source} does not exist") from error
+        raise
+    except ModuleNotFoundError as error:
+        raise LoadError(f"cannot import {source!r}: {error}; expected {_FORMS}") from error
     try:
         factory = getattr(module, name)
     except AttributeError as error:
@@ -83,23 +111,3 @@ def _factory(source: str, name: str) -> Callable[..., Any]:
         raise LoadError(f"{source}:{name} is a {type(factory).__name__}; expected a class or function")
     made: Callable[..., Any] = factory
     return made
-
-
-def _from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise LoadError(f"architecture file {path} does not exist")
-    name = f"_hant_arch_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None, path
-    assert spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling in the user's file look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def _from_package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise LoadError(f"cannot import {name!r}: {error}; expected {_FORMS}") from error

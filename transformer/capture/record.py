@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
@@ -17,6 +18,7 @@ from .leaf import LeafPolicy, designers_leaf
 from .macs import MacCounter
 from .memory import Write
 from .merge import merge_batches, merge_training
+from .own_words import own_words
 from .patches import module_calls
 from .preserve import evaluating, preserved
 from .recorder import Recorder
@@ -73,12 +75,35 @@ def _record_once(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy) -
             fake = False
         if culprits:
             return first, culprits
-        second, _ = _run(model, inputs, BATCHES[1], is_leaf, fake=fake)
+        second = _second(model, inputs, is_leaf, fake)
         merge_batches(first, second)
         if reads_mode(first):
             model.train()
             _merge_training(first, model, inputs, is_leaf, fake)
     return first, {}
+
+
+def _second(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy, fake: bool) -> Recording:
+    try:
+        return _run(model, inputs, BATCHES[1], is_leaf, fake=fake)[0]
+    except HantError:
+        raise
+    except Exception as error:
+        raise CaptureError(
+            f"the network runs on a batch of {BATCHES[0]} and fails on one of {BATCHES[1]}: {own_words(error)}; "
+            "dimension 0 must be a batch of any size"
+        ) from error
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep torch from logging a page for each operation that fails on fake tensors: what fails is told in one line."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.disabled, before = True, logger.disabled
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _merge_training(first: Recording, model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy, fake: bool) -> None:
@@ -98,7 +123,7 @@ def _run(
     mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else contextlib.nullcontext()
     counter = MacCounter()
     recorder = Recorder(model, is_leaf, counter, tensors_of(inputs)[0].device)
-    with preserved(model), torch.no_grad(), mode, counter, module_calls(recorder):
+    with preserved(model), torch.no_grad(), mode, counter, module_calls(recorder), _unlogged():
         given = resized(inputs, batch)
         entries = tuple(recorder.enter_input(i, tensor) for i, tensor in enumerate(tensors_of(given)))
         arguments = recorder.referred(given)

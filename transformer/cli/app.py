@@ -53,6 +53,7 @@ def _stage(verb: str, text: str) -> None:
         limits: o.Limits = None,
         max_drop: o.MaxDrop = None,
         data: o.DataSpec = None,
+        classes: o.Classes = None,
         output: o.Output = None,
         arch: o.Arch = None,
         arch_kwargs: o.ArchKwargs = None,
@@ -102,6 +103,7 @@ for _verb, _text in _STAGES.items():
 def inspect(
     subject: o.Subject = None,
     data: o.DataSpec = None,
+    classes: o.Classes = None,
     arch: o.Arch = None,
     arch_kwargs: o.ArchKwargs = None,
     trust_model: o.TrustModel = False,

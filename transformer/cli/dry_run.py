@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,9 @@ from ..ir.graph import Graph
 from ..pipeline.build import build_pipeline, effective
 from ..pipeline.config import Config, dump
 from ..pipeline.default import VERBS
+from ..pipeline.forecast import Expected, forecast
 from ..pipeline.identity import check_identity
+from ..pipeline.preflight import check_options
 from ..pipeline.session import load_materials, make_context
 from .inspection import write_blocks
 from .resolve import Job, is_run
@@ -34,6 +36,8 @@ class Plan:
     todo: list[str]
     done: list[str]
     config: Config
+    expected: list[Expected]
+    """What each stage that is to run is expected to take; estimates."""
 
 
 def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
@@ -47,6 +51,7 @@ def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
             "run_passes": plan.todo,
             "skip_passes": plan.done,
             "candidates": plan.candidates,
+            "expected": [asdict(item) for item in plan.expected],
             "blocks": told.model_dump(mode="json", by_alias=True)["blocks"],
             "config": plan.config.model_dump(mode="json"),
         }
@@ -58,6 +63,7 @@ def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
     write_line(console, f"run: {job.root} ({'exists' if is_run(job.root) else 'new'})")
     write_line(console, f"candidates: {plan.candidates} fit")
     write_line(console, f"passes to run: {', '.join(plan.todo) or 'none'}")
+    write_expected(plan.expected, console)
     if plan.done:
         write_line(console, f"passes up to date: {', '.join(plan.done)}")
     write_line(console, "dry run: nothing was written")
@@ -68,8 +74,12 @@ def make_plan(verb: str, job: Job) -> Plan:
     """Capture in a scratch directory, and look up in the run, where there is one, what is up to date."""
     pipeline = build_pipeline(job.config)
     materials = load_materials(job.config)
+    names = VERBS[verb]
     with tempfile.TemporaryDirectory(prefix="hant-") as folder, RunStore(Path(folder)) as store:
-        scratch = pipeline.run(make_context(job.config, materials, store), only=("capture", "candidates"))
+        context = make_context(job.config, materials, store)
+        check_options(context, [stage for stage in pipeline.passes if stage.name in names])
+        scratch = pipeline.run(context, only=("capture", "candidates"))
+        expected = forecast(scratch, [stage for stage in pipeline.passes if stage.name in names])
         fitting = sum(record.fits for record in store.all(OperationRecord).values())
     done: list[str] = []
     if is_run(job.root):
@@ -77,5 +87,29 @@ def make_plan(verb: str, job: Job) -> Plan:
             context = make_context(job.config, materials, store)
             check_identity(context, record=False)
             done = [stage.name for stage in pipeline.passes if pipeline.finished(stage, context)]
-    todo = [name for name in VERBS[verb] if name not in done]
-    return Plan(scratch.teacher, fitting, todo, done, effective(job.config, pipeline))
+    todo = [name for name in names if name not in done]
+    return Plan(
+        scratch.teacher,
+        fitting,
+        todo,
+        done,
+        effective(job.config, pipeline),
+        [item for item in expected if item.stage in todo],
+    )
+
+
+def write_expected(expected: list[Expected], console: Console) -> None:
+    """Print steps, time and disk of each stage, and of all together."""
+    for item in expected:
+        write_line(console, f"expected of {item.stage}: {item.what}, {_about(item.seconds, item.bytes)}")
+    total = _about(sum(item.seconds for item in expected), sum(item.bytes for item in expected))
+    if expected:
+        write_line(console, f"expected in all: {total} (estimates, by one training step of the teacher here)")
+
+
+def _about(seconds: float, size: int) -> str:
+    """Return a time, and bytes where there are any, in words."""
+    units = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+    unit, name = next((pair for pair in units if seconds >= 2 * pair[0]), units[-1])
+    words = f"about {max(1, round(seconds / unit))} {name}" if seconds else "moments"
+    return words + (f" and {max(1, round(size / 1e6)):,} MB on disk" if size else "")

@@ -45,6 +45,15 @@ DataSpec = Annotated[
         rich_help_panel=_JOB,
     ),
 ]
+Classes = Annotated[
+    str | None,
+    Option(
+        "--classes",
+        metavar="FILE",
+        help="The class folder of each output of the network, one a line.",
+        rich_help_panel=_JOB,
+    ),
+]
 Output = Annotated[str | None, Option("--output", "-o", help="Directory of the run.", rich_help_panel=_JOB)]
 Arch = Annotated[
     str | None,

@@ -24,6 +24,7 @@ _SAME_NAME = [
     "limits",
     "max_drop",
     "data",
+    "classes",
     "output",
     "arch",
     "input_shape",

@@ -35,6 +35,8 @@ class Data:
     trains on, in place of ``train`` and ``augment``."""
     task: Task = field(default_factory=Classification)
     """What the network is for. With another than classification, labels may be anything."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the data, each one line: images that were skipped."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +14,60 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import LoadError, MissingExtraError, UsageError
+from ..errors import LoadError, UsageError
 from .data import Data, Sample
 from .data_augment import CropFlip
+from .data_classes import class_outputs
 from .data_images import Normalization, Shape
+from .data_pixels import DEFAULT, MODES, View, decode, fault
 from .data_timm import timm_images
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_MODES = {1: "L", 3: "RGB"}
-_CROP = 0.875
-"""Share of the shorter side that is looked at, for inputs of 128 pixels and more (ImageNet's usual evaluation)."""
+_PARTS = (("train",), ("val", "test"))
+_NO_CLASS = "__MACOSX"
+"""Folder that unpacking an archive of macOS leaves behind."""
+USUAL: Shape = (3, 224, 224)
+"""Shape of images for a network that does not say what it takes."""
 KEPT_BYTES = 1 << 30
 """Largest data set that is kept in memory once decoded."""
+_READ_BYTES = 4 << 30
+"""Files up to this size together are read whole when they are checked; of more, beginnings and ends."""
+BROKEN_SHARE = 0.001
+"""Share of the images that may be broken: those are skipped, more are an error."""
+_NAMED = 3
 
 
 def imagefolder(
-    root: Path, shape: Shape | None, normalization: Normalization, name: str, policy: str | None = None
+    root: Path,
+    shape: Shape | None,
+    normalization: Normalization,
+    name: str,
+    policy: str | None = None,
+    *,
+    view: View = DEFAULT,
+    broken: float = BROKEN_SHARE,
+    outputs: int | None = None,
+    class_file: Path | None = None,
 ) -> Data:
     """Return ``root/train`` and ``root/val`` (or ``root/test``), resized and cropped to ``shape``.
 
-    ``policy`` is the augmentation of timm that fine-tuning trains with; without, images are shifted and mirrored.
+    Args:
+        root: the folder.
+        shape: (C, H, W) of the network's input; ``USUAL`` if not known.
+        normalization: of the pixels.
+        name: what the data's name says of the pixels' treatment.
+        policy: augmentation of timm that fine-tuning trains with; without, images are shifted and mirrored.
+        view: which part of an image the network is shown.
+        broken: share of the images that may be broken; they are skipped.
+        outputs: classes that the network tells apart; None if not known.
+        class_file: says which folder is which output of the network (see ``class_outputs``).
 
     Raises:
-        UsageError: a folder is missing, empty, or the classes of the two parts differ.
+        UsageError: a folder is missing, empty, or the classes of the two parts or of the network differ.
+        LoadError: more images are broken than may be.
     """
-    shape = shape or (3, 224, 224)
-    if shape[0] not in _MODES:
+    shape = shape or USUAL
+    if shape[0] not in MODES:
         raise UsageError(f"data imagefolder: the network takes {shape[0]} channels, images have 1 or 3")
     if not root.is_dir():
         raise UsageError(f"data imagefolder: no folder {root}")
@@ -44,34 +75,78 @@ def imagefolder(
     for found, names in zip(parts, _PARTS, strict=True):
         if found is None:
             raise UsageError(f"data imagefolder: {root} has no sub-folder {' or '.join(names)}")
-    train, test = (_listed(part, shape, normalization) for part in parts if part is not None)
-    if train.classes != test.classes:
-        differing = sorted(set(train.classes) ^ set(test.classes))
+    listed = [_listed(part) for part in parts if part is not None]
+    if listed[0].keys() != listed[1].keys():
+        differing = sorted(listed[0].keys() ^ listed[1].keys())
         raise UsageError(f"data imagefolder: class {differing[0]!r} is only in one of {parts[0]} and {parts[1]}")
+    skipped, note = _skipped([file for part in listed for files in part.values() for file in files], broken)
+    labels = class_outputs(root, tuple(listed[0]), outputs, class_file)
+    train, test = (_images(part, skipped, labels, shape, normalization, view) for part in listed)
     text = f"imagefolder:{root.name}({len(train)}+{len(test)})?normalize={name}"
+    notes = (note,) if note else ()
     if policy is not None:
         changed = timm_images(train.files, train.labels, shape, normalization, policy)
-        return Data(train, test, text, changed=changed)
+        return Data(train, test, text, changed=changed, notes=notes)
     augment = CropFlip(max(1, shape[1] // 8), fill=normalization.black(shape[0]))
-    return Data(train, test, text, augment)
+    return Data(train, test, text, augment, notes=notes)
 
 
-_PARTS = (("train",), ("val", "test"))
-
-
-def _listed(folder: Path, shape: Shape, normalization: Normalization) -> ImageFiles:
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(f for f in (folder / name).rglob("*") if f.suffix.lower() in _SUFFIXES)
-        if not found:
+def _listed(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files of every class; what begins with a dot, such as ``._1.jpg`` of macOS, is none."""
+    classes = sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] != "." and e.name != _NO_CLASS)
+    listed = {name: sorted(_files(folder / name)) for name in classes}
+    for name, files in listed.items():
+        if not files:
             raise UsageError(f"data imagefolder: no images in {folder / name}; expected {', '.join(sorted(_SUFFIXES))}")
-        files += found
-        labels += [label] * len(found)
-    if not files:
+    if not listed:
         raise UsageError(f"data imagefolder: no class folders in {folder}; expected {folder}/CLASS/*.jpg and the like")
-    return ImageFiles(tuple(files), torch.tensor(labels), classes, shape, normalization)
+    return listed
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    for file in folder.rglob("*"):
+        hidden = any(part[0] == "." for part in file.relative_to(folder).parts)
+        dangling = file.is_symlink() and not file.exists()
+        if file.suffix.lower() in _SUFFIXES and not hidden and (file.is_file() or dangling):
+            yield file
+
+
+def _skipped(files: Sequence[Path], share: float) -> tuple[frozenset[Path], str]:
+    """Return the broken ones of ``files`` and a note about them.
+
+    Raises:
+        LoadError: they are more than ``share`` of all.
+    """
+    bytes_ = sum(file.stat().st_size for file in files if file.exists())
+    check = partial(fault, thoroughly=bytes_ <= _READ_BYTES)
+    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+        faults = {file: why for file, why in zip(files, pool.map(check, files), strict=True) if why}
+    if not faults:
+        return frozenset(), ""
+    named = "; ".join(f"{file}: {why}" for file, why in list(faults.items())[:_NAMED])
+    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+    count = f"{len(faults)} of {len(files):,} images"
+    if len(faults) > share * len(files):
+        least = 100 * len(faults) / len(files)
+        raise LoadError(
+            f"data imagefolder: {count} are broken, cannot read image {named}{more}; replace or delete it, "
+            f"or skip what is broken with imagefolder:DIR?broken={least + 0.05:.1f}%"
+        )
+    return frozenset(faults), f"data: {count} are broken and skipped: {named}{more}"
+
+
+def _images(
+    part: Mapping[str, list[Path]],
+    skipped: frozenset[Path],
+    labels: Mapping[str, int],
+    shape: Shape,
+    normalization: Normalization,
+    view: View,
+) -> ImageFiles:
+    rows = [(file, labels[name]) for name, files in part.items() for file in files if file not in skipped]
+    return ImageFiles(
+        tuple(file for file, _ in rows), torch.tensor([label for _, label in rows]), shape, normalization, view
+    )
 
 
 @dataclass(eq=False)
@@ -80,9 +155,10 @@ class ImageFiles(Dataset[Sample]):
 
     files: Sequence[Path]
     labels: Tensor
-    classes: tuple[str, ...]
+    """(N,): the network's output for each file."""
     shape: Shape
     normalization: Normalization
+    view: View = DEFAULT
     _kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -105,28 +181,7 @@ class ImageFiles(Dataset[Sample]):
     def _pixels(self, index: int) -> Tensor:
         found = self._kept.get(index)
         if found is None:
-            found = torch.from_numpy(decode(self.files[index], self.shape))
+            found = torch.from_numpy(decode(self.files[index], self.shape, self.view))
             if self.fits_memory:
                 self._kept[index] = found
         return found
-
-
-def decode(file: Path, shape: Shape) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return the image as ``uint8`` (C, H, W): the shorter side resized, then the centre cut out."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingExtraError("pillow", "dev", "reading images") from error
-    channels, height, width = shape
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert(_MODES[channels])
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise LoadError(f"data imagefolder: cannot read image {file}: {error}; replace or delete it") from error
-    share = _CROP if min(height, width) >= 128 else 1.0
-    factor = max(height / image.height, width / image.width) / share
-    size = max(width, round(image.width * factor)), max(height, round(image.height * factor))
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    pixels = np.array(image.crop((left, top, left + width, top + height)), dtype=np.uint8)
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1).copy()

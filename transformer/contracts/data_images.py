@@ -86,7 +86,7 @@ def size(dataset: Dataset[Sample]) -> int:
 
 def shuffled(total: int, seed: int, epoch: int) -> Tensor:
     """Return the order of ``total`` samples in an epoch; seed and epoch alone decide it."""
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    return torch.randperm(total, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
 
 
 def batches(

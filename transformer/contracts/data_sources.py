@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from ..capture.user_code import import_named
 from ..errors import LoadError, UsageError, nearest
 from .data import Data
+from .data_check import check_data
 from .data_cifar import cifar10
 from .data_digits import digits
-from .data_folder import imagefolder
+from .data_folder import BROKEN_SHARE, imagefolder
 from .data_images import Normalization, Shape
+from .data_pixels import UNKNOWN, Preprocessing
 
 NORMALIZATIONS = {
     "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -25,10 +24,7 @@ NORMALIZATIONS = {
 }
 """Channel means and deviations of pixels in 0..1; ``none`` leaves pixels in 0..1."""
 
-_FOLDERS: dict[str, Callable[..., Data]] = {
-    "cifar10": cifar10,
-    "imagefolder": imagefolder,
-}
+_FOLDERS = ("cifar10", "imagefolder")
 _KNOWN = ("digits", "cifar10:DIR", "imagefolder:DIR", "package.module:function", "file.py:function")
 
 
@@ -38,35 +34,82 @@ def names_code(spec: str) -> bool:
     return spec != "digits" and not (colon and name in _FOLDERS)
 
 
-def load_data(spec: str, input_shape: Shape | None = None) -> Data:
+def load_data(
+    spec: str,
+    input_shape: Shape | None = None,
+    *,
+    told: Preprocessing = UNKNOWN,
+    outputs: int | None = None,
+    classes: str | None = None,
+) -> Data:
     """Return the data that ``spec`` names.
 
     1. ``digits``: the 1,797 handwritten digits of scikit-learn.
-    2. ``cifar10:DIR``: CIFAR-10 in one of its usual layouts.
-    3. ``imagefolder:DIR``: ``train/CLASS/*`` and ``val/CLASS/*`` or ``test/CLASS/*``.
+    2. ``cifar10:DIR``: CIFAR-10 in one of its usual layouts, normalised with its own statistics.
+    3. ``imagefolder:DIR``: ``train/CLASS/*`` and ``val/CLASS/*`` or ``test/CLASS/*``, treated as ``told``.
     4. ``package.module:function`` or ``file.py:function``: what the user's function returns, a ``hant.Data``.
 
-    2 and 3 normalise with ImageNet's statistics, or ``DIR?normalize=NAME`` (``imagenet``, ``cifar10``, ``half``,
-    ``none``), as the teacher was trained. 3 takes ``augment=POLICY`` too, for fine-tuning with timm's augmentation.
+    2 and 3 take ``DIR?normalize=NAME`` (``imagenet``, ``cifar10``, ``half``, ``none``), 3 also ``augment=POLICY``, for
+    fine-tuning with timm's augmentation, and ``broken=1%``, the share of images that may be broken.
 
     Args:
         spec: one of the above.
         input_shape: (C, H, W) of the network's input; images are made to fit where the source allows it.
+        told: how the network wants its images, as far as its library says.
+        outputs: classes that the network tells apart; None if not known.
+        classes: file that says which class folder is which output of the network.
 
     Raises:
         UsageError: the specification or what it points to is not usable.
     """
     name, colon, rest = spec.partition(":")
+    if classes is not None and name != "imagefolder":
+        raise UsageError(f"--classes says which folder of imagefolder:DIR is which output; {spec!r} has none")
     if spec == "digits":
         return digits(input_shape or (1, 32, 32))
     if name in _FOLDERS and colon:
         path, _, query = rest.partition("?")
-        normalize, more = _options_of(spec, query, ("augment",) if name == "imagefolder" else ())
-        return _FOLDERS[name](Path(path), input_shape, NORMALIZATIONS[normalize], normalize, *more.values())
-    place, colon, function = spec.rpartition(":")
-    if colon and function.isidentifier() and (place.endswith(".py") or name not in ("digits",)):
-        return _call(spec, _import(spec, place), function)
+        place = Path(path).expanduser()
+        if name == "cifar10":
+            normalize = _options_of(spec, query, ())["normalize"] or "cifar10"
+            return cifar10(place, input_shape, NORMALIZATIONS[normalize], normalize)
+        options = _options_of(spec, query, ("augment", "broken"))
+        return imagefolder(
+            place,
+            input_shape,
+            *_treatment(options["normalize"], told),
+            options["augment"],
+            view=told.view,
+            broken=_share(spec, options["broken"]),
+            outputs=outputs,
+            class_file=Path(classes).expanduser() if classes else None,
+        )
+    module, colon, function = spec.rpartition(":")
+    if colon and function.isidentifier() and (module.endswith(".py") or name not in ("digits",)):
+        return _call(spec, _import(spec, module), function)
     raise UsageError(f"unknown data {spec!r}, expected {_options()}{_hint(name)}")
+
+
+def _treatment(name: str | None, told: Preprocessing) -> tuple[Normalization, str]:
+    """Return the normalisation, and what the data's name says of how pixels are treated."""
+    normalization = NORMALIZATIONS[name] if name else told.normalization or NORMALIZATIONS["imagenet"]
+    named = next((known for known, values in NORMALIZATIONS.items() if values == normalization), None)
+    text = named or ",".join(f"{value:.4g}" for value in (*normalization.mean, *normalization.std))
+    view = told.view
+    if view.crop is not None:
+        text += f"&crop={view.crop:.4g}"
+    return normalization, text if view.interpolation == "bilinear" else f"{text}&interpolation={view.interpolation}"
+
+
+def _share(spec: str, text: str | None) -> float:
+    """Read ``1%`` or ``0.01``."""
+    try:
+        share = BROKEN_SHARE if text is None else float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"data {spec!r}: broken is {text!r}; expected a share of the images such as 1% or 0.01")
+    return share
 
 
 def _options() -> str:
@@ -78,40 +121,30 @@ def _hint(name: str) -> str:
     return close.partition(" known")[0] if "did you mean" in close else ""
 
 
-def _options_of(spec: str, query: str, more: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """Return the normalisation that a query such as ``normalize=half`` asks for, and the other options it gives."""
+def _options_of(spec: str, query: str, more: tuple[str, ...]) -> dict[str, str | None]:
+    """Return ``normalize`` and the options called ``more`` of a query such as ``normalize=half``; None if not given."""
+    known = ("normalize", *more)
     options = dict(parse_qsl(query, keep_blank_values=True))
-    normalize = options.pop("normalize", "imagenet")
-    unknown = [option for option in options if option not in more]
+    unknown = [option for option in options if option not in known]
     if unknown:
-        known = ", ".join(("normalize", *more))
-        raise UsageError(f"unknown option {unknown[0]!r} of data {spec!r}; known: {known}")
-    if normalize not in NORMALIZATIONS:
+        raise UsageError(f"unknown option {unknown[0]!r} of data {spec!r}; known: {', '.join(known)}")
+    normalize = options.get("normalize")
+    if normalize is not None and normalize not in NORMALIZATIONS:
         raise UsageError(f"unknown normalisation {normalize!r} of data {spec!r}{nearest(normalize, NORMALIZATIONS)}")
-    return normalize, options
+    return {option: options.get(option) for option in known}
 
 
 def _import(spec: str, place: str) -> Any:
     """Import a module by name or by file."""
     try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        if not Path(place).is_file():
-            raise UsageError(f"data {spec!r}: no file {place}")
-        found = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert found is not None
-        assert found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        sys.modules.setdefault(found.name, module)
-        found.loader.exec_module(module)
-    except UsageError:
-        raise
+        return import_named(place)
     except ModuleNotFoundError as error:
         hint = _hint(place)
         raise UsageError(f"data {spec!r}: no module {error.name!r}{hint}; expected {_options()}") from error
     except Exception as error:
+        if place.endswith(".py") and not Path(place).expanduser().is_file():
+            raise UsageError(f"data {spec!r}: no file {place}") from error
         raise LoadError(f"data {spec!r}: importing {place} failed: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _call(spec: str, module: Any, function: str) -> Data:
@@ -126,4 +159,5 @@ def _call(spec: str, module: Any, function: str) -> Data:
         raise LoadError(f"data {spec!r}: {function}() failed: {type(error).__name__}: {error}") from error
     if not isinstance(data, Data):
         raise UsageError(f"data {spec!r}: {function}() returned {type(data).__name__}, expected hant.Data(train, test)")
+    check_data(data)
     return data

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import LoadError, MissingExtraError, UsageError
+from ..errors import MissingExtraError, UsageError
 from .candidate import derived_seed
 from .data import Sample
 from .data_images import Normalization, Shape
+from .data_pixels import read_image
 
 _ERASE = 0.2
 """Share of the images of which a part is erased, as in timm's recipes for EfficientNets."""
@@ -30,8 +31,7 @@ class TimmImages:
     files: Sequence[Path]
     labels: Tensor
     transform: Callable[[Any], Tensor]
-    mode: str
-    """Of pillow: ``RGB`` or ``L``."""
+    channels: int
 
     def __call__(self, seed: int) -> Dataset[Sample]:
         """Return the data set; the seed and an image's index alone decide how the image is changed."""
@@ -47,14 +47,7 @@ class _Epoch(Dataset[Sample]):
         return len(self.images.files)
 
     def __getitem__(self, index: int) -> Sample:
-        from PIL import Image
-
-        file = self.images.files[index]
-        try:
-            with Image.open(file) as opened:
-                image = opened.convert(self.images.mode)
-        except OSError as error:
-            raise LoadError(f"data imagefolder: cannot read image {file}: {error}; replace or delete it") from error
+        image = read_image(self.images.files[index], self.images.channels)
         with _seeded(derived_seed(self.seed, str(index)) % 2**31):
             return self.images.transform(image), int(self.images.labels[index])
 
@@ -94,7 +87,7 @@ def timm_images(
             f"data imagefolder: timm does not know augmentation {policy!r}; expected one such as rand-m9-mstd0.5, "
             "augmix-m5-w4-d2, original or none"
         ) from error
-    return TimmImages(files, labels, cast("Callable[[Any], Tensor]", transform), "RGB" if shape[0] == 3 else "L")
+    return TimmImages(files, labels, cast("Callable[[Any], Tensor]", transform), shape[0])
 
 
 @contextmanager

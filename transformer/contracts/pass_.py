@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from ..errors import nearest
+from .work import Work
+
+Count = Annotated[int, Field(ge=1)]
+"""Type of an option that is a number of things."""
+Amount = Annotated[int, Field(ge=0)]
+"""Type of an option that is a number of things, or none."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Type of an option such as a rate or a time."""
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Type of an option that scales something, or turns it off."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""Type of an option that is a share of a whole."""
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""Type of an option that says how much of the old is kept a step."""
+
+
+def one_of(known: Iterable[str]) -> AfterValidator:
+    """Return a check for ``Annotated``: the option is one of the ``known`` names."""
+    names = tuple(known)
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise PydanticCustomError("one_of", "{reason}", {"reason": f"no such value{nearest(value, names)}"})
+        return value
+
+    return AfterValidator(check)
+
 
 if TYPE_CHECKING:
     from ..ir.graph import Graph
@@ -36,6 +69,20 @@ class Pass(ABC):
     ensures: ClassVar[tuple[str, ...]] = ()
     durable: ClassVar[bool] = True
     """False for passes that run each time: what they make is in memory (capture ensures ``graph``), or in a file."""
+
+    def check(self, context: Context) -> None:  # noqa: B027
+        """Refuse options that cannot work, before the first stage begins.
+
+        What a value may be at all, the type of its field says (``Count``, ``Literal``): it is refused when the pass is
+        built. Here belongs what takes the data, the target or another option to know.
+
+        Raises:
+            UsageError: which option, and what was expected.
+        """
+
+    def work(self, context: Context) -> Work:
+        """Return what the pass expects to do, from the graph and the operation records; nothing is measured yet."""
+        return Work()
 
     @abstractmethod
     def run(self, context: Context) -> PassResult:

@@ -16,6 +16,7 @@ from ..errors import UsageError, nearest
 from ..plugins import load_plugin, registered
 from .config import Config
 from .default import DEFAULT_PASSES
+from .paths import anchored
 from .pipeline import Pipeline
 
 SHARED: dict[str, tuple[str, ...] | None] = {
@@ -64,7 +65,7 @@ def build_pass(kind: type[Pass], table: dict[str, Any], shared: dict[str, Any]) 
         if option not in fields:
             raise UsageError(f"unknown option {option!r} of pass {kind.name!r}{nearest(option, fields)}")
     taken = {name: value for name, value in shared.items() if name in fields and _takes(kind.name, name)}
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return kind(**taken | {name: coerce(value, hints[name], f"{kind.name}.{name}") for name, value in table.items()})
 
 
@@ -98,7 +99,10 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def effective(config: Config, pipeline: Pipeline) -> Config:
-    """Return the configuration with every option of every pass written out, shared ones left where they are."""
+    """Return the configuration with every option of every pass written out, shared ones left where they are.
+
+    Paths are whole, so that it means the same in any working directory.
+    """
     tables = {}
     for stage in pipeline.passes:
         values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
@@ -111,4 +115,4 @@ def effective(config: Config, pipeline: Pipeline) -> Config:
         }
         if kept:
             tables[stage.name] = {name: own.get(name, value) for name, value in kept.items()}
-    return config.model_copy(update={"passes": tables})
+    return config.model_copy(update={"passes": tables, **anchored(config)})

@@ -45,6 +45,8 @@ class Config(BaseModel):
     limits: tuple[str, ...] = ()
     """Further limits such as ``params=50%``."""
     data: str | None = None
+    classes: str | None = None
+    """File that says which class folder of ``imagefolder:DIR`` is which output of the network, one a line."""
     pool: str = "fast"
     """Name of a pool, or operations divided by commas."""
     input_shape: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ class Config(BaseModel):
     """Largest loss that is allowed, in the unit of the metric: points of top-1."""
     epochs: int | None = Field(default=None, ge=0)
     """Of fine-tuning; 0 skips it."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
     """Where training runs: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."""
     executor: Literal["local", "ray"] | None = None

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..capture.own_words import own_words
 from ..contracts.data import Data
-from ..errors import LoadError, UsageError
+from ..contracts.data_check import sample
+from ..contracts.data_folder import USUAL
+from ..contracts.data_images import Normalization
+from ..contracts.data_pixels import WAYS, Preprocessing, View
+from ..errors import HantError, LoadError, UsageError
 from .config import Config
 from .shapes import examples, parse_shape, text
 from .trust import check_trust
@@ -30,7 +37,9 @@ def load_model(config: Config) -> nn.Module:
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")
     from ..capture.load import load
 
-    return load(config.model or None, config.arch, config.trust_model, config.arch_kwargs).eval()
+    model = load(config.model or None, config.arch, config.trust_model, config.arch_kwargs).eval()
+    placed = any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers()))
+    return model.cpu() if placed else model  # the user's factory may have put it on its device
 
 
 def load_data(config: Config, model: nn.Module) -> Data:
@@ -42,7 +51,33 @@ def load_data(config: Config, model: nn.Module) -> Data:
     _check_given("data", config.data)
     shapes = declared_shapes(config, model)
     shape = shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 else None
-    return load(config.data, shape)
+    outputs = _outputs(model, shape or USUAL) if config.data.startswith("imagefolder:") else None
+    return load(config.data, shape, told=preprocessing(model), outputs=outputs, classes=config.classes)
+
+
+def preprocessing(model: nn.Module) -> Preprocessing:
+    """Return how the network wants its images, where its library says: timm's ``pretrained_cfg``, or torchvision's
+    weights.
+    """
+    told = getattr(model, "pretrained_cfg", None)
+    if not isinstance(told, Mapping):
+        return Preprocessing()
+    crop, size, ways = told.get("crop_pct"), told.get("input_size"), told.get("interpolation")
+    if crop and size:
+        crop = size[-1] / math.floor(size[-1] / crop + 1e-6)  # the shorter side is resized to whole pixels
+    view = View(crop, ways) if ways in WAYS else View(crop)
+    mean, std = told.get("mean"), told.get("std")
+    return Preprocessing(Normalization(tuple(mean), tuple(std)) if mean and std else None, view)
+
+
+def _outputs(model: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """Return how many classes the network tells apart; None if that cannot be seen."""
+    try:
+        with torch.no_grad():
+            logits = model(*examples((shape,)))
+    except Exception:  # the user's own forward: said where the example inputs are made
+        return None
+    return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
 def declared_shapes(config: Config, model: nn.Module) -> tuple[tuple[int, ...], ...]:
@@ -64,17 +99,21 @@ def example_inputs(config: Config, model: nn.Module, data: Data | None) -> tuple
     """
     shapes = declared_shapes(config, model)
     if data is not None:
-        sample = tuple(data.train[0][0].shape)
-        shapes = shapes or (sample,)
-        if shapes != (sample,):
+        given = tuple(sample(data, "train", 0)[0].shape)
+        shapes = shapes or (given,)
+        if shapes != (given,):
             wanted = " and ".join(text(shape) for shape in shapes)
-            raise UsageError(
-                f"data {data.name} has images of {text(sample)}, the network takes {wanted}; "
-                f"give --input-shape {text(sample)} or other --data"
+            turned = shapes == ((given[-1], *given[:-1]),)
+            advice = (
+                "the channels come first: image.permute(2, 0, 1)"
+                if turned
+                else f"give --input-shape {text(given)} or other --data"
             )
+            raise UsageError(f"data {data.name} has images of {text(given)}, the network takes {wanted}; {advice}")
     if not shapes:
         raise UsageError("the input shape is not known; give --input-shape such as 3x224x224, or --data")
     inputs = examples(shapes)
+    _check_place(model)
     _try(model, inputs, shapes)
     return inputs
 
@@ -91,23 +130,33 @@ def part(
     from ..capture.part import part_of
 
     module, given = part_of(model, path, inputs)
-    sample = tuple(data.train[0][0].shape) if data is not None else None
-    if sample is not None and [tuple(t.shape[1:]) for t in given if isinstance(t, Tensor)] != [sample]:
-        raise UsageError(f"submodule {path} is not given the images of {text(sample)}; leave --data out")
+    image = tuple(sample(data, "train", 0)[0].shape) if data is not None else None
+    if image is not None and [tuple(t.shape[1:]) for t in given if isinstance(t, Tensor)] != [image]:
+        raise UsageError(f"submodule {path} is not given the images of {text(image)}; leave --data out")
     return module, given
 
 
 def _try(model: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
-    """Run the model once, so that a wrong shape is told before any work."""
+    """Run the model once, so that a wrong shape, or a model that fails by itself, is told before any work."""
+    wanted = " and ".join(text(shape) for shape in shapes)
+    advice = "give the right --input-shape, or mend the model"
     try:
         with torch.no_grad():
             model(*inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        wanted = " and ".join(text(shape) for shape in shapes)
+    except HantError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the model does not take inputs of {wanted}: {own_words(error)}; {advice}") from error
+
+
+def _check_place(model: nn.Module) -> None:
+    """Refuse a model that is not on the CPU, where it is captured."""
+    places = {str(tensor.device) for tensor in (*model.parameters(), *model.buffers())} - {"cpu"}
+    if places:
         raise UsageError(
-            f"the model does not take inputs of {wanted}: {reason}; give the right --input-shape"
-        ) from error
+            f"the model is on {' and '.join(sorted(places))}, it is captured on the CPU; give model.cpu(): "
+            "--device says where training runs"
+        )
 
 
 def _check_given(what: str, value: str) -> None:

@@ -15,6 +15,7 @@ from ..errors import UnverifiedError, UsageError, nearest
 from .default import verb_of
 from .fingerprint import base, digest, fingerprint, options
 from .identity import check_identity
+from .preflight import preflight
 from .verify_graph import verify
 
 IN_MEMORY = "graph"
@@ -67,6 +68,8 @@ class Pipeline:
         self._check_requires(chosen, context, prints)
         unverified: UnverifiedError | None = None
         for stage in chosen:
+            if stage.durable and not self.finished(stage, context, prints):
+                preflight(context, chosen)
             try:
                 context = self._step(stage, context, prints)
             except UnverifiedError as error:

@@ -14,6 +14,7 @@ from ...op_library.op_spec import OpSpec
 from ..contracts.backend import Backend
 from ..contracts.context import Context
 from ..contracts.data import Data
+from ..contracts.data_check import check_data
 from ..contracts.follower import FollowerStore
 from ..contracts.processes import join, processes, wait
 from ..contracts.progress import Progress
@@ -68,6 +69,8 @@ def load_materials(
         model = load_model(config)
     if data is None and config.data is not None:
         data = load_data(config, model)
+    elif data is not None:
+        check_data(data)
     inputs = example_inputs(config, model, data)
     if config.submodule is not None:
         model, inputs = part(model, config.submodule, inputs, data)

@@ -1,0 +1,59 @@
+"""Models and shapes that cannot work are told in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hant
+import pytest
+import torch
+from hant.transformer.contracts.data_images import shuffled
+from hant.transformer.errors import CaptureError, UsageError
+from hant.transformer.pipeline.config import make
+from hant.transformer.pipeline.inputs import example_inputs
+from torch import Tensor, nn
+
+
+class Failing(nn.Module):
+    """Fails in its own forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("anchors")
+
+
+class Fixed(nn.Module):
+    """Takes a batch of two only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.conv(x).view(2, 32)
+
+
+def test_a_model_on_another_device_is_told_what_to_do() -> None:
+    model = nn.Conv2d(1, 2, 1, device="meta")
+    with pytest.raises(UsageError, match=r"the model is on meta, it is captured on the CPU; give model\.cpu\(\)"):
+        example_inputs(make({"input_shape": "1x4x4"}), model, None)
+
+
+def test_a_model_that_fails_by_itself_says_so() -> None:
+    wanted = r"the model does not take inputs of 1x4x4: KeyError: 'anchors'.*, or mend the model$"
+    with pytest.raises(UsageError, match=wanted):
+        example_inputs(make({"input_shape": "1x4x4"}), Failing(), None)
+
+
+def test_a_model_of_one_batch_size_says_so() -> None:
+    with pytest.raises(
+        CaptureError, match=r"runs on a batch of 2 and fails on one of \d+: RuntimeError: .*batch of any"
+    ):
+        hant.trace(Fixed().eval(), (torch.zeros(2, 1, 4, 4),))
+
+
+def test_seeds_are_what_generators_take() -> None:
+    for seed in (-1, 2**63, 2**64):
+        with pytest.raises(UsageError, match="seed: input should be"):
+            make({"seed": seed})
+    largest = make({"seed": 2**63 - 1}).seed
+    assert sorted(shuffled(5, largest, 3).tolist()) == [0, 1, 2, 3, 4]
