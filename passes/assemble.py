@@ -6,14 +6,14 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..op_library.pools import operation as find_operation
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.records import CandidateRecord, StudentRecord
 from ..transformer.contracts.store import RunStore
-from ..transformer.errors import LoadError, UsageError
+from ..transformer.errors import LoadError, LostError, UsageError
 from ..transformer.ir.block import Block
 from ..transformer.ir.graph import Graph
 
@@ -43,13 +43,45 @@ class CandidateWeights:
             raise UsageError(f"candidate {operation} of block {block.name} {why}; run the pretrain stage first")
         module = build_candidate(block, find_operation(operation), seed=0)
         if record.file:
-            tensors = self._store.load_tensors(record.file)
+            tensors = self._tensors(record)
             try:
                 module.load_state_dict(tensors)
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
-                raise LoadError(f"{self._store.path(record.file)} does not fit {operation}: {reason}") from error
+                raise LoadError(
+                    f"{self._store.path(record.file)} does not fit {operation}: {reason}; "
+                    "delete it and give the same command again"
+                ) from error
         return module.eval()
+
+    def _tensors(self, record: CandidateRecord) -> dict[str, Tensor]:
+        """Return a candidate's weights; where they are damaged, those of all others are looked at too.
+
+        Damaged files are deleted, so that the same command makes all again in one go.
+        """
+        store = self._store
+        if not store.path(record.file).is_file():
+            raise LostError(_missing(store, record.file, "pretrain"), CandidateRecord.kind)
+        try:
+            return store.load_tensors(record.file, digest=record.digest)
+        except LoadError as error:
+            bad = [other for other in store.all(CandidateRecord).values() if other.file and not self._sound(other)]
+            for other in bad:
+                store.discard(other.file)
+            more = f", and {len(bad) - 1} other files of candidates" if len(bad) > 1 else ""
+            what = str(error).partition("; delete it")[0]
+            raise LoadError(f"{what}{more}; deleted, the same command again trains them anew") from error
+
+    def _sound(self, record: CandidateRecord) -> bool:
+        try:
+            self._store.load_tensors(record.file, digest=record.digest)
+        except LoadError:
+            return False
+        return True
+
+
+def _missing(store: RunStore, file: str, verb: str) -> str:
+    return f"{store.path(file)} is missing; hant-opt {verb} {store.root} makes it again"
 
 
 def build_student(graph: Graph, choice: Mapping[str, str], weights: CandidateWeights) -> Graph:
@@ -79,11 +111,34 @@ def load_student(context: Context) -> Graph:
 
     Raises:
         UsageError: the run has no student yet.
+        LostError: the file of its weights is missing.
+        LoadError: it is damaged.
     """
     record = context.store.get(StudentRecord, "student")
     if record is None:
         raise UsageError("the run has no student yet; run the finetune stage first")
-    student = independent(build_student(context.teacher, record.choice, CandidateWeights(context.store)))
-    student.network.load_state_dict(context.store.load_tensors(record.file))
+    graph = context.teacher
+    student = independent(
+        graph.replace(
+            {
+                name: build_candidate(graph.block(name), find_operation(operation), seed=0)  # its weights follow
+                for name, operation in record.choice.items()
+                if operation != "teacher"
+            }
+        )
+    )
+    student.network.load_state_dict(student_weights(context.store, record))
     student.network.eval()
     return student
+
+
+def student_weights(store: RunStore, record: StudentRecord) -> dict[str, Tensor]:
+    """Return the weights of the fine-tuned student.
+
+    Raises:
+        LostError: their file is missing.
+        LoadError: it is damaged.
+    """
+    if not store.path(record.file).is_file():
+        raise LostError(_missing(store, record.file, "finetune"), StudentRecord.kind)
+    return store.load_tensors(record.file, digest=record.digest)

@@ -5,6 +5,7 @@ They are marked wherever they appear, and deleted with all that was chosen by th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -52,7 +53,8 @@ class EstimatingBench(Workbench):
     @property
     def provenance(self) -> dict[str, str]:
         """What the estimates are made from."""
-        return {**self._estimator.provenance, **of_target(self._context.target)}
+        target = self._context.target
+        return {**self._estimator.provenance, **of_target(target), "facts": target.facts_digest}
 
     def teacher(self) -> Runner:
         """Return the whole teacher's estimate, made once."""
@@ -121,6 +123,24 @@ def forget_estimates(context: Context) -> int:
     if rows or is_estimated(context):
         _delete(context.store, rows)
     return len(rows)
+
+
+def forget_outdated_estimates(context: Context) -> int:
+    """Delete estimates of this target that were made from other facts of the device, and what was chosen by them.
+
+    Those of earlier versions do not say from which; there it counts what the teacher is estimated at now. Return how
+    many rows were deleted.
+    """
+    teacher = context.store.get(NetworkLatencyRecord, "teacher")
+    if teacher is None or not is_estimated(context):
+        return 0
+    facts = teacher.provenance.get("facts")
+    if facts is None:
+        now = EstimatingBench(context, context.backend.estimator(context.target)).time([], [])[0]
+        outdated = not math.isclose(now.ms, teacher.timing.ms, rel_tol=1e-9)
+    else:
+        outdated = facts != context.target.facts_digest
+    return forget_estimates(context) if outdated else 0
 
 
 def _delete(store: RunStore, rows: Sequence[str]) -> None:

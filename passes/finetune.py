@@ -14,7 +14,18 @@ from torch import nn
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import changed_part, split
 from ..transformer.contracts.data_images import size
-from ..transformer.contracts.pass_ import Amount, Count, Decay, Factor, Pass, PassResult, Positive, Share, one_of
+from ..transformer.contracts.pass_ import (
+    Amount,
+    Count,
+    Decay,
+    Factor,
+    Pass,
+    PassResult,
+    Positive,
+    Share,
+    one_of,
+    setting,
+)
 from ..transformer.contracts.records import StudentRecord, WinnerRecord
 from ..transformer.contracts.work import Work
 from ..transformer.errors import UsageError
@@ -85,9 +96,9 @@ class FinetunePass(Pass):
     """Keep the channels of images and weights together in memory: faster on GPUs in mixed precision."""
     compiled: bool = FinetuneRecipe.compiled
     """Run student and teacher through ``torch.compile``; one process only."""
-    workers: Amount = 0
+    workers: Amount = setting(0, decides=False)
     """Processes that read images, for each that trains; 0 reads in between the steps."""
-    save_seconds: Factor = 180.0
+    save_seconds: Factor = setting(180.0, decides=False)
     """Time after which an epoch in training is made durable and goes on from there."""
 
     def check(self, context: Context) -> None:
@@ -115,14 +126,28 @@ class FinetunePass(Pass):
         check(recipe, self.preload)
         state, stopped = self.train(context, student(context, winner.choice, self.preload), recipe)
         context.store.save_tensors(LAST, state.last)
-        context.store.save_tensors(STUDENT, state.best)
+        digest = context.store.save_tensors(STUDENT, state.best)
         record = StudentRecord(
-            file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=state.best_accuracy
+            file=STUDENT,
+            choice=winner.choice,
+            epochs=state.epoch,
+            held_out_accuracy=state.best_accuracy,
+            digest=digest,
         )
         context.store.put("student", record)
         best = context.metric.text(state.best_accuracy)
         note = f"{best} on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
         return PassResult(notes=(note, stopped) if stopped else (note,))
+
+    def lost(self, context: Context) -> str:
+        """Return whether the student's weights are gone, or are not those of the winner."""
+        student = context.store.get(StudentRecord, "student")
+        winner = context.store.get(WinnerRecord, "winner")
+        if student is None or not context.store.path(student.file).is_file():
+            return f"{STUDENT} is missing"
+        if winner is not None and winner.choice != student.choice:
+            return "another selection has won since"
+        return ""
 
     def train(self, context: Context, network: nn.Module, recipe: FinetuneRecipe) -> tuple[FinetuneState, str]:
         """Train any ``network`` from where the run has it, with the context's teacher and data.

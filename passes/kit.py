@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.pass_ import Count, Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Pass, PassResult, setting
 from ..transformer.contracts.records import NetworkLatencyRecord, SelectionRecord, WinnerRecord
 from ..transformer.contracts.store import RunStore
 from .calibration import calibration_networks
@@ -30,7 +30,7 @@ class KitPass(Pass):
     durable: ClassVar[bool] = False
 
     file: str = "kit.zip"
-    group: Count = 12
+    group: Count = setting(12, decides=False)
     """Operations that are timed interleaved."""
 
     def run(self, context: Context) -> PassResult:

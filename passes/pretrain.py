@@ -16,10 +16,11 @@ from pydantic import Field
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Split, split, take
 from ..transformer.contracts.data_images import size
-from ..transformer.contracts.lookup import operation_ms
-from ..transformer.contracts.pass_ import Amount, Count, Decay, Factor, Pass, PassResult, Positive, one_of
+from ..transformer.contracts.lookup import operation_ms, slower
+from ..transformer.contracts.pass_ import Amount, Count, Decay, Factor, Pass, PassResult, Positive, one_of, setting
 from ..transformer.contracts.progress import Task
 from ..transformer.contracts.records import CandidateRecord, OperationRecord
+from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.work import Work
 from .placement import placed
 from .pretraining.driver import Driver
@@ -63,17 +64,17 @@ class PretrainPass(Pass):
     """``bf16`` for matrix products in half precision, where the processor is faster with it; ``no`` for single."""
     halving: Amount = 0
     """Rungs after 1/2, 1/4, ... of the steps at which candidates that another one beats by far are stopped."""
-    in_flight: Count = 8
+    in_flight: Count = setting(8, decides=False)
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
-    memory: Amount = 0
+    memory: Amount = setting(0, decides=False)
     """Bound in MiB on what the candidates of a group take together; 0 for none."""
-    save_seconds: Factor = 180.0
+    save_seconds: Factor = setting(180.0, decides=False)
     """Time after which a group in training is made durable and goes on from there."""
-    executor: Annotated[str, one_of(EXECUTORS)] = "local"
+    executor: Annotated[str, one_of(EXECUTORS)] = setting("local", decides=False)
     """``local``, or ``ray``: the cluster that RAY_ADDRESS names, or Ray on this machine."""
-    workers: Amount = 0
+    workers: Amount = setting(0, decides=False)
     """Threads that train candidates on a CPU, or units at a time on Ray; 0 for as many as there is room for."""
-    streams: Amount = 0
+    streams: Amount = setting(0, decides=False)
     """Of a GPU, on which candidates of a block step side by side, whole steps recorded as CUDA graphs, where the first
     steps are faster so; 0 for one after the other."""
     blocks: tuple[str, ...] = ()
@@ -83,6 +84,12 @@ class PretrainPass(Pass):
         """Refuse what does not go with the number of images."""
         if context.data is not None:
             self.recipe(context, size(split(context.data, context.seed).fit))
+
+    def lost(self, context: Context) -> str:
+        """Return which candidates' weights are missing; what is damaged is noticed when it is read."""
+        gone = _gone(context.store)
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        return f"the weights of candidate {gone[0]}{more} are missing" if gone else ""
 
     def recipe(self, context: Context, samples: int) -> Recipe:
         """Return how candidates are trained on ``samples`` images."""
@@ -164,15 +171,22 @@ def missing(context: Context, recipe: str, halving: bool = False) -> list[Pair]:
     """
     fits = {key for key, record in context.store.all(OperationRecord).items() if record.fits}
     known = context.store.all(CandidateRecord)
+    gone = set(_gone(context.store))
+    slow = slower(context.store)
     pairs = [(block.name, spec) for block in context.teacher.replaceable for spec in context.pool]
-    return [p for p in pairs if key_of(p) in fits and not _finished(known.get(key_of(p)), recipe, halving)]
+    pairs = [pair for pair in pairs if key_of(pair) in fits and key_of(pair) not in slow]
+    return [p for p in pairs if key_of(p) in gone or not _finished(known.get(key_of(p)), recipe, halving)]
+
+
+def _gone(store: RunStore) -> list[str]:
+    """Return the keys of the trained candidates whose weights are missing."""
+    records = store.all(CandidateRecord).items()
+    return [key for key, record in records if record.file and not store.path(record.file).is_file()]
 
 
 def _finished(record: CandidateRecord | None, recipe: str, halving: bool) -> bool:
     if record is None:
         return False
-    if record.state == "dropped" and not record.recipe:  # before training, for its latency
-        return True
     return record.recipe == recipe and (halving or record.state != "dropped")
 
 

@@ -12,20 +12,21 @@ from typing import ClassVar
 
 from ..transformer.contracts.backend import Runner
 from ..transformer.contracts.context import Context
-from ..transformer.contracts.lookup import operation_ms
-from ..transformer.contracts.pass_ import Count, Pass, PassResult
+from ..transformer.contracts.lookup import by_latency, operation_ms
+from ..transformer.contracts.pass_ import Count, Pass, PassResult, setting
 from ..transformer.contracts.records import (
     CandidateRecord,
     LatencyRecord,
     NetworkLatencyRecord,
     OperationRecord,
+    SlowerRecord,
 )
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.contracts.work import Work
 from ..transformer.errors import UnverifiedError, UsageError
 from .calibration import calibrate
-from .estimates import estimating_bench, forget_estimates, is_estimated
+from .estimates import estimating_bench, forget_estimates, forget_outdated_estimates, is_estimated
 from .latency_model import fastest, measure_network, refit
 from .profile_plan import Plan, Row, plan
 from .profile_row import GLANCE, Formula, Group, groups, refuse, row_timing
@@ -50,7 +51,7 @@ class ProfilePass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("operation",)
     ensures: ClassVar[tuple[str, ...]] = ("latency", "network_latency")
 
-    group: Count = 12
+    group: Count = setting(12, decides=False)
     """Operations that are lowered together and timed interleaved."""
     keep_slower: bool = False
     """Train operations that are slower than the teacher's block as well."""
@@ -75,6 +76,7 @@ class ProfilePass(Pass):
         forget_other_targets(context.store, context.target.fingerprint)
         if context.backend.unavailable(context.target) is None:
             forget_estimates(context)
+        forget_outdated_estimates(context)
         measured = _measure_missing(context, self.group)
         calibrate(context)
         dropped = drop_slower(context.store, self.keep_slower)
@@ -89,14 +91,18 @@ class ProfilePass(Pass):
 
 
 def drop_slower(store: RunStore, keep_slower: bool) -> int:
-    """Mark candidates that are slower than their block's own operation as dropped; return how many are.
+    """Write which candidates are slower than their block's own operation; return how many are.
 
-    A mark of an earlier table is taken back. ``teacher`` and ``identity`` always stay.
+    Those of an earlier table are taken back; the candidates themselves stay as they are. ``teacher`` and ``identity``
+    are never among them.
     """
     listed, latencies = store.all(OperationRecord), operation_ms(store)
-    known = store.all(CandidateRecord)
     dropped = 0
     with store.transaction():
+        store.delete(SlowerRecord)
+        for key, old in store.all(CandidateRecord).items():
+            if by_latency(old):
+                store.delete(CandidateRecord, key)
         for key, record in listed.items():
             teacher = listed.get(f"{record.block}/teacher")
             reason = ""
@@ -105,10 +111,7 @@ def drop_slower(store: RunStore, keep_slower: bool) -> int:
                 reason = f"{ours:.4g} ms is slower than the teacher's {theirs:.4g} ms" if ours > theirs else ""
             if reason:
                 dropped += 1
-                mark = CandidateRecord(block=record.block, operation=record.operation, state="dropped", reason=reason)
-                store.put(key, mark)
-            elif key in known and known[key].state == "dropped":
-                store.delete(CandidateRecord, key)
+                store.put(key, SlowerRecord(block=record.block, operation=record.operation, reason=reason))
     return dropped
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,11 +19,15 @@ from ..transformer.contracts.records import (
     WinnerRecord,
 )
 from ..transformer.contracts.report import ParityReport, Report
+from ..transformer.contracts.store import RunStore
+from .export import file_digest
 from .figures.run import operation_shares
 from .reporting import gather
 from .reporting.comment import comment
 from .reporting.origin import origin
 from .reporting.page import page
+
+_FILES = ("report.json", "report.html", "report.md")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,18 @@ class ReportPass(Pass):
     max_drop: Factor | None = None
     """Largest loss of accuracy that is allowed, in points; the command fails where it is larger. None: any."""
 
+    def lost(self, context: Context) -> str:
+        """Return which files are missing or changed, or that they tell of what is no longer so."""
+        store, record = context.store, context.store.get(ReportRecord, "report")
+        digests = dict.fromkeys(_FILES) if record is None else dict.fromkeys(_FILES) | record.sha256
+        for name, digest in digests.items():
+            if not store.path(name).is_file():
+                return f"{name} is missing"
+            if digest and digest != file_digest(store.path(name)):
+                return f"{name} has been changed"
+        outdated = record is not None and record.sources not in ("", _sources(store))
+        return "what it tells of has changed" if outdated else ""
+
     def run(self, context: Context) -> PassResult:
         """Write each file atomically."""
         report = build_report(context, self.budget, self.max_drop)
@@ -47,8 +65,15 @@ class ReportPass(Pass):
         }
         for name, content in files.items():
             context.store.write(name, content)
-        context.store.put("report", ReportRecord(file="report.json"))
+        digests = {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()}
+        context.store.put("report", ReportRecord(file="report.json", sources=_sources(context.store), sha256=digests))
         return PassResult(notes=(", ".join(files),))
+
+
+def _sources(store: RunStore) -> str:
+    """Return a hash of the records that a report tells of."""
+    text = json.dumps([store.payloads(kind) for kind in ("winner", "student", "export", "verification")])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def build_report(context: Context, budget: Budget, max_drop: float | None = None) -> Report:

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Sample, split, take
 from ..transformer.contracts.data_images import batches, size
+from ..transformer.contracts.lookup import slower
 from ..transformer.contracts.pass_ import Count, Pass, PassResult
 from ..transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
 from ..transformer.contracts.work import Work
@@ -81,11 +82,15 @@ class ScorePass(Pass):
 
     def _waiting(self, context: Context) -> dict[str, list[CandidateRecord]]:
         """Return the ready candidates without a score of this recipe, by block."""
-        known = context.store.all(ScoreRecord)
+        known, slow = context.store.all(ScoreRecord), slower(context.store)
         waiting: dict[str, list[CandidateRecord]] = {}
         for key, record in context.store.all(CandidateRecord).items():
             score = known.get(key)
-            if record.state == "ready" and (score is None or score.recipe != self._recipe(context, record)):
+            if (
+                record.state == "ready"
+                and key not in slow
+                and (score is None or score.recipe != self._recipe(context, record))
+            ):
                 waiting.setdefault(record.block, []).append(record)
         return waiting
 

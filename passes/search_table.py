@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..transformer.contracts.lookup import operation_ms
+from ..transformer.contracts.lookup import operation_ms, slower
 from ..transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
 from ..transformer.contracts.store import RunStore
 from ..transformer.errors import UsageError
@@ -50,14 +50,15 @@ class SearchTable:
 
 
 def search_table(store: RunStore, graph: Graph) -> SearchTable:
-    """Build the table from the records of a run: every scored candidate of every replaceable block.
+    """Build the table from the records of a run: every scored candidate of every replaceable block, but
+    those that are slower than the block's own operation.
 
     Raises:
         UsageError: there is nothing to choose from.
     """
     names = [block.name for block in graph.replaceable]
     scores = store.all(ScoreRecord)
-    ready = {key for key, record in store.all(CandidateRecord).items() if record.state == "ready"}
+    ready = {key for key, record in store.all(CandidateRecord).items() if record.state == "ready"} - slower(store)
     listed = store.all(OperationRecord)
     latencies = operation_ms(store)
     rows: dict[str, list[tuple[str, float, float, float, float, float]]] = {name: [] for name in names}

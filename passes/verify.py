@@ -28,15 +28,18 @@ from ..transformer.contracts.statistics import ratio_interval
 from ..transformer.contracts.target import Tolerances
 from ..transformer.contracts.task import to_device
 from ..transformer.contracts.timing import Timing
-from ..transformer.errors import UnverifiedError
+from ..transformer.errors import LoadError, UnverifiedError
 from .assemble import load_student
 from .evaluate import count, mean
+from .export import told, wrong_files
 from .latency_model import predicted_ratio
 from .parity import Difference, Parity, agreement, as_outputs, compare
 from .provenance import absence, here
 from .verify_absent import verify_absent
 
 _BATCH = 64
+_FILES = ("teacher.onnx", "student.onnx")
+"""Of the export, those that are run."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,30 @@ class VerifyPass(Pass):
     samples: Count = 64
     """Test images whose outputs are compared with PyTorch's."""
 
+    def lost(self, context: Context) -> str:
+        """Return which exported files are not those that were verified, or that the target allows less by now."""
+        wrong = told(wrong_files(context.store))
+        record = context.store.get(VerificationRecord, "verification")
+        if wrong or record is None:
+            return wrong
+        if record.sha256 not in ({}, _verified(context)):
+            return "the files were exported anew"
+        broken = broken_promise(record, self.budget, context.target.tolerances, str(context.store.root))
+        return "the target's tolerances have changed" if broken else ""
+
     def run(self, context: Context) -> PassResult:
         """Write the verification record, whatever it says.
 
         Raises:
+            LoadError: an exported file is missing or not as it was written.
             UnverifiedError: the device is not here, the student is over budget or too far from PyTorch.
         """
+        wrong = told(wrong_files(context.store))
+        if wrong:
+            root = context.store.root
+            raise LoadError(
+                f"files of run {root} cannot be verified: {wrong}; hant-opt export {root} writes them again"
+            )
         reason = absence(context)
         if reason is not None:
             absent = verify_absent(context, self.budget)
@@ -75,7 +96,7 @@ class VerifyPass(Pass):
 
 def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord:
     """Return what teacher and student do on the target."""
-    teacher, student = (_open(context, name) for name in ("teacher.onnx", "student.onnx"))
+    teacher, student = (_open(context, name) for name in _FILES)
     test, network = context.dataset.test, load_student(context).network.cpu()
     parity, like = _parity(context, student, network, samples)
     teacher_time, student_time = _time(context, teacher, student, test)
@@ -99,7 +120,14 @@ def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord
         student_accuracy=accuracies[1],
         test_samples=size(test),
         provenance=environment(context),
+        sha256=_verified(context),
     )
+
+
+def _verified(context: Context) -> dict[str, str]:
+    """Return the SHA-256 of the files that are run, as exported."""
+    record = context.store.get(ExportRecord, "export")
+    return {name: record.sha256[name] for name in _FILES} if record is not None else {}
 
 
 def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Tolerances, run: str) -> str | None:

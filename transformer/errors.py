@@ -24,6 +24,14 @@ class LoadError(UsageError):
     """A model, data or record file cannot be read."""
 
 
+class LostError(LoadError):
+    """A file of a run is missing; ``kind`` is the artifact that it belongs to, whose pass makes it again."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class CaptureError(UsageError):
     """A network cannot be captured exactly."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,10 +13,10 @@ from typing import ClassVar
 from ...transformer.contracts.budget import Budget, Limit
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult
-from ...transformer.contracts.records import BaselineRecord, LimitRecord
+from ...transformer.contracts.records import BaselineRecord, CandidateRecord, LimitRecord
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.race import finishing_order
-from ..search_table import search_table
+from ..search_table import SearchTable, search_table
 from ..select import SelectPass, further_limits, settle
 from .contest import Contest, Ints
 
@@ -68,14 +70,40 @@ class BaselinePass(Pass):
 
 
 def contest_for(context: Context, budget: Budget) -> Contest:
-    """Return the contest under ``budget``; the first search settles its limit as ``select`` does, all share it."""
+    """Return the contest under ``budget``; the first search settles its limit as ``select`` does, all share it.
+
+    Where candidates, scores or latencies have changed since, it is settled anew.
+    """
     table = search_table(context.store, context.teacher)
     key = f"{context.target.fingerprint}/{budget}"
-    known = context.store.get(LimitRecord, key)
-    if known is None:
-        known = LimitRecord(ms=settle(context, table, SelectPass(budget=budget))[0])
+    known, source = context.store.get(LimitRecord, key), table_digest(table)
+    if known is None or known.source != source:
+        known = LimitRecord(ms=settle(context, table, SelectPass(budget=budget))[0], source=source)
         context.store.put(key, known)
     return Contest(table, {"ms": known.ms, **further_limits(budget, table, context.teacher)})
+
+
+def table_digest(table: SearchTable) -> str:
+    """Return a short hash of everything that a search chooses by."""
+    columns = {"loss": table.loss, **table.cost}
+    numbers = {name: [row.tolist() for row in rows] for name, rows in columns.items()}
+    text = json.dumps([table.blocks, table.operations, numbers], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def search_file(context: Context, contest: Contest, judge: Judge, method: str, options: Sequence[float]) -> str:
+    """Return the file of a long search's state, relative to the run.
+
+    Its name changes with the options, the limits, the table, the images, and how the candidates were trained: a search
+    that was stopped goes on where it goes on with the same networks, and nowhere else.
+    """
+    recipes = [
+        f"{key}@{record.recipe}/{record.digest}"
+        for key, record in context.store.all(CandidateRecord).items()
+        if record.state == "ready"
+    ]
+    facts = [context.seed, list(options), dict(contest.limits), table_digest(contest.table), judge.total, recipes]
+    return f"checkpoints/{method}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.safetensors"
 
 
 def baseline_record(

@@ -6,8 +6,6 @@ penalty is its reward. At the end the controller's samples within the budget are
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +19,7 @@ from ...transformer.contracts.context import Context
 from ...transformer.contracts.data_images import shuffled
 from ...transformer.errors import InfeasibleError, UsageError
 from ..ranking.judge import Judge
-from .base import BaselinePass, Found, best_of
+from .base import BaselinePass, Found, best_of, search_file
 from .checkpoint import SearchState
 from .contest import Contest, Ints
 from .controller import Controller
@@ -61,7 +59,7 @@ class ReinforcePass(BaselinePass):
             )
         controller = Controller(contest.table, derived_seed(context.seed, self.name, "controller") % 2**31)
         parameters = list(controller.parameters())
-        state = SearchState(context.store, self._file(context, contest), parameters, self.learning_rate)
+        state = SearchState(context.store, self._file(context, contest, judge), parameters, self.learning_rate)
         started = time.process_time()
         with context.progress.task(self.name, self.steps) as task:
             task.advance(state.step)
@@ -115,7 +113,6 @@ class ReinforcePass(BaselinePass):
             )
         return list(found.values())
 
-    def _file(self, context: Context, contest: Contest) -> str:
+    def _file(self, context: Context, contest: Contest, judge: Judge) -> str:
         options = [self.steps, self.networks_per_step, self.search_batch_size, self.learning_rate, self.entropy]
-        text = json.dumps([context.seed, self.penalty, options, contest.table.operations, dict(contest.limits)])
-        return f"checkpoints/reinforce-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+        return search_file(context, contest, judge, "reinforce", [*options, self.penalty])

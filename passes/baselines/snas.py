@@ -6,8 +6,6 @@ distributions follow the gradient of the loss plus a latency term; the candidate
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from ...transformer.contracts.candidate import derived_seed
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.data_images import shuffled
 from ..ranking.judge import Judge
-from .base import BaselinePass, Found
+from .base import BaselinePass, Found, search_file
 from .checkpoint import SearchState
 from .contest import Contest
 
@@ -50,7 +48,7 @@ class SnasPass(BaselinePass):
         """Train the distributions on the held-out images that every method is judged on."""
         device = context.device
         logits = [torch.zeros(len(row), device=device, requires_grad=True) for row in contest.table.loss]
-        state = SearchState(context.store, self._file(context, contest), logits, self.learning_rate)
+        state = SearchState(context.store, self._file(context, contest, judge), logits, self.learning_rate)
         started = time.process_time()
         supernet = _Supernet(contest, judge, context)
         with context.progress.task(self.name, self.steps) as task:
@@ -86,10 +84,9 @@ class SnasPass(BaselinePass):
         state.optimizer.step()
         state.step += 1
 
-    def _file(self, context: Context, contest: Contest) -> str:
+    def _file(self, context: Context, contest: Contest, judge: Judge) -> str:
         options = [self.steps, self.search_batch_size, self.learning_rate, self.start_temperature, self.end_temperature]
-        text = json.dumps([context.seed, self.penalty, options, contest.table.operations, dict(contest.limits)])
-        return f"checkpoints/snas-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+        return search_file(context, contest, judge, "snas", [*options, self.penalty])
 
 
 def expected_excess(contest: Contest, probabilities: Sequence[Tensor]) -> Tensor:

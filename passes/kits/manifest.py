@@ -64,7 +64,7 @@ class Manifest(_Plain):
     """Version that wrote it."""
     target: Target
     teacher: str
-    """Hash of the teacher's weights and structure."""
+    """Hash of the teacher's weights and, after a hyphen, of what it computes with them; older kits lack the second."""
     inputs: tuple[str, ...]
     """Shapes of one sample."""
     pool: tuple[str, ...]

@@ -85,7 +85,7 @@ class Packer:
         manifest = Manifest(
             hant=version("hant"),
             target=target,
-            teacher=weights_digest(context.model),
+            teacher=f"{weights_digest(context.model)}-{context.teacher.structure}",
             inputs=tuple("x".join(map(str, tensor.shape[1:])) for tensor in context.example_inputs),
             pool=tuple(spec.name for spec in context.pool),
             needs=part.needs,

@@ -139,7 +139,8 @@ def _mismatch(context: Context, kit: Manifest) -> str:
     if kit.target.fingerprint != target.fingerprint:
         theirs, ours = (f"{one.name!r} ({one.fingerprint})" for one in (kit.target, target))
         changes.append(f"target {theirs} is not {ours}")
-    if kit.teacher != weights_digest(context.model):
+    weights, _, structure = kit.teacher.partition("-")
+    if weights != weights_digest(context.model) or structure not in ("", context.teacher.structure):
         changes.append("its model (weights or structure) is another one")
     shapes = tuple("x".join(map(str, tensor.shape[1:])) for tensor in context.example_inputs)
     if kit.inputs != shapes:

@@ -111,10 +111,10 @@ class Driver:
         """Write the candidate's weights, then its record: a record means that the weights are there."""
         before = self._known.get(key_of(pair))
         steps = outcome.steps + (before.steps if before else 0)
-        file = ""
+        file = digest = ""
         if not failure and steps:
             file = f"candidates/{slug(pair[0])}/{slug(pair[1].name)}.safetensors"
-            self._store.save_tensors(file, outcome.weights)
+            digest = self._store.save_tensors(file, outcome.weights)
         self._end(
             pair,
             "failed" if failure else "ready",
@@ -124,6 +124,7 @@ class Driver:
             steps=steps,
             seconds=outcome.seconds + (before.seconds if before else 0.0),
             file=file,
+            digest=digest,
         )
 
     def _end(self, pair: Pair, state: State, reason: str, step: int, **facts: Any) -> None:

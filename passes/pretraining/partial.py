@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...transformer.contracts.records import Record
 from ...transformer.contracts.store import RunStore, slug
+from ...transformer.errors import LoadError
 from .unit import Outcome, Pair, key_of
 
 
@@ -30,12 +31,20 @@ class TrainingRecord(Record):
 
 
 def known(store: RunStore, recipe: str) -> dict[str, TrainingRecord]:
-    """Return the records of this recipe by key; those whose state is gone say nothing."""
+    """Return the records of this recipe by key; those whose state is gone or damaged say nothing."""
     return {
         key: record
         for key, record in store.all(TrainingRecord).items()
-        if record.recipe == recipe and (not record.file or store.path(record.file).exists())
+        if record.recipe == recipe and (not record.file or _sound(store, record.file))
     }
+
+
+def _sound(store: RunStore, file: str) -> bool:
+    try:
+        store.load_tensors(file)
+    except LoadError:
+        return False
+    return True
 
 
 def keep(store: RunStore, pair: Pair, outcome: Outcome, recipe: str, before: TrainingRecord | None) -> TrainingRecord:

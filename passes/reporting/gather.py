@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from ...transformer.contracts.budget import Budget, Limit
-from ...transformer.contracts.lookup import operation_ms
+from ...transformer.contracts.lookup import operation_ms, slower
 from ...transformer.contracts.records import (
     CandidateRecord,
     EpochRecord,
@@ -124,8 +124,15 @@ def search(store: RunStore, winner: WinnerRecord) -> SearchReport:
         bound=winner.bound,
         rank=winner.index,
         selections=store.count(SelectionRecord.kind),
-        candidates=dict(Counter(record.state for record in store.all(CandidateRecord).values())),
+        candidates=_states(store),
     )
+
+
+def _states(store: RunStore) -> dict[str, int]:
+    """Return how many candidates are in which state; those that are slower on the target count as dropped."""
+    slow = slower(store)
+    states = Counter(record.state for key, record in store.all(CandidateRecord).items() if key not in slow)
+    return dict(states + Counter({"dropped": len(slow)}))
 
 
 def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:

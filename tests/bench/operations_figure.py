@@ -26,7 +26,7 @@ from hant.passes.profile import ProfilePass
 from hant.passes.score import ScorePass
 from hant.tests.bench.search_cifar10 import ROOT, make_context
 from hant.transformer.contracts.lookup import operation_ms
-from hant.transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
+from hant.transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord, SlowerRecord
 from hant.transformer.contracts.store import RunStore as Store
 
 COUNT = 3
@@ -93,7 +93,7 @@ def main() -> None:
         found = {block: points(store, block) for block in chosen}
         slower = {block: [r for r in store.all(CandidateRecord).values() if r.block == block] for block in chosen}
     for block, rows in found.items():
-        dropped = [record.operation for record in slower[block] if record.state == "dropped"]
+        dropped = [record.operation for record in store.all(SlowerRecord).values() if record.block == block]
         failed = [f"{record.operation}: {record.reason}" for record in slower[block] if record.state == "failed"]
         tell(block, rows, dropped, failed)
     if options.figure:

@@ -13,6 +13,7 @@ import torch
 from hant.transformer.contracts.records import EpochRecord, RankRecord
 from hant.transformer.contracts.store import RunStore, slug, write_atomically
 from hant.transformer.errors import LoadError, StorageError
+from safetensors.torch import save_file
 
 
 def rank(index: int, loss: float = 0.5) -> RankRecord:
@@ -86,6 +87,28 @@ def test_a_damaged_file_is_told_in_one_line(store: RunStore) -> None:
         store.load_tensors("candidates/x.safetensors")
     with pytest.raises(LoadError, match=r"cannot read .*y.safetensors"):
         store.load_tensors("candidates/y.safetensors")
+
+
+def test_flipped_bits_and_exchanged_files_are_noticed(store: RunStore) -> None:
+    digest = store.save_tensors("a.safetensors", {"x": torch.arange(100.0)})
+    other = store.save_tensors("b.safetensors", {"x": torch.arange(100.0) + 1})
+    assert store.load_tensors("a.safetensors", digest=digest)["x"][7] == 7
+    with pytest.raises(LoadError, match=r"cannot read .*b.safetensors: its content is not what the run wrote"):
+        store.load_tensors("b.safetensors", digest=digest)
+    content = bytearray(store.path("b.safetensors").read_bytes())
+    content[-1] ^= 1
+    store.write("b.safetensors", bytes(content))
+    for known in (other, ""):  # with what a record says, and by what the file says of itself
+        with pytest.raises(LoadError, match="its content is not what the run wrote"):
+            store.load_tensors("b.safetensors", digest=known)
+    store.discard("b.safetensors")
+    store.discard("b.safetensors")
+    assert not store.path("b.safetensors").exists()
+
+
+def test_a_file_of_an_earlier_version_has_no_digest_and_is_read(store: RunStore) -> None:
+    store.write("a.safetensors", lambda path: save_file({"x": torch.ones(2)}, path))
+    assert store.load_tensors("a.safetensors")["x"].tolist() == [1, 1]
 
 
 def test_a_record_of_another_version_is_told_in_one_line(store: RunStore) -> None:

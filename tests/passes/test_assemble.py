@@ -11,7 +11,7 @@ from hant.passes.pretrain import PretrainPass
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.records import CandidateRecord
 from hant.transformer.contracts.store import RunStore
-from hant.transformer.errors import LoadError, UsageError
+from hant.transformer.errors import LoadError, LostError, UsageError
 from hant.transformer.ir.graph import Graph
 
 MakeContext = Callable[..., Context]
@@ -74,9 +74,25 @@ def test_a_file_of_other_weights_is_refused(trained: Context, small_graph: Graph
     record = trained.store.get(CandidateRecord, "two/cb_res_3x3")
     assert record is not None
     trained.store.save_tensors(record.file, {"other": torch.zeros(1)})
+    trained.store.put("two/cb_res_3x3", record.model_copy(update={"digest": ""}))  # as an earlier version made it
     with pytest.raises(LoadError, match=r"cb_res_3x3\.safetensors does not fit cb_res_3x3: .*other") as caught:
         build_student(small_graph, CHOICE, CandidateWeights(trained.store))
     assert "\n" not in str(caught.value)
+
+
+def test_damaged_candidates_are_told_together_and_missing_ones_are_lost(trained: Context, small_graph: Graph) -> None:
+    files = {record.file for record in trained.store.all(CandidateRecord).values() if record.file}
+    for file in files:
+        content = bytearray(trained.store.path(file).read_bytes())
+        content[-1] ^= 1
+        trained.store.write(file, bytes(content))
+    told = rf"its content is not what the run wrote, and {len(files) - 1} other files of candidates; deleted, the same"
+    with pytest.raises(LoadError, match=told):
+        build_student(small_graph, CHOICE, CandidateWeights(trained.store))
+    with pytest.raises(LostError, match=r"safetensors is missing; hant-opt pretrain .* makes it again") as caught:
+        build_student(small_graph, CHOICE, CandidateWeights(trained.store))
+    assert caught.value.kind == "candidate"
+    assert PretrainPass().lost(trained).startswith("the weights of candidate ")
 
 
 def test_without_a_student_the_message_says_what_to_run(trained: Context) -> None:

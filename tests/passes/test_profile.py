@@ -20,7 +20,7 @@ from hant.passes.profile_sites import of_block, sites
 from hant.passes.provenance import differences, forget_other_targets, here
 from hant.passes.table_file import export_table
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.lookup import operation_ms
+from hant.transformer.contracts.lookup import operation_ms, slower
 from hant.transformer.contracts.progress import Progress, Task
 from hant.transformer.contracts.records import (
     CandidateRecord,
@@ -28,6 +28,7 @@ from hant.transformer.contracts.records import (
     LatencyRecord,
     NetworkLatencyRecord,
     OperationRecord,
+    SlowerRecord,
 )
 from hant.transformer.contracts.statistics import summarise
 from hant.transformer.contracts.store import RunStore
@@ -199,12 +200,36 @@ def test_slower_candidates_are_dropped_and_taken_back(context: Context) -> None:
     ms = {"teacher": 1.0, "identity": 5.0, "cb_stack_3x3_ex0.5": 0.5, "cb_res_3x3": 1.0, "efn_3x3_e3_se1.00": 1.5}
     fill(store, context.teacher, ms)
     assert drop_slower(store, keep_slower=False) == 3
-    dropped = store.all(CandidateRecord)
+    dropped = store.all(SlowerRecord)
     assert {record.operation for record in dropped.values()} == {"efn_3x3_e3_se1.00"}
     assert dropped["one/efn_3x3_e3_se1.00"].reason == "1.5 ms is slower than the teacher's 1 ms"
     fill(store, context.teacher, {**ms, "efn_3x3_e3_se1.00": 0.9})
     assert drop_slower(store, keep_slower=False) == 0
+    assert not store.all(SlowerRecord)
     assert not store.all(CandidateRecord)
+
+
+def test_a_verdict_of_one_target_does_not_forget_what_was_trained(context: Context) -> None:
+    store, key = context.store, "one/efn_3x3_e3_se1.00"
+    trained = CandidateRecord(block="one", operation="efn_3x3_e3_se1.00", state="ready", recipe="r", steps=9)
+    stopped = CandidateRecord(block="one", operation="cb_res_3x3", state="dropped", recipe="r", steps=4)
+    store.put(key, trained)
+    store.put("one/cb_res_3x3", stopped)
+    slow = {"teacher": 1.0, "identity": 5.0, "cb_stack_3x3_ex0.5": 0.5, "cb_res_3x3": 1.5, "efn_3x3_e3_se1.00": 1.5}
+    for ms in (slow, dict.fromkeys(slow, 1.0)):
+        fill(store, context.teacher, ms)
+        drop_slower(store, keep_slower=False)
+        assert (key in slower(store)) == (ms is slow)
+        assert store.all(CandidateRecord) == {key: trained, "one/cb_res_3x3": stopped}
+
+
+def test_a_mark_of_an_earlier_version_is_a_verdict(context: Context) -> None:
+    fill(context.store, context.teacher, dict.fromkeys([spec.name for spec in context.pool], 1.0))
+    mark = CandidateRecord(block="one", operation="cb_res_3x3", state="dropped", reason="2 ms is slower")
+    context.store.put("one/cb_res_3x3", mark)
+    assert slower(context.store) == {"one/cb_res_3x3"}
+    assert drop_slower(context.store, keep_slower=False) == 0
+    assert not context.store.all(CandidateRecord)
 
 
 def test_a_trained_candidate_is_not_forgotten_when_it_stays(context: Context) -> None:

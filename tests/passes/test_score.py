@@ -73,7 +73,8 @@ def test_a_network_whose_loss_is_no_number_fails_the_candidate(tmp_path: Path, m
         record = store.get(CandidateRecord, "two/cb_res_3x3")
         assert record is not None
         tensors = store.load_tensors(record.file)
-        store.save_tensors(record.file, {name: t * float("nan") for name, t in tensors.items()})
+        digest = store.save_tensors(record.file, {name: t * float("nan") for name, t in tensors.items()})
+        store.put("two/cb_res_3x3", record.model_copy(update={"digest": digest}))
         ScorePass().run(context)
         failed = store.get(CandidateRecord, "two/cb_res_3x3")
         assert failed is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,10 @@ from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import Data, take
 from hant.transformer.contracts.records import StudentRecord, VerificationRecord, WinnerRecord
 from hant.transformer.contracts.statistics import summarise
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.store import RunStore, tensors_digest
 from hant.transformer.contracts.target import Tolerances
 from hant.transformer.contracts.timing import Protocol
-from hant.transformer.errors import UnverifiedError
+from hant.transformer.errors import LoadError, UnverifiedError
 from hant.transformer.ir.graph import Graph
 
 QUICK = Protocol(warmup_seconds=0.0, rounds=3, max_rounds=3, min_sample_ms=0.0)
@@ -86,6 +88,32 @@ def test_a_student_that_computes_something_else_is_not_verified(context: Context
             VerifyPass(budget=ANY).run(context)
     finally:
         context.store.save_tensors("student-weights.safetensors", weights)
+
+
+def test_an_exported_file_that_was_lost_or_changed_is_not_verified_and_only_it_is_made_again(context: Context) -> None:
+    path, other = context.store.path("student.onnx"), context.store.path("student.pt2")
+    before, others = path.read_bytes(), other.stat().st_mtime_ns
+    student = context.store.get(StudentRecord, "student")
+    assert student is not None
+    weights = context.store.load_tensors(student.file)
+    context.store.put("student", student.model_copy(update={"digest": tensors_digest(weights)}))
+    ExportPass().run(context)  # of an earlier version's student it does not know what it was made from
+    others = other.stat().st_mtime_ns
+    assert (ExportPass().lost(context), VerifyPass().lost(context)) == ("", "")
+    damages: list[tuple[Callable[[], object], str]] = [
+        (path.unlink, "student.onnx is missing"),
+        (partial(path.write_bytes, b"another"), r"student.onnx is not what was exported \(another SHA-256\)"),
+    ]
+    for damage, words in damages:
+        damage()
+        assert re.fullmatch(words, ExportPass().lost(context))
+        with pytest.raises(LoadError, match=f"cannot be verified: {words}; hant-opt export .* writes them again"):
+            VerifyPass(budget=ANY).run(context)
+        ExportPass().run(context)
+        assert path.read_bytes() == before
+        assert other.stat().st_mtime_ns == others
+        assert ExportPass().lost(context) == ""
+    context.store.put("student", student)
 
 
 def test_a_target_that_cannot_run_here_is_left_to_its_device(context: Context) -> None:

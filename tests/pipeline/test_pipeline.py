@@ -7,11 +7,12 @@ from typing import ClassVar
 import pytest
 from hant.op_library.tensor_spec import TensorSpec
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.pass_ import Pass, PassResult
+from hant.transformer.contracts.pass_ import Pass, PassResult, setting
 from hant.transformer.contracts.records import EpochRecord, PassRecord, RankRecord
-from hant.transformer.errors import CaptureError, UnverifiedError, UsageError
+from hant.transformer.errors import CaptureError, LostError, UnverifiedError, UsageError
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
+from hant.transformer.pipeline.fingerprint import base, digest
 from hant.transformer.pipeline.outcome import check_outcome
 from hant.transformer.pipeline.pipeline import Pipeline
 from torch import fx, nn
@@ -271,3 +272,123 @@ def test_the_listener_hears_every_pass(context: Context) -> None:
     for _ in range(2):
         Pipeline([Trace(), Rank()]).run(context, listener=lambda name, _: heard.append(name))
     assert heard == ["trace", "rank"] * 2
+
+
+@dataclass(frozen=True)
+class Careful(Pass):
+    """Ranks with a file beside the record; ``hands`` decides nothing."""
+
+    name: ClassVar[str] = "careful"
+    ensures: ClassVar[tuple[str, ...]] = ("rank",)
+    loss: float = 0.0
+    hands: int = setting(1, decides=False)
+    fail: str = ""
+
+    def run(self, context: Context) -> PassResult:
+        if self.fail == "at once":
+            raise UsageError("no such loss")
+        context.store.put("0", RankRecord(index=0, loss=self.loss, accuracy=0.0, samples=1))
+        context.store.write("weights", "x")
+        if self.fail:
+            raise UsageError("half done")
+        return PassResult()
+
+    def lost(self, context: Context) -> str:
+        return "" if context.store.path("weights").is_file() else "weights is missing"
+
+
+@dataclass(frozen=True)
+class Reads(Pass):
+    name: ClassVar[str] = "reads"
+    requires: ClassVar[tuple[str, ...]] = ("rank",)
+    ensures: ClassVar[tuple[str, ...]] = ("epoch",)
+    never: bool = False
+
+    def run(self, context: Context) -> PassResult:
+        if self.never or not context.store.path("weights").is_file():
+            raise LostError("weights is damaged", "rank")
+        record = EpochRecord(epoch=0, train_loss=0, held_out_accuracy=0, learning_rate=0, seconds=0, recipe="")
+        context.store.put("0", record)
+        return PassResult()
+
+
+def test_an_option_that_decides_nothing_makes_nothing_out_of_date(context: Context) -> None:
+    Pipeline([Careful(), Reads()]).run(context)
+    Pipeline([Careful(hands=3), Reads()]).run(context)
+    Pipeline([Careful(hands=3), Reads()]).run(context, only=["reads"])
+    assert ran(context) == ["careful", "reads"]
+    Pipeline([Careful(hands=3, loss=1.0), Reads()]).run(context)
+    assert ran(context) == ["careful", "reads"] * 2
+
+
+def test_a_run_of_an_earlier_version_is_still_finished(context: Context) -> None:
+    pipeline = Pipeline([Careful(), Reads()])
+    pipeline.run(context)
+    record = context.store.get(PassRecord, "careful")
+    assert record is not None
+    # Then every option counted, also those that decide nothing, and there were fewer of them.
+    then = {name: value for name, value in record.options.items() if name != "fail"}
+    print_then = digest({"pass": "careful", "options": then, "inputs": {}, "base": base(context)})
+    context.store.put("careful", record.model_copy(update={"options": then, "fingerprint": print_then}))
+    below = {"pass": "reads", "options": {"never": False}, "inputs": {"rank": print_then}, "base": base(context)}
+    reads = context.store.get(PassRecord, "reads")
+    assert reads is not None
+    context.store.put("reads", reads.model_copy(update={"fingerprint": digest(below)}))
+    Pipeline([Careful(hands=7), Reads()]).run(context)
+    assert ran(context) == ["careful", "reads"]
+    with pytest.raises(UsageError, match="half done"):
+        Pipeline([Careful(fail="late"), Reads()]).run(context)
+
+
+@pytest.mark.parametrize(("fail", "finished"), [("at once", True), ("late", False)])
+def test_a_pass_that_fails_leaves_its_result_finished_unless_it_replaced_some(
+    context: Context, fail: str, finished: bool
+) -> None:
+    Pipeline([Careful(), Reads()]).run(context)
+    with pytest.raises(UsageError):
+        Pipeline([Careful(loss=1.0, fail=fail), Reads()]).run(context)
+    assert (context.store.get(PassRecord, "careful") is not None) == finished
+    Pipeline([Careful(), Reads()]).run(context)
+    assert ran(context)[3:] == ([] if finished else ["careful"])
+
+
+def test_what_is_lost_is_made_again_before_the_pass_is_skipped(context: Context) -> None:
+    pipeline = Pipeline([Careful(), Reads()])
+    pipeline.run(context)
+    context.store.path("weights").unlink()
+    pipeline.run(context)
+    assert ran(context) == ["careful", "reads", "careful"]
+
+
+def test_a_file_that_turns_out_to_be_lost_is_made_again_by_its_pass(context: Context) -> None:
+    Pipeline([Careful(), Reads()]).run(context, only=["careful"])
+    context.store.path("weights").unlink()
+    Pipeline([Careful(), Reads()]).run(context, only=["reads"])
+    assert ran(context) == ["careful", "reads", "careful"]
+    assert Pipeline([Careful(), Reads()]).finished(Careful(), context)
+
+
+def test_a_file_that_is_lost_again_at_once_ends_the_work(context: Context) -> None:
+    with pytest.raises(LostError, match="weights is damaged"):
+        Pipeline([Careful(), Reads(never=True)]).run(context)
+    assert ran(context) == ["careful", "reads", "careful"]
+
+
+def test_the_first_thing_that_is_outdated_is_named_with_the_flags(context: Context) -> None:
+    Pipeline([Careful(), Reads(), Told()]).run(context)
+    changed = Pipeline([Careful(loss=0.5), Reads(), Told()])
+    with pytest.raises(UsageError) as error:
+        changed.check(context, ["told"], " --set careful.loss=0.5")
+    assert str(error.value) == (
+        "told needs epoch, which is unfinished or made with other options; run pass careful first: hant-opt careful "
+        f"{context.store.root} --set careful.loss=0.5 (loss 0.0 then, 0.5 now)"
+    )
+
+
+@dataclass(frozen=True)
+class Told(Pass):
+    name: ClassVar[str] = "told"
+    requires: ClassVar[tuple[str, ...]] = ("epoch",)
+
+    def run(self, context: Context) -> PassResult:
+        return PassResult()

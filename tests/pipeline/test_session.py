@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.pass_ import Pass, PassResult
+from hant.transformer.contracts.records import RankRecord
 from hant.transformer.errors import StorageError, UsageError
-from hant.transformer.pipeline.config import make, read
-from hant.transformer.pipeline.session import load_materials, save_config, training_device
+from hant.transformer.pipeline.config import FILE, make, read
+from hant.transformer.pipeline.pipeline import Pipeline
+from hant.transformer.pipeline.session import Materials, load_materials, open_run, save_config, training_device
 
 
 def test_devices() -> None:
@@ -53,3 +59,54 @@ def test_the_target_takes_batch_size_and_precision() -> None:
     assert [spec.name for spec in materials.pool] == ["teacher"]
     with pytest.raises(UsageError, match="the input shape is not known; give --input-shape such as 3x224x224"):
         load_materials(make({}), model=nn.Conv2d(3, 4, 3))
+
+
+@dataclass(frozen=True)
+class Loss(Pass):
+    name: ClassVar[str] = "loss"
+    ensures: ClassVar[tuple[str, ...]] = ("rank",)
+    value: float = 0.0
+
+    def run(self, context: Context) -> PassResult:
+        if self.value < 0:
+            raise UsageError("a loss is not negative")
+        context.store.put("0", RankRecord(index=0, loss=self.value, accuracy=0.0, samples=1))
+        return PassResult()
+
+
+@dataclass(frozen=True)
+class Tell(Pass):
+    name: ClassVar[str] = "tell"
+    requires: ClassVar[tuple[str, ...]] = ("rank",)
+
+    def run(self, context: Context) -> PassResult:
+        return PassResult()
+
+
+def work(context: Context, root: Path, value: float, only: tuple[str, ...] | None = None) -> str:
+    """Run the passes as a command does that sets ``loss.value``; return the configuration that the run then has."""
+    materials = Materials(context.model, context.example_inputs, context.target, context.backend, context.pool)
+    pipeline = Pipeline([Loss(value), Tell()])
+    config = make({"passes": {"loss": {"value": value}}})
+    try:
+        with open_run(config, root, materials, pipeline, only=only) as opened:
+            pipeline.run(opened, only=only)
+    except UsageError as error:
+        return f"{error}: {read(root / FILE)['passes']['loss']['value']}"
+    return str(read(root / FILE)["passes"]["loss"]["value"])
+
+
+def test_a_command_that_fails_leaves_the_configuration_of_a_finished_run(context: Context, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    assert work(context, root, 1.0) == "1.0"
+    assert work(context, root, 2.0, ("tell",)) == (
+        "tell needs rank, which is unfinished or made with other options; run pass loss first: "
+        f"hant-opt loss {root} --set loss.value=2.0 (value 1.0 then, 2.0 now): 1.0"
+    )
+    assert work(context, root, -1.0) == "a loss is not negative: 1.0"
+    assert work(context, root, 1.0, ("tell",)) == "1.0"
+    assert work(context, root, 2.0) == "2.0"
+
+
+def test_a_run_that_has_no_configuration_yet_gets_one_whatever_happens(context: Context, tmp_path: Path) -> None:
+    assert work(context, tmp_path / "new", -1.0) == "a loss is not negative: -1.0"

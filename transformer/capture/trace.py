@@ -25,6 +25,7 @@ from .record import record
 from .repetition import find_repetition
 from .runs import find_runs
 from .site import Site
+from .structure import structure_digest
 from .tied import tie
 
 
@@ -89,6 +90,7 @@ def trace(
         eager=model,
         host=host,
         path=submodule,
+        structure=structure_digest(flow.recording, inputs),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -84,7 +84,7 @@ def make_plan(verb: str, job: Job) -> Plan:
     done: list[str] = []
     if is_run(job.root):
         with RunStore(job.root) as store:
-            context = make_context(job.config, materials, store)
+            context = replace(make_context(job.config, materials, store), graph=scratch.graph)
             check_identity(context, record=False)
             done = [stage.name for stage in pipeline.passes if pipeline.finished(stage, context)]
     todo = [name for name in names if name not in done]

@@ -30,7 +30,7 @@ def run_kit(verb: str, flags: dict[str, Any]) -> int:
             progress = progress_for(flags["quiet"])
             pipeline = with_pass(job.config, "kit", flags["kit"])
             materials = load_materials(job.config)
-        with open_run(job.config, job.root, materials, build_pipeline(job.config), progress) as context:
+        with open_run(job.config, job.root, materials, build_pipeline(job.config), progress, ()) as context:
             with result_only():
                 context = pipeline.run(context, only=("capture", "candidates", "kit"))
             show_passes(context.store, ("candidates", "kit"), as_json=flags["as_json"])

@@ -51,7 +51,7 @@ def run_stage(verb: str, flags: dict[str, Any]) -> int:
             pipeline = build_pipeline(job.config)
             working = with_pass(job.config, "import", flags["latencies"]) if flags.get("latencies") else pipeline
             materials = load_materials(job.config)
-        with open_run(job.config, job.root, materials, pipeline, progress) as context:
+        with open_run(job.config, job.root, materials, pipeline, progress, VERBS[verb]) as context:
             _run(verb, context, working, watch(job.config.parsed_budget()), as_json=flags["as_json"])
     return 0
 

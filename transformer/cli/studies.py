@@ -74,7 +74,7 @@ def _opened(
             progress = progress_for(flags["quiet"])
             pipeline = build_pipeline(config, (*DEFAULT_PASSES, *extra))
             materials = load_materials(job.config)
-        with open_run(stored, job.root, materials, build_pipeline(stored), progress) as context:
+        with open_run(stored, job.root, materials, build_pipeline(stored), progress, ()) as context:
             yield context, pipeline
 
 

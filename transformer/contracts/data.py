@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import Dataset, Subset
 
 from .classification import Classification
 from .task import Task
+
+if TYPE_CHECKING:
+    from .data_content import Content
 
 Sample = tuple[torch.Tensor, int]
 
@@ -37,6 +41,13 @@ class Data:
     """What the network is for. With another than classification, labels may be anything."""
     notes: tuple[str, ...] = ()
     """What the user should know of the data, each one line: images that were skipped."""
+
+    @cached_property
+    def content(self) -> Content:
+        """What tells these data from others of the same name; read once."""
+        from .data_content import content_of
+
+        return content_of(self.train, self.test)
 
 
 @dataclass(frozen=True)

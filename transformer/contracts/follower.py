@@ -48,6 +48,9 @@ class FollowerStore(RunStore):
     def clear_scratch(self) -> None:
         """Leave the files to the main process."""
 
+    def discard(self, relative: str) -> None:
+        """Leave the file to the main process."""
+
     def write(self, relative: str, content: bytes | str | Callable[[Path], None]) -> Path:
         """Return where the main process writes the file."""
         return self.path(relative)

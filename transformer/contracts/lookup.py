@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from .records import CalibrationRecord, LatencyRecord
+from .records import CalibrationRecord, CandidateRecord, LatencyRecord, SlowerRecord
 from .store import RunStore
 
 
@@ -24,3 +24,13 @@ def operation_ms(store: RunStore) -> dict[str, float]:
     for key, place in places.items():
         below[place] = min(below[place], ms[key])
     return {key: ms[key] - below[place] for key, place in places.items()}
+
+
+def slower(store: RunStore) -> set[str]:
+    """Return the keys (``block/operation``) of what is slower on the run's target than the block's own operation."""
+    return {*store.all(SlowerRecord), *(key for key, old in store.all(CandidateRecord).items() if by_latency(old))}
+
+
+def by_latency(record: CandidateRecord) -> bool:
+    """Return whether the record only says that the operation is slower, as in runs of earlier versions."""
+    return record.state == "dropped" and not record.recipe

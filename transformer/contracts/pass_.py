@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -54,6 +54,15 @@ class PassResult:
     """Short facts for the log, each one line."""
 
 
+def setting(default: Any, *, decides: bool = True) -> Any:
+    """Return the field of a pass's option that says whether it ``decides`` the result.
+
+    One that cannot change what the pass makes (how many work at a time, how often is saved) is no part of what a
+    finished pass is known by: another value makes nothing out of date.
+    """
+    return field(default=default, metadata={"decides": decides})
+
+
 @dataclass(frozen=True)
 class Pass(ABC):
     """One stage. Results are written to the context's run store unit by unit.
@@ -87,3 +96,11 @@ class Pass(ABC):
     @abstractmethod
     def run(self, context: Context) -> PassResult:
         """Do the stage's work, or the part of it that is not yet in the store."""
+
+    def lost(self, context: Context) -> str:
+        """Return in words what of that which the finished pass made is not there any more, or not as it was made.
+
+        Empty where all is well. It is looked at before the pass is skipped as up to date, so it must not take long;
+        where it says something, the pass runs again and makes what is missing.
+        """
+        return ""

@@ -45,6 +45,12 @@ class RunRecord(Record):
     data: str | None
     """Name of the data; None until a stage needs data."""
     seed: int
+    structure: str = ""
+    """Hash of what the teacher computes, apart from its weights; empty until it is captured."""
+    content: str = ""
+    """Hash of the data's sizes and labels; empty until a stage needs data."""
+    looks: tuple[tuple[float, ...], ...] = ()
+    """How some images look: means of their quarters."""
 
 
 class OperationRecord(Record):
@@ -127,6 +133,20 @@ class CandidateRecord(Record):
     """safetensors file, relative to the run; empty where there are no weights to keep."""
     recipe: str = ""
     """Fingerprint of how it was trained."""
+    digest: str = ""
+    """Of the file's tensors; empty in runs of earlier versions."""
+
+
+class SlowerRecord(Record):
+    """An operation that is slower on the target than its block's own and is not selected. Key: ``block/operation``.
+
+    It says nothing of the candidate's training, which serves other targets.
+    """
+
+    kind: ClassVar[str] = "slower"
+    block: str
+    operation: str
+    reason: str
 
 
 class ScoreRecord(Record):
@@ -230,6 +250,8 @@ class LimitRecord(Record):
     kind: ClassVar[str] = "limit"
     ms: float
     """Of the lookup table's sum, corrected by measured networks."""
+    source: str = ""
+    """Digest of the table that it was settled on; empty in runs of earlier versions."""
 
 
 class BaselineRecord(Record):
@@ -343,6 +365,8 @@ class StudentRecord(Record):
     choice: dict[str, str]
     epochs: int
     held_out_accuracy: float
+    digest: str = ""
+    """Of the file's tensors; empty in runs of earlier versions."""
 
 
 class ExportRecord(Record):
@@ -352,6 +376,8 @@ class ExportRecord(Record):
     files: dict[str, str]
     """What -> path relative to the run."""
     sha256: dict[str, str]
+    source: str = ""
+    """Of the student's weights and the target that they were made for; empty in runs of earlier versions."""
 
 
 class VerificationRecord(Record):
@@ -380,6 +406,8 @@ class VerificationRecord(Record):
     student_accuracy: float
     test_samples: int
     provenance: dict[str, str]
+    sha256: dict[str, str] = {}
+    """Of the files that were verified; empty in runs of earlier versions, and where none was run."""
 
 
 class ReportRecord(Record):
@@ -387,3 +415,7 @@ class ReportRecord(Record):
 
     kind: ClassVar[str] = "report"
     file: str
+    sources: str = ""
+    """Digest of the records that it tells of; empty in runs of earlier versions."""
+    sha256: dict[str, str] = {}
+    """Of the files."""

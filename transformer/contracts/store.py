@@ -9,6 +9,7 @@ file, fsync, rename). One writer at a time: a second process on the same run is 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from typing import IO, Any, Self, TypeVar
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,6 +34,8 @@ from .inside import check_inside, inside
 from .records import Record
 
 R = TypeVar("R", bound=Record)
+_DIGEST = "sha256"
+"""Name of the content's digest in the header of a safetensors file."""
 
 
 class RunStore:
@@ -171,18 +174,46 @@ class RunStore:
             write_atomically(path, content)
         return path
 
-    def save_tensors(self, relative: str, tensors: Mapping[str, Tensor]) -> Path:
-        """Write tensors as safetensors, atomically."""
+    def save_tensors(self, relative: str, tensors: Mapping[str, Tensor]) -> str:
+        """Write tensors as safetensors, atomically; return the digest of their content, which the file says too."""
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        return self.write(relative, lambda path: save_file(plain, path))
+        digest = tensors_digest(plain)
+        self.write(relative, lambda path: save_file(plain, path, {_DIGEST: digest}))
+        return digest
 
-    def load_tensors(self, relative: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Read a safetensors file of the run."""
+    def load_tensors(self, relative: str, device: torch.device | str = "cpu", digest: str = "") -> dict[str, Tensor]:
+        """Read a safetensors file of the run; ``digest`` is what its record says of its content, empty for nothing.
+
+        Raises:
+            LoadError: it is missing, damaged, or holds something else than what the run wrote there.
+        """
         path = self.path(relative)
         try:
-            return dict(load_file(path, device=str(device)))
+            tensors = dict(load_file(path))
+            with safe_open(path, framework="pt") as opened:
+                said = (opened.metadata() or {}).get(_DIGEST, "")
         except (OSError, SafetensorError) as error:
             raise LoadError(f"cannot read {path}: {error}; delete it and give the same command again") from error
+        known = {value for value in (digest, said) if value}
+        if known and known != {tensors_digest(tensors)}:
+            raise LoadError(
+                f"cannot read {path}: its content is not what the run wrote; delete it and give the same command again"
+            )
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+    def discard(self, relative: str) -> None:
+        """Delete a file of the run that is of no use any more, where it is still there."""
+        with _storage(f"delete {self.path(relative)}"):
+            self.path(relative).unlink(missing_ok=True)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a short hash of tensors on the CPU by name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
+        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()[:32]
 
 
 def slug(text: str) -> str:

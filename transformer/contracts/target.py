@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,3 +47,8 @@ class Target(BaseModel):
         """Short hash of everything that changes a latency; the stopwatch's protocol does not."""
         data = self.model_dump_json(include={"backend", "device", "precision", "batch_size", "options"})
         return hashlib.sha256(data.encode()).hexdigest()[:12]
+
+    @property
+    def facts_digest(self) -> str:
+        """Short hash of the facts that estimates are made from; they change no measurement."""
+        return hashlib.sha256(json.dumps(self.facts, sort_keys=True, default=str).encode()).hexdigest()[:12]

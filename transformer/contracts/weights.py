@@ -14,6 +14,8 @@ def weights_digest(model: nn.Module) -> str:
     for path, module in model.named_modules():
         total.update(f"{path}:{type(module).__qualname__};".encode())
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):  # what a module adds by get_extra_state
+            continue
         total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
         total.update(flat.view(torch.uint8).numpy())

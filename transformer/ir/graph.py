@@ -36,6 +36,8 @@ class Graph:
     """The larger model that the network is a part of, if it was captured as one."""
     path: str = ""
     """Where in ``host`` the network is."""
+    structure: str = ""
+    """Hash of what the captured network computes, apart from its weights; replaced blocks do not change it."""
 
     def __str__(self) -> str:
         """The whole network as text, a line for each block and operation; ``ir.parse`` reads it."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass, PassResult
+from ..contracts.processes import processes
 from ..contracts.records import PassRecord
 from ..contracts.store import RunStore
-from ..errors import UnverifiedError, UsageError, nearest
+from ..errors import HantError, LostError, UnverifiedError, UsageError, nearest
 from .default import verb_of
-from .fingerprint import base, digest, fingerprint, options
+from .fingerprint import base, changed, digest, fingerprint, options, recognised
 from .identity import check_identity
 from .preflight import preflight
 from .verify_graph import verify
@@ -29,9 +30,12 @@ class Pipeline:
 
     1. Before the first of them: everything that one ``requires`` is there, or another makes it first; a missing
        artifact is an error that names the pass to run.
-    2. A durable pass whose fingerprint (options, inputs, base) is that of its last finished run is skipped.
+    2. A durable pass whose fingerprint (options that decide, inputs, base) is that of its last finished run is skipped,
+       unless something that it made is lost.
     3. After a pass: a returned graph is verified, and everything it ``ensures`` is there.
     4. Its options, seconds, notes and fingerprint are recorded before the next pass starts.
+    5. A pass that fails before it replaced anything leaves its last result finished. A file of the run that turns out
+       to be missing is made again by its pass, and by that alone.
     """
 
     def __init__(self, passes: Sequence[Pass]) -> None:
@@ -59,13 +63,8 @@ class Pipeline:
             UsageError: a requirement is missing or out of date; the message names the pass that makes it. Or the run
                 was made with another teacher, data or seed.
         """
-        for name in only or ():
-            if name not in self.names:
-                raise UsageError(f"no pass {name!r} in the pipeline{nearest(name, self.names)}")
-        chosen = [stage for stage in self.passes if only is None or stage.name in only or not stage.durable]
-        check_identity(context)
-        prints = self.fingerprints(context)
-        self._check_requires(chosen, context, prints)
+        prints = self.check(context, only)
+        chosen = self._chosen(only)
         unverified: UnverifiedError | None = None
         for stage in chosen:
             if stage.durable and not self.finished(stage, context, prints):
@@ -83,21 +82,55 @@ class Pipeline:
             raise unverified
         return context
 
+    def check(self, context: Context, only: Collection[str] | None = None, flags: str = "") -> dict[str, str]:
+        """Check before anything is done that the passes, or those named in ``only``, can run; return all fingerprints.
+
+        ``flags`` are those that this command changes the run's configuration with, such as `` --budget 0.3``: a message
+        that names the command to run first repeats them.
+
+        Raises:
+            UsageError: an unknown pass, another teacher, data or seed, or a requirement that is missing or out of date.
+        """
+        for name in only or ():
+            if name not in self.names:
+                raise UsageError(f"no pass {name!r} in the pipeline{nearest(name, self.names)}")
+        check_identity(context)
+        prints = self.fingerprints(context)
+        self._check_requires(self._chosen(only), context, prints, flags)
+        return prints
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the passes in order."""
         return tuple(stage.name for stage in self.passes)
 
+    def results(self, store: RunStore) -> dict[str, str]:
+        """Return the fingerprints of what the run holds, by name of the durable pass that made it."""
+        records = store.all(PassRecord)
+        return {stage.name: records[stage.name].fingerprint for stage in self.passes if self._counts(stage, records)}
+
+    def _chosen(self, only: Collection[str] | None) -> list[Pass]:
+        return [stage for stage in self.passes if only is None or stage.name in only or not stage.durable]
+
+    @staticmethod
+    def _counts(stage: Pass, records: Mapping[str, PassRecord]) -> bool:
+        return stage.durable and stage.name in records
+
     def fingerprints(self, context: Context) -> dict[str, str]:
-        """Return the fingerprint that each pass has with this context, by name."""
-        ground = base(context)
+        """Return the fingerprint that each pass has with this context, by name.
+
+        Where the run's record of it is of the same options, inputs and base, it is the record's own.
+        """
+        ground, records = base(context), context.store.all(PassRecord)
         made: dict[str, str] = {}
         prints: dict[str, str] = {}
         for stage in self.passes:
             inputs = {kind: made.get(kind) or _given(context.store, kind) for kind in (*stage.requires, *stage.uses)}
             if IN_MEMORY in made:  # everything after it builds on the graph
                 inputs[IN_MEMORY] = made[IN_MEMORY]
-            prints[stage.name] = fingerprint(stage, inputs, ground)
+            record = records.get(stage.name)
+            known = record is not None and recognised(record, stage, inputs, ground)
+            prints[stage.name] = record.fingerprint if record and known else fingerprint(stage, inputs, ground)
             made.update(dict.fromkeys(stage.ensures, prints[stage.name]))
         return prints
 
@@ -110,38 +143,80 @@ class Pipeline:
     def _step(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
         self._check_requires([stage], context, prints)  # a pass before it may have taken something away
         if self.finished(stage, context, prints) and not _missing(stage.ensures, context):
-            context.store.event("pass_skipped", name=stage.name)
-            context.progress.log(f"{stage.name}: up to date")
-            return context
+            lost = stage.lost(context)
+            if not lost:
+                context.store.event("pass_skipped", name=stage.name)
+                context.progress.log(f"{stage.name}: up to date")
+                return context
+            context.progress.log(f"{stage.name}: {lost}; made again")
+        return self._perform(stage, context, prints)
+
+    def _perform(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
+        """Run the pass and record it; where it fails before it replaced anything, its last result stays finished."""
+        last, before = context.store.get(PassRecord, stage.name), _content(stage, context)
         # From here on the old result may be half replaced: it no longer counts as finished.
         context.store.delete(PassRecord, stage.name)
         context.store.event("pass_started", name=stage.name)
         start = time.perf_counter()
+        if last is not None and last.fingerprint == prints[stage.name] and not last.unverified:
+            start -= last.seconds  # only what is lost is made again
         record = PassRecord(fingerprint=prints[stage.name], options=options(stage), seconds=0.0)
         try:
-            result = stage.run(context)
+            result = self._run(stage, context, prints)
+            context = _adopt(stage, context, result)
         except UnverifiedError as error:
             # What it made serves the passes after it, but the same command again does it again.
             _finish(record, stage, context, time.perf_counter() - start, unverified=str(error))
             raise
-        context = _adopt(stage, context, result)
+        except HantError:
+            if last is not None and _content(stage, context) == before:
+                context.store.put(stage.name, last)
+            raise
         _finish(record, stage, context, time.perf_counter() - start, notes=result.notes)
         return context
 
-    def _check_requires(self, chosen: Sequence[Pass], context: Context, prints: dict[str, str]) -> None:
+    def _run(self, stage: Pass, context: Context, prints: dict[str, str]) -> PassResult:
+        """Run the pass; where it finds a file of the run lost, have that made again and begin anew."""
+        seen: set[str] = set()
+        while True:
+            try:
+                return stage.run(context)
+            except LostError as error:
+                maker = self._maker(stage, error.kind)
+                if maker is None or str(error) in seen or processes().count > 1:
+                    raise
+                seen.add(str(error))
+                context.progress.log(f"{stage.name}: {error}; {maker.name} makes it again")
+                self._check_requires([maker], context, prints)
+                self._perform(maker, context, prints)
+
+    def _check_requires(
+        self, chosen: Sequence[Pass], context: Context, prints: dict[str, str], flags: str = ""
+    ) -> None:
         """Check that what the chosen passes require, and none of them makes, is there and up to date."""
         for stage, kind in [(user, kind) for user in chosen for kind in user.requires]:
             maker = self._maker(stage, kind)
             if maker in chosen:
                 continue
             if _missing((kind,), context):
-                hint = _how(maker.name, context) if maker else "no pass of this pipeline makes it"
+                hint = _how(maker.name, context, flags) if maker else "no pass of this pipeline makes it"
                 raise UsageError(f"{stage.name} needs {kind}, which this run does not have yet; {hint}")
             if maker is not None and not self._usable(maker, context, prints):
+                first = self._first_outdated(maker, context, prints)
+                record = context.store.get(PassRecord, first.name)
+                what = ", ".join(changed(record, first)) if record is not None else ""
                 raise UsageError(
                     f"{stage.name} needs {kind}, which is unfinished or made with other options; "
-                    f"{_how(maker.name, context)}"
+                    f"{_how(first.name, context, flags)}{what and f' ({what})'}"
                 )
+
+    def _first_outdated(self, stage: Pass, context: Context, prints: dict[str, str]) -> Pass:
+        """Return ``stage``, or what has to run before it because it is out of date itself."""
+        for kind in stage.requires:
+            maker = self._maker(stage, kind)
+            if maker is not None and maker.durable and not self._usable(maker, context, prints):
+                return self._first_outdated(maker, context, prints)
+        return stage
 
     def _usable(self, stage: Pass, context: Context, prints: dict[str, str]) -> bool:
         record = context.store.get(PassRecord, stage.name)
@@ -166,6 +241,7 @@ def _adopt(stage: Pass, context: Context, result: PassResult) -> Context:
     if result.graph is not None:
         verify(result.graph)
         context = replace(context, graph=result.graph)
+        check_identity(context)
     missing = _missing(stage.ensures, context)
     if missing:
         raise RuntimeError(f"pass {stage.name} ended without making {', '.join(missing)}, which it promises")
@@ -179,8 +255,13 @@ def _made(stage: Pass, context: Context) -> bool:
     return any(name == "put" and put.get("kind") in stage.ensures for name, put in what[started:])
 
 
-def _how(name: str, context: Context) -> str:
-    return f"run pass {name} first: hant-opt {verb_of(name)} {context.store.root}"
+def _how(name: str, context: Context, flags: str) -> str:
+    return f"run pass {name} first: hant-opt {verb_of(name)} {context.store.root}{flags}"
+
+
+def _content(stage: Pass, context: Context) -> dict[str, dict[str, str]]:
+    """Return what the run holds of what the pass makes."""
+    return {kind: context.store.payloads(kind) for kind in stage.ensures if kind != IN_MEMORY}
 
 
 def _finish(record: PassRecord, stage: Pass, context: Context, seconds: float, **facts: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,15 @@ from ..contracts.processes import join, processes, wait
 from ..contracts.progress import Progress
 from ..contracts.store import RunStore, write_atomically
 from ..contracts.target import Target
-from ..errors import StorageError, UsageError
+from ..errors import HantError, StorageError, UnverifiedError, UsageError
 from ..plugins import load_plugin
 from .build import effective
+from .changes import flags_of
 from .config import FILE, Config, dump
 from .identity import check_identity
 from .inputs import example_inputs, load_data, load_model, part
 from .pipeline import Pipeline
-from .trust import seal
+from .trust import SEAL, seal
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,20 @@ def load_materials(
 
 @contextmanager
 def open_run(
-    config: Config, root: Path, materials: Materials, pipeline: Pipeline, progress: Progress | None = None
+    config: Config,
+    root: Path,
+    materials: Materials,
+    pipeline: Pipeline,
+    progress: Progress | None = None,
+    only: Collection[str] | None = None,
 ) -> Iterator[Context]:
     """Open or create the run at ``root``, save the effective configuration in it, and yield the context.
 
+    Nothing is saved before all was checked that the passes, or those named in ``only``, require. Where an error ends
+    the work before any pass has made something new, the run has its former configuration back.
+
     Raises:
-        UsageError: the run was made with another teacher, other data or another seed.
+        UsageError: the run was made with another teacher, other data or another seed, or lacks what a pass requires.
         StorageError: the directory cannot be used.
     """
     if root.is_dir() and any(root.iterdir()) and not (root / "run.sqlite").exists():
@@ -97,11 +106,25 @@ def open_run(
     with RunStore(root) as store:
         context = make_context(config, materials, store, progress)
         check_identity(context)
-        store.write(FILE, dump(effective(config, pipeline).model_copy(update={"output": str(root)})))
+        new = dump(effective(config, pipeline).model_copy(update={"output": str(root)}))
+        before = {name: store.path(name).read_text("utf-8") for name in (FILE, SEAL) if store.path(name).is_file()}
+        if FILE not in before:
+            store.write(FILE, new)
+        pipeline.check(context, only, flags_of(before.get(FILE, new), new))
+        held = pipeline.results(store)
+        store.write(FILE, new)
         seal(store, config, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have
             wait()
-        yield context
+        try:
+            yield context
+        except UnverifiedError:
+            raise
+        except HantError:
+            if FILE in before and pipeline.results(store) == held:
+                for name, text in before.items():
+                    store.write(name, text)
+            raise
 
 
 @contextmanager

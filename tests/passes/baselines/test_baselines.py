@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hant.passes.baselines.base import BaselinePass, baseline_record, best_of
+from hant.passes.baselines.base import BaselinePass, baseline_record, best_of, contest_for, search_file
 from hant.passes.baselines.contest import Contest
 from hant.passes.baselines.greedy import GreedyPass
 from hant.passes.baselines.random_search import RandomPass
@@ -13,10 +13,11 @@ from hant.passes.baselines.reinforce import ReinforcePass
 from hant.passes.baselines.snas import SnasPass, expected_excess
 from hant.passes.baselines.uniform import UniformSampler
 from hant.passes.ranking.judge import Judge, Protocol
-from hant.passes.search_table import search_table
+from hant.passes.search_table import SearchTable, search_table
+from hant.passes.select import SelectPass
 from hant.transformer.contracts.budget import Budget, Limit
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.records import EvaluationRecord
+from hant.transformer.contracts.records import CandidateRecord, EvaluationRecord, ScoreRecord
 from hant.transformer.errors import InfeasibleError
 
 SEARCHES = [
@@ -103,3 +104,34 @@ def test_a_controller_that_never_keeps_the_budget_is_told(scored: Context) -> No
     search = ReinforcePass(steps=1, finalists=1)
     with pytest.raises(InfeasibleError, match=r"has not learned to keep budget 0\.45 in 1 steps"):
         search.search(scored, contest, Judge(scored, SMALL))
+
+
+def test_a_limit_is_settled_anew_where_the_table_has_changed(scored: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[SearchTable] = []
+
+    def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[float, tuple[str, ...]]:
+        settled.append(table)
+        return float(len(settled)), ()
+
+    monkeypatch.setattr("hant.passes.baselines.base.settle", settle)
+    budget = Budget.parse("0.9")
+    assert [contest_for(scored, budget).limits["ms"] for _ in range(2)] == [1, 1]
+    key, score = next(item for item in scored.store.all(ScoreRecord).items() if item[1].operation != "teacher")
+    scored.store.put(key, score.model_copy(update={"delta": score.delta + 1}))
+    try:
+        assert [contest_for(scored, budget).limits["ms"] for _ in range(2)] == [2, 2]
+    finally:
+        scored.store.put(key, score)
+
+
+def test_a_search_goes_on_with_the_same_candidates_only(scored: Context) -> None:
+    contest, judge = contest_of(scored), Judge(scored, SMALL)
+    file = search_file(scored, contest, judge, "snas", [1.0])
+    assert search_file(scored, contest, judge, "snas", [1.0]) == file
+    assert search_file(scored, contest, judge, "snas", [2.0]) != file
+    key, record = next(item for item in scored.store.all(CandidateRecord).items() if item[1].file)
+    scored.store.put(key, record.model_copy(update={"recipe": "another"}))
+    try:
+        assert search_file(scored, contest, judge, "snas", [1.0]) != file
+    finally:
+        scored.store.put(key, record)
