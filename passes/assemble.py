@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,6 +15,8 @@ from ..transformer.contracts.store import RunStore
 from ..transformer.errors import LoadError, LostError, UsageError
 from ..transformer.ir.block import Block
 from ..transformer.ir.graph import Graph
+from ..transformer.rewrite.copied import copied
+from ..transformer.rewrite.extra_state import drop_extra_state
 
 
 class CandidateWeights:
@@ -100,8 +101,15 @@ def build_student(graph: Graph, choice: Mapping[str, str], weights: CandidateWei
 
 
 def independent(graph: Graph) -> Graph:
-    """Return a copy of the graph that shares no parameter with anything else."""
-    module, eager = copy.deepcopy((graph.module, graph.eager))
+    """Return a copy of the graph that shares no parameter with anything else, to be trained as a whole.
+
+    Parameters that the user froze are trained too: what is around a replaced block has to follow it.
+    """
+    module, eager = copied(graph.module, graph.eager)
+    assert module is not None
+    for network in (module, eager):
+        for parameter in drop_extra_state(network).parameters() if network is not None else ():
+            parameter.requires_grad_(parameter.is_floating_point())
     blocks = tuple(replace(block, module=module.get_submodule(block.target)) for block in graph.blocks)
     return replace(graph, module=module, eager=eager, blocks=blocks)
 

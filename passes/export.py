@@ -1,4 +1,4 @@
-"""Write the files that users deploy: ONNX, torch.export archive, and the checkpoint that hant reads."""
+"""Write the files that users deploy: the runtime's, a torch.export archive, and the checkpoint that hant reads."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ from ..transformer.contracts.work import Work
 from ..transformer.errors import CaptureError
 from .assemble import load_student
 
+CHECKPOINT = ("student.safetensors", "student.json")
+"""The student for ``hant.load``: its weights, and its network as data."""
+ARCHIVE = "student.pt2"
+
 
 @dataclass(frozen=True)
 class ExportPass(Pass):
-    """Write ``student.onnx``, ``student.pt2``, ``student.safetensors`` + ``student.json``, and ``teacher.onnx``."""
+    """Write ``teacher.onnx`` and ``student.onnx``, ``student.safetensors`` with its ``.json``, and ``student.pt2``.
+
+    The runtime's files come first. Of the others, one that cannot be written is left out, and the record says why.
+    """
 
     name: ClassVar[str] = "export"
     requires: ClassVar[tuple[str, ...]] = ("student",)
@@ -45,28 +52,45 @@ class ExportPass(Pass):
         return told(wrong_files(store))
 
     def run(self, context: Context) -> PassResult:
-        """Export teacher and student in eval mode, the batch left open."""
+        """Export teacher and student in eval mode, the batch left open.
+
+        Raises:
+            CaptureError: the runtime does not take the network.
+        """
         record = context.store.get(StudentRecord, "student")
         assert record is not None, "required by the pass contract"
         student = load_student(context).network.eval()
-        store = context.store
+        store, backend, inputs = context.store, context.backend, context.example_inputs
         made = _sound(context)
-        files = {"student.safetensors": "student.safetensors", "student.json": "student.json"}
-        if not made.issuperset(files):
-            path = store.path("student.safetensors")
-            save(student, path, example_inputs=context.example_inputs, selection=record.choice)
-        for name, network in (("teacher.onnx", context.model), ("student.onnx", student)):
-            files[name] = name
+        files = [backend.artefact("teacher"), backend.artefact("student")]
+        for name, network in zip(files, (context.model, student), strict=True):
             if name not in made:
-                path = store.path(name)
-                context.backend.lower(network, context.example_inputs, context.target, path, dynamic_batch=True)
-        files["student.pt2"] = "student.pt2"
-        if "student.pt2" not in made:
-            store.write("student.pt2", lambda path: export_archive(student, context.example_inputs, path))
+                backend.lower(network, inputs, context.target, store.path(name), dynamic_batch=True)
+        left_out = dict[str, str]()
+        try:
+            if not made.issuperset(CHECKPOINT):
+                save(student, store.path(CHECKPOINT[0]), example_inputs=inputs, selection=record.choice)
+            files += CHECKPOINT
+        except CaptureError as error:
+            left_out |= dict.fromkeys(CHECKPOINT, str(error))
+        try:
+            if ARCHIVE not in made:
+                store.write(ARCHIVE, lambda path: export_archive(student, inputs, path))
+            files.append(ARCHIVE)
+        except CaptureError as error:
+            left_out[ARCHIVE] = str(error)
+        for name in left_out:
+            store.path(name).unlink(missing_ok=True)  # of an earlier student
         digests = {name: file_digest(store.path(name)) for name in files}
-        store.put("export", ExportRecord(files=files, sha256=digests, source=_source(context, record)))
-        size = store.path("student.onnx").stat().st_size
-        return PassResult(notes=(f"student.onnx {size / 1e6:.2f} MB", ", ".join(sorted(files))))
+        written = {name: name for name in files}
+        store.put(
+            "export",
+            ExportRecord(files=written, sha256=digests, source=_source(context, record), left_out=left_out),
+        )
+        size = store.path(files[1]).stat().st_size
+        notes = (f"{files[1]} {size / 1e6:.2f} MB", ", ".join(sorted(files)))
+        reasons = {why: name for name, why in reversed(left_out.items())}
+        return PassResult(notes=(*notes, *(f"{name} is left out: {why}" for why, name in reversed(reasons.items()))))
 
 
 def told(wrong: Mapping[str, str]) -> str:
@@ -120,6 +144,8 @@ def export_archive(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) ->
         program = torch.export.export(module, doubled, dynamic_shapes=dynamic)
         with path.open("wb") as handle:
             torch.export.save(program, handle)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except OSError:
+        raise
+    except Exception as error:  # torch.export's errors share no base class
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CaptureError(f"torch.export cannot write {path.name}: {reason}") from error

@@ -38,7 +38,6 @@ from .provenance import absence, here
 from .verify_absent import verify_absent
 
 _BATCH = 64
-_FILES = ("teacher.onnx", "student.onnx")
 """Of the export, those that are run."""
 
 
@@ -96,7 +95,7 @@ class VerifyPass(Pass):
 
 def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord:
     """Return what teacher and student do on the target."""
-    teacher, student = (_open(context, name) for name in _FILES)
+    teacher, student = (_open(context, name) for name in ("teacher", "student"))
     test, network = context.dataset.test, load_student(context).network.cpu()
     parity, like = _parity(context, student, network, samples)
     teacher_time, student_time = _time(context, teacher, student, test)
@@ -127,7 +126,8 @@ def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord
 def _verified(context: Context) -> dict[str, str]:
     """Return the SHA-256 of the files that are run, as exported."""
     record = context.store.get(ExportRecord, "export")
-    return {name: record.sha256[name] for name in _FILES} if record is not None else {}
+    files = (context.backend.artefact(name) for name in ("teacher", "student"))
+    return {name: record.sha256[name] for name in files} if record is not None else {}
 
 
 def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Tolerances, run: str) -> str | None:
@@ -165,7 +165,7 @@ def _known(timing: Timing) -> str:
 def _open(context: Context, name: str) -> Runner:
     record = context.store.get(ExportRecord, "export")
     assert record is not None, "required by the pass contract"
-    return context.backend.load(context.store.path(record.files[name]), context.target)
+    return context.backend.load(context.store.path(record.files[context.backend.artefact(name)]), context.target)
 
 
 def _parity(context: Context, student: Runner, network: nn.Module, samples: int) -> tuple[Parity, Any]:

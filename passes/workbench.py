@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..transformer.contracts.context import Context
 from ..transformer.contracts.statistics import summarise
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UsageError
+from ..transformer.rewrite.copied import copied
 from .provenance import absence, here, what_instead
 
 Arrays = tuple[NDArray[np.generic], ...]
@@ -103,7 +103,7 @@ def network_inputs(context: Context) -> tuple[Tensor, ...]:
 def on_cpu(module: nn.Module) -> nn.Module:
     """Return ``module``, or a copy where its weights are on a device that trains; exporters take one device."""
     tensors = chain(module.parameters(), module.buffers())
-    return module if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(module).cpu()
+    return module if all(tensor.device.type == "cpu" for tensor in tensors) else copied(module)[0].cpu()
 
 
 def _arrays(tensors: Sequence[Tensor]) -> Arrays:

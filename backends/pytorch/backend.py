@@ -28,6 +28,7 @@ class PyTorchBackend(Backend):
     """Lowers to a checkpoint that holds no code; runs eagerly or compiled, on the processor or on CUDA."""
 
     name: ClassVar[str] = "pytorch"
+    suffix: ClassVar[str] = ".pt"
 
     def unavailable(self, target: Target) -> str | None:
         """Return why ``target`` cannot be run on this machine; None if it can."""

@@ -6,7 +6,6 @@ could run code. The checkpoint holds weights and names of torch's functions only
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from ...transformer.capture.save import save
 from ...transformer.contracts.store import write_atomically
 from ...transformer.errors import CaptureError
+from ...transformer.rewrite.copied import copied
 
 
 def lower_module(module: nn.Module, inputs: Sequence[Tensor], precision: torch.dtype, path: Path) -> None:
@@ -24,7 +24,7 @@ def lower_module(module: nn.Module, inputs: Sequence[Tensor], precision: torch.d
     Raises:
         CaptureError: the module cannot be recorded, with the reason.
     """
-    frozen = copy.deepcopy(module).eval().to(precision)
+    frozen = copied(module)[0].eval().to(precision)
     examples = [tensor.to(precision) if tensor.is_floating_point() else tensor for tensor in inputs]
     try:
         write_atomically(path, lambda temporary: save(frozen, temporary, examples))

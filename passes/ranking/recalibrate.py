@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...transformer.rewrite.copied import copied
 
 
 def batch_norm_statistics(network: nn.Module, stream: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -16,7 +17,7 @@ def batch_norm_statistics(network: nn.Module, stream: Iterable[Tensor]) -> dict[
     Each batch weighs the same (cumulative average). The network itself, whose parts others share, is left as it is;
     run it with the result through ``torch.func.functional_call``.
     """
-    twin = copy.deepcopy(network).eval()
+    twin = copied(network)[0].eval()
     layers = {name: layer for name, layer in twin.named_modules() if isinstance(layer, _BatchNorm)}
     layers = {name: layer for name, layer in layers.items() if layer.running_mean is not None}
     if not layers:

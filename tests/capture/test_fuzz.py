@@ -15,7 +15,8 @@ from hant.transformer.capture.load import network_of
 from hant.transformer.errors import LoadError
 from torch import Tensor, nn
 
-FILES = ("net.pt", "net.safetensors", "old.pth", "net.onnx")
+PAIR = ("net.safetensors", "net.json")
+FILES = ("net.pt", "old.pth", "net.onnx", *PAIR)
 
 
 class Small(nn.Module):
@@ -80,12 +81,14 @@ def fuzz_files(folder: Path, count: int, seed: int, work: Path) -> int:
     """Load ``count`` damaged model files; return how many were refused."""
     rng = random.Random(seed)
     contents = {name: (folder / name).read_bytes() for name in FILES}
-    (work / "net.json").write_text((folder / "net.json").read_text())
 
     def read() -> object:
         name = rng.choice(FILES)
+        for whole in PAIR:
+            (work / whole).write_bytes(contents[whole])
         (work / name).write_bytes(damaged(contents[name], rng))
-        return hant.load(work / name, arch="torch.nn:Identity" if name == "old.pth" else None)
+        path = work / (PAIR[0] if name in PAIR else name)
+        return hant.load(path, arch="torch.nn:Identity" if name == "old.pth" else None)
 
     return sum(refused(read) for _ in range(count))
 

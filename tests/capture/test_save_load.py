@@ -90,22 +90,20 @@ def test_tied_weights_stay_tied(tmp_path: Path, suffix: str) -> None:
 
     hant.save(Tied(), tmp_path / f"tied{suffix}", torch.randn(1, 4))
     loaded = hant.load(tmp_path / f"tied{suffix}")
-    assert loaded.get_parameter("a.weight").data_ptr() == loaded.get_parameter("b.weight").data_ptr()
+    assert loaded.get_parameter("a.weight") is loaded.get_parameter("b.weight")
 
 
 def test_what_data_cannot_hold_is_refused_with_its_place(tmp_path: Path) -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(4, 4)
-
+    class Spectrum(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return cast(Tensor, self.lstm(x)[0])
+            return cast(Tensor, torch.fft.hfft(x))
 
-    with pytest.raises(CaptureError, match=r"module 0\.lstm: a torch\.nn\.modules\.rnn\.LSTM is no layer of torch\.nn"):
-        hant.save(nn.Sequential(Recurrent()), tmp_path / "x.pt", torch.randn(1, 3, 4))
+    with pytest.raises(
+        CaptureError, match=r"module 0: the function \w*hfft is not among those that a network file may"
+    ):
+        hant.save(nn.Sequential(Spectrum()), tmp_path / "x.pt", torch.randn(1, 3, 4))
     with pytest.raises(UsageError, match="needs example_inputs"):
-        hant.save(Recurrent(), tmp_path / "x.pt")
+        hant.save(Spectrum(), tmp_path / "x.pt")
     with pytest.raises(StorageError, match=r"cannot write .*nowhere/x\.pt: No such file"):
         hant.save(nn.Linear(2, 2), tmp_path / "nowhere" / "x.pt", torch.randn(1, 2))
     assert list(tmp_path.iterdir()) == []

@@ -78,6 +78,10 @@ def test_bad_text_names_its_line(text: str, message: str) -> None:
     ("line", "message"),
     [
         ("%y = function os.system(%x)", "calls the function 'os.system', which is not on the allowed list"),
+        (
+            '%y = function getattr(%x, "__class__")',
+            r"reads the attribute \('__class__',\), which is not on the allowed",
+        ),
         ("%y = method numpy(%x)", "calls the method 'numpy', which is not on the allowed list"),
         ("%y = module missing(%x)", "refers to 'missing', which the module does not hold"),
         ("%y = attribute __class__", "refers to '__class__', which the module does not hold"),

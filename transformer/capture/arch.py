@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import LoadError, MissingExtraError, nearest
+from .bounded import Bounded
 from .user_code import import_named
 
 _TREATMENT = "pretrained_cfg"
 """Attribute in which timm's networks say how they want their images."""
 _FORMS = "timm:NAME, torchvision:NAME, package.module:factory or file.py:factory"
+_TOLD = re.compile(r"(timm|torchvision):[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
+"""What a file may name: models of two libraries, and none of their prefixes for what is fetched or lies elsewhere."""
+_FETCHING = re.compile(r"pretrained|weights|checkpoint|cache|url|file|hub|device|dtype", re.IGNORECASE)
+"""Arguments with which timm or torchvision read or fetch something; no network's shape depends on one."""
+_WORD = re.compile(r"[A-Za-z0-9_]{0,60}\Z")
+_LARGEST = 2**20
+_LONGEST = 256
+_DEEPEST = 4
 
 
 def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
@@ -40,6 +51,49 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
     if not isinstance(made, nn.Module):
         raise LoadError(f"{arch} returned a {type(made).__name__}; expected a torch.nn.Module")
     return made
+
+
+def make_told(arch: str, kwargs: Mapping[str, Any], file: Path, tensors: Sequence[Tensor]) -> nn.Module:
+    """Return the network that a *file* names, without its weights: it must be one of timm's or torchvision's.
+
+    Args:
+        arch: the name.
+        kwargs: arguments of the file.
+        file: for messages.
+        tensors: the file's weights, which bound what the network may take.
+
+    Raises:
+        LoadError: any other name, or arguments that are no plain data or could have something read or fetched.
+    """
+    if not _TOLD.match(arch):
+        given = f" --arch-kwargs '{json.dumps(dict(kwargs))[:80]}'" if kwargs else ""
+        raise LoadError(
+            f"{file} says that {arch[:80]!r} makes its network; a file may name timm:NAME or torchvision:NAME only, "
+            f"because anything else is code; if you trust it, name it yourself: --arch {arch[:80]!r}{given}"
+        )
+    for name, value in kwargs.items():
+        if _FETCHING.search(name) or not _is_plain(name) or not _is_plain(value):
+            raise LoadError(
+                f"{file} gives {arch} the argument {name[:40]}={repr(value)[:40]}, which a file may not: expected "
+                f"plain numbers and words that fetch nothing; give --arch {arch} and --arch-kwargs yourself"
+            )
+    with Bounded(f"{arch}, which {file} names,", tensors):
+        return make_network(arch, kwargs)
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Return whether a file's argument is a number, a word (no path, no address) or a small nest of such."""
+    if value is None or isinstance(value, bool | float):
+        return True
+    if isinstance(value, int):
+        return abs(value) <= _LARGEST
+    if isinstance(value, str):
+        return _WORD.match(value) is not None
+    if depth == _DEEPEST or not isinstance(value, list | dict) or len(value) > _LONGEST:
+        return False
+    if isinstance(value, dict) and any(_FETCHING.search(key) or not _WORD.match(key) for key in value):
+        return False
+    return all(_is_plain(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
 
 
 def _timm(name: str, kwargs: dict[str, Any]) -> nn.Module:

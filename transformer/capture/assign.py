@@ -14,9 +14,14 @@ _COUNTER = "num_batches_tracked"
 _SHOWN = 4
 
 
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict without what modules keep beside tensors."""
+    return {key: tensor for key, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
+
+
 def stripped(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Return the tensors without the prefixes of wrappers (DataParallel, compiled, averaged) around the network."""
-    wanted = network.state_dict().keys()
+    wanted = _state(network).keys()
     found = dict(tensors)
     for _ in range(3):
         if found.keys() & wanted:
@@ -30,7 +35,7 @@ def stripped(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Ten
 
 def fits_but_for_classes(network: nn.Module, tensors: Mapping[str, Tensor]) -> int | None:
     """Return the number of rows of the last layer in the file, if it alone has another number than the network."""
-    own = network.state_dict()
+    own = _state(network)
     other = [k for k, t in tensors.items() if k in own and own[k].shape != t.shape]
     heads = {key.rpartition(".")[0] for key in other}
     if not other or any(own[k].shape[1:] != tensors[k].shape[1:] for k in other):
@@ -51,7 +56,7 @@ def assign(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, exact:
     Raises:
         LoadError: a short table of what is missing, unexpected, and of other shape.
     """
-    own = network.state_dict()
+    own = _state(network)
     missing = [key for key in own if key not in tensors and not key.endswith(_COUNTER)]
     unexpected = [key for key in tensors if key not in own and not key.endswith(_COUNTER)]
     other = [key for key in own if key in tensors and own[key].shape != tensors[key].shape]
@@ -62,6 +67,16 @@ def assign(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, exact:
         raise LoadError(_table(file, own, tensors, missing, unexpected, other))
     fitting = {key: tensor for key, tensor in tensors.items() if key in own}
     network.load_state_dict(fitting, strict=False, assign=exact)
+
+
+def retie(network: nn.Module, tied: Mapping[str, str]) -> None:
+    """Make each tensor of ``tied`` (key -> key of another) the other one itself, so that they train as one."""
+    for key, original in tied.items():
+        (path, _, name), (source, _, first) = key.rpartition("."), original.rpartition(".")
+        owner, held = network.get_submodule(path), network.get_submodule(source)
+        for kind in ("_parameters", "_buffers"):
+            if name in getattr(owner, kind) and first in getattr(held, kind):
+                setattr(owner, name, getattr(held, first))
 
 
 def _table(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,11 +21,15 @@ from ..errors import LoadError, StorageError
 FORMAT = "hant.network"
 VERSION = 1
 _LARGEST_TEXT = 64 * 2**20
+_LARGEST_INPUT = 2**28
+"""Values of one sample of an input; a larger one would take a gigabyte before anything is known of the network."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """What a checkpoint says about its network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     network: dict[str, Any] | None = None
     """The network as data, see ``ir.serialize``; None where ``arch`` makes it."""
@@ -59,13 +65,18 @@ class Architecture:
             form, version = data.pop("format"), data.pop("version")
             if form != FORMAT or version != VERSION:
                 raise LoadError(f"{where} has format {form!r} version {version!r}; this hant reads {FORMAT} {VERSION}")
-            data["input_shape"] = tuple(tuple(int(n) for n in shape) for shape in data.get("input_shape", ()))
-            data["input_dtype"] = tuple(map(str, data.get("input_dtype", ())))
-            made = cls(**data)
+            made: Architecture = TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            place = ".".join(map(str, wrong["loc"]))[:60]
+            raise LoadError(
+                f"{where} holds no readable description of its network: {place!r}: {wrong['msg'].lower()}"
+            ) from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise LoadError(f"{where} holds no readable description of its network: {str(error)[:120]}") from error
-        if made.network is None and not made.arch:
-            raise LoadError(f"{where} describes no network; give --arch")
+        for shape in made.input_shape:
+            if min(shape, default=1) < 1 or math.prod(shape) > _LARGEST_INPUT:
+                raise LoadError(f"{where} declares an input of {'x'.join(map(str, shape))[:60]}; save it again")
         return made
 
 

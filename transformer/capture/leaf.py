@@ -6,10 +6,13 @@ from typing import Protocol
 
 from torch import nn
 
+from ..ir.layers import is_plain
+
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _OPENED = (
     *CONTAINERS,
     nn.Module,
+    nn.DataParallel,
     nn.ParameterList,
     nn.ParameterDict,
     nn.Transformer,
@@ -48,5 +51,5 @@ def designers_leaf(module: nn.Module, tensors: int) -> bool:
 
 
 def exact_leaf(module: nn.Module, tensors: int) -> bool:
-    """Keep nothing whole but the layers of torch.nn themselves: what a data-only file can name."""
-    return type(module) in PRIMITIVES
+    """Keep nothing whole but the layers of torch.nn themselves, without hooks: what a data-only file can name."""
+    return type(module) in PRIMITIVES and is_plain(module)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
+from ..ir.layers import is_plain
 from ..ir.serialize import assemble
 from .emit import Emitter
 from .flow import Flow
@@ -23,7 +24,7 @@ def as_levels(model: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:
     Raises:
         CaptureError: the network cannot be captured, or not without keeping a module of its own code whole.
     """
-    return Levels(Flow(record(model, inputs, exact_leaf))).build("")
+    return Levels(Flow(record(model, inputs, exact_leaf, by_place=True))).build("")
 
 
 class Levels:
@@ -59,7 +60,7 @@ class Levels:
             return module
         if not self.is_called(path) or self.is_opened(path):
             return self._container(path, module)
-        if type(module) is nn.Sequential and self._is_chain(path):
+        if type(module) is nn.Sequential and is_plain(module) and self._is_chain(path):
             return self._container(path, module)
         return self._level(path, module)
 
@@ -90,7 +91,9 @@ class Levels:
 
     def _children(self, path: str, module: nn.Module) -> dict[str, nn.Module]:
         children = OrderedDict[str, nn.Module]()
-        for name, _ in module.named_children():
+        for name, child in module._modules.items():
+            if child is None:
+                continue
             below = f"{path}.{name}".lstrip(".")
             if self._reached(below):
                 children[name] = self.build(below)
@@ -106,7 +109,7 @@ class Levels:
 
     def _is_chain(self, path: str) -> bool:
         """Return whether a Sequential's children each ran on the one result of the child before."""
-        count = len(list(self.model.get_submodule(path).children()))
+        count = sum(child is not None for child in self.model.get_submodule(path)._modules.values())
         for call in self.calls[path]:
             links = [c for c in self.flow.recording.calls.values() if c.parent == call.key]
             if len(links) != count or not all(map(self._is_link, links)):

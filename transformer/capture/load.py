@@ -11,8 +11,8 @@ from torch import nn
 
 from ..errors import LoadError, UsageError
 from ..ir.serialize import network_from_json
-from .arch import make_network
-from .assign import assign, fits_but_for_classes, stripped
+from .arch import make_network, make_told
+from .assign import assign, fits_but_for_classes, retie, stripped
 from .checkpoint import Architecture
 from .onnx_file import load_onnx
 from .trusted import load_trusted
@@ -68,7 +68,7 @@ def load(
     weights = read_weights(file)
     if arch is None and weights.architecture is not None:
         return _described(file, weights, weights.architecture).eval()
-    return _made(file, weights, arch or weights.arch, kwargs).eval()
+    return _made(file, weights, arch, kwargs).eval()
 
 
 def load_described(path: Path) -> nn.Module:
@@ -89,17 +89,16 @@ def _is_name(path: str) -> bool:
 
 def _described(file: Path, weights: Weights, architecture: Architecture) -> nn.Module:
     """Make the network that a checkpoint describes."""
-    tensors = dict(weights.tensors)
-    for key, original in architecture.tied.items():
-        if original not in tensors:
-            raise LoadError(f"{file} ties {key!r} to {original!r}, which it does not hold; save it again")
-        tensors[key] = tensors[original]
-    if architecture.network is None:
-        network = make_network(architecture.arch, architecture.arch_kwargs)
-        assign(network, tensors, file)
-    else:
+    tensors = weights.untied(file)
+    if architecture.network is not None:
         network = network_of(architecture.network, file)
         assign(network, tensors, file, exact=True)
+        retie(network, architecture.tied)
+    elif architecture.arch:
+        network = make_told(architecture.arch, architecture.arch_kwargs, file, list(weights.tensors.values()))
+        assign(network, tensors, file)
+    else:
+        raise LoadError(f"{file} does not describe its network; give --arch")
     if architecture.input_shape:
         setattr(network, _SHAPES, architecture.input_shape)
     return network
@@ -119,20 +118,28 @@ def network_of(data: dict[str, Any], file: Path) -> nn.Module:
         raise LoadError(f"{file} holds a damaged description of its network: {str(error)[:120]}") from error
 
 
-def _made(file: Path, weights: Weights, arch: str, kwargs: dict[str, Any]) -> nn.Module:
-    """Make the network by name and give it the weights; their number of classes decides."""
-    if not arch:
+def _made(file: Path, weights: Weights, arch: str | None, kwargs: dict[str, Any]) -> nn.Module:
+    """Make the network by the user's name or the file's, and give it the weights; their number of classes decides."""
+
+    def make(**more: Any) -> nn.Module:
+        if arch is not None:
+            return make_network(arch, {**kwargs, **more})
+        return make_told(weights.arch, {**kwargs, **more}, file, list(weights.tensors.values()))
+
+    if arch is None and not weights.arch:
         raise LoadError(
             f"{file} holds weights but does not say of which network; give --arch timm:NAME, torchvision:NAME, "
             "package.module:factory or file.py:factory"
         )
-    network = make_network(arch, kwargs)
-    tensors = stripped(weights.tensors, network)
+    network = make()
+    tensors = stripped(weights.untied(file), network)
     classes = fits_but_for_classes(network, tensors)
     if classes is not None and "num_classes" not in kwargs:
         with contextlib.suppress(LoadError):  # a factory without that argument: the table of shapes says what differs
-            network = make_network(arch, {**kwargs, "num_classes": classes})
+            network = make(num_classes=classes)
     assign(network, tensors, file)
+    if weights.architecture is not None and weights.architecture.input_shape:
+        setattr(network, _SHAPES, weights.architecture.input_shape)
     return network
 
 

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,25 +23,42 @@ from .own_words import own_words
 from .patches import module_calls
 from .preserve import evaluating, preserved
 from .recorder import Recorder
-from .recording import Recording, Ref, StepKind, leaves
+from .recording import Recording, Ref, StepKind, form, leaves
 
-BATCHES = (2, 3)
-"""Batch sizes of the two runs. 1 would broadcast, and equal multiples must not meet."""
+BATCHES = (2, 257)
+"""Batch sizes of the two runs on fake tensors. 1 would broadcast, equal multiples must not meet, and what a model does
+from some batch on (``x[:min(len(x), 64)]``) shows at a large one only; it costs nothing without data."""
+BATCHES_OF_DATA = (2, 5)
+"""Batch sizes of the two runs where an operation has no fake form."""
+_DEEPEST = 100
 
 
-def record(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy = designers_leaf) -> Recording:
+@dataclass(frozen=True)
+class _Setup:
+    """What is recorded, and how."""
+
+    model: nn.Module
+    inputs: Sequence[Any]
+    is_leaf: LeafPolicy
+    by_place: bool
+
+
+def record(
+    model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy = designers_leaf, by_place: bool = False
+) -> Recording:
     """Record how ``model`` computes its output from ``inputs``, its arguments: tensors, or nests of them.
 
     The model runs on fake tensors (shapes without data), once per batch size of ``BATCHES``; where an operation has no
     fake form, on random data. Dimension 0 of the first input is the batch; other inputs with that size follow it.
-    The model is in eval mode while it runs and is left as it was.
+    The model is in eval mode while it runs and is left as it was. ``by_place``: see ``Recorder``.
 
     Raises:
         CaptureError: what the model does cannot be held by one graph, with the line that says so.
     """
+    _check_depth(model)
     opaque: dict[nn.Module, tuple[str, str, str]] = {}
     while True:
-        recording, culprits = _record_once(model, inputs, _keeping(is_leaf, opaque.keys()))
+        recording, culprits = _record_once(_Setup(model, inputs, _keeping(is_leaf, opaque.keys()), by_place))
         if not culprits:
             recording.notes += opaque.values()
             return recording
@@ -54,6 +72,16 @@ def record(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy = design
         opaque |= more
 
 
+def _check_depth(model: nn.Module) -> None:
+    """Refuse modules that are nested deeper than Python's stack lets them be copied, saved and exported later."""
+    deepest = max(name.count(".") + 1 for name, _ in model.named_modules())
+    if deepest > _DEEPEST:
+        raise CaptureError(
+            f"the modules of the network are nested {deepest} deep; at most {_DEEPEST} can be copied and exported, so "
+            "put what is chained into one nn.Sequential"
+        )
+
+
 def _whole(path: str, write: Write) -> tuple[str, str, str]:
     reason = f"kept whole, because its {write.name} writes into a tensor that is read again through another view"
     return path, reason, write.source
@@ -63,34 +91,34 @@ def _keeping(is_leaf: LeafPolicy, opaque: Set[nn.Module]) -> LeafPolicy:
     return lambda module, tensors: module in opaque or is_leaf(module, tensors)
 
 
-def _record_once(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy) -> tuple[Recording, dict[str, Write]]:
-    with evaluating(model):
+def _record_once(setup: _Setup) -> tuple[Recording, dict[str, Write]]:
+    with evaluating(setup.model):
         try:
-            first, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake=True)
+            first, culprits = _run(setup, BATCHES[0], fake=True)
             fake = True
         except HantError:
             raise
         except Exception:  # any error of the user's code; run on data tells whether it is the fake tensors' fault
-            first, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake=False)
+            first, culprits = _run(setup, BATCHES_OF_DATA[0], fake=False)
             fake = False
         if culprits:
             return first, culprits
-        second = _second(model, inputs, is_leaf, fake)
+        second = _second(setup, (BATCHES if fake else BATCHES_OF_DATA)[1], fake)
         merge_batches(first, second)
         if reads_mode(first):
-            model.train()
-            _merge_training(first, model, inputs, is_leaf, fake)
+            setup.model.train()
+            _merge_training(first, setup, fake)
     return first, {}
 
 
-def _second(model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy, fake: bool) -> Recording:
+def _second(setup: _Setup, batch: int, fake: bool) -> Recording:
     try:
-        return _run(model, inputs, BATCHES[1], is_leaf, fake=fake)[0]
+        return _run(setup, batch, fake)[0]
     except HantError:
         raise
     except Exception as error:
         raise CaptureError(
-            f"the network runs on a batch of {BATCHES[0]} and fails on one of {BATCHES[1]}: {own_words(error)}; "
+            f"the network runs on a batch of {BATCHES[0]} and fails on one of {batch}: {own_words(error)}; "
             "dimension 0 must be a batch of any size"
         ) from error
 
@@ -106,23 +134,24 @@ def _unlogged() -> Iterator[None]:
         logger.disabled = before
 
 
-def _merge_training(first: Recording, model: nn.Module, inputs: Sequence[Any], is_leaf: LeafPolicy, fake: bool) -> None:
+def _merge_training(first: Recording, setup: _Setup, fake: bool) -> None:
     try:
-        training, culprits = _run(model, inputs, BATCHES[0], is_leaf, fake)
+        training, culprits = _run(setup, first.batch, fake)
+        first.returns_more = form(training.output) != form(first.output)
         reason = "writes in place in training only" if culprits else merge_training(first, training)
+        if first.returns_more:
+            reason = "in training the network returns other outputs beside, which a student does not have"
     except Exception as error:  # the model does not train on this input; evaluation is not affected
         reason = f"fails in training mode: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     if reason:
         first.notes.append(("", f"the graph holds evaluation only; {reason}", ""))
 
 
-def _run(
-    model: nn.Module, inputs: Sequence[Any], batch: int, is_leaf: LeafPolicy, fake: bool
-) -> tuple[Recording, dict[str, Write]]:
+def _run(setup: _Setup, batch: int, fake: bool) -> tuple[Recording, dict[str, Write]]:
     """Run the model once and return what it did, with the modules whose in-place writes cannot be recorded."""
     mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else contextlib.nullcontext()
-    counter = MacCounter()
-    recorder = Recorder(model, is_leaf, counter, tensors_of(inputs)[0].device)
+    counter, model, inputs = MacCounter(), setup.model, setup.inputs
+    recorder = Recorder(model, setup.is_leaf, counter, tensors_of(inputs)[0].device, setup.by_place)
     with preserved(model), torch.no_grad(), mode, counter, module_calls(recorder), _unlogged():
         given = resized(inputs, batch)
         entries = tuple(recorder.enter_input(i, tensor) for i, tensor in enumerate(tensors_of(given)))

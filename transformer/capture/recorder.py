@@ -32,7 +32,10 @@ class Recorder(TorchFunctionMode):
     known by the identity of its tensor, so recorded tensors are kept alive until the recording ends.
     """
 
-    def __init__(self, model: nn.Module, is_leaf: LeafPolicy, counter: MacCounter, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, is_leaf: LeafPolicy, counter: MacCounter, device: torch.device, by_place: bool = False
+    ) -> None:
+        """``by_place``: a module that is held in several places goes by that of its caller, else by the first."""
         super().__init__()
         self.model = model
         self.is_leaf = is_leaf
@@ -43,7 +46,10 @@ class Recorder(TorchFunctionMode):
         self.constants: dict[str, Tensor] = {}
         self.notes: list[tuple[str, str, str]] = []
         self.memory = Memory()
-        self._paths = {module: name for name, module in reversed(list(model.named_modules(remove_duplicate=False)))}
+        self._by_place = by_place
+        self._paths: dict[nn.Module, list[str]] = {}
+        for name, module in model.named_modules(remove_duplicate=False):
+            self._paths.setdefault(module, []).append(name)
         self._attributes = owned_tensors(model)
         self._value_of: dict[int, int] = {}
         self._alive: list[Tensor] = []
@@ -225,9 +231,9 @@ class Recorder(TorchFunctionMode):
 
     def call_module(self, call: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Run a module through ``call``, its original ``__call__``; log it whole or log what it does."""
-        path = self._paths.get(module)
-        if self._quiet or path is None:
+        if self._quiet or module not in self._paths:
             return call(module, *args, **kwargs)
+        path = self._place(module)
         key = path if self._times[path] == 0 else f"{path}@{self._times[path]}"
         self._times[path] += 1
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -248,6 +254,14 @@ class Recorder(TorchFunctionMode):
             raise
         finally:
             self._scope.pop()
+
+    def _place(self, module: nn.Module) -> str:
+        """Return the path that a call of ``module`` now goes by."""
+        paths, caller = self._paths[module], self._path()
+        if not self._by_place or len(paths) == 1:
+            return paths[0]
+        inside = [path for path in paths if caller == "" or path.startswith(f"{caller}.")]
+        return min(inside or paths, key=lambda path: self._times[path])
 
     def _call_leaf(
         self, call: Callable[..., Any], record: ModuleCall, args: tuple[Any, ...], kwargs: Any, tensors: list[Tensor]

@@ -129,6 +129,8 @@ class Recording:
     batch: int
     notes: list[tuple[str, str, str]] = field(default_factory=list)
     """(module, reason, source) of what the recording could not keep."""
+    returns_more: bool = False
+    """Whether the network returns something of another form in training, such as auxiliary outputs."""
 
     def calls_of(self, path: str) -> list[ModuleCall]:
         """Return the calls of the module at ``path``."""
@@ -171,6 +173,13 @@ def leaves(value: Any) -> Iterator[Any]:
         yield from leaves((value.start, value.stop, value.step))
     else:
         yield value
+
+
+def form(value: Any) -> Any:
+    """Return how tuples, lists and dicts are nested in a value, with None for each leaf."""
+    if isinstance(value, dict):
+        return {key: form(item) for key, item in value.items()}
+    return [form(item) for item in value] if isinstance(value, tuple | list) else None
 
 
 def tensors(value: Any) -> list[Tensor]:

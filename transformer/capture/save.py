@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CaptureError, UsageError
-from ..ir.serialize import network_to_json
+from ..errors import CaptureError, LoadError, UsageError
+from ..ir.serialize import network_from_json, network_to_json
 from .checkpoint import Architecture, write_checkpoint
 from .levels import as_levels
 from .verify import verify_same
+from .wrappers import unwrapped
 
 
 def save(
@@ -48,10 +49,11 @@ def save(
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs or ())
     if not all(isinstance(tensor, Tensor) for tensor in inputs):
         raise UsageError("example_inputs must be a tensor or a sequence of tensors; give torch.randn(1, 3, 224, 224)")
+    model = unwrapped(model)
     network = model if arch is not None else _as_data(model, inputs)
     tensors, tied = _untied(network)
     architecture = Architecture(
-        network=None if arch is not None else network_to_json(network),
+        network=None if arch is not None else _readable(network_to_json(network)),
         arch=arch or "",
         arch_kwargs=dict(arch_kwargs or {}),
         input_shape=tuple(tuple(t.shape[1:]) for t in inputs),
@@ -70,9 +72,26 @@ def _as_data(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
         except CaptureError as error:
             raise UsageError(f"saving this network needs example_inputs, to record it with: {error}") from error
         return model
-    network = as_levels(model, inputs)
-    verify_same(model, network, inputs, "save it with arch=... instead")
+    remedy = "save it with arch=... instead"
+    try:
+        network = as_levels(model, inputs)
+        verify_same(model, network, inputs, remedy)
+    except RecursionError as error:
+        raise CaptureError(f"the network's modules are nested too deep to be saved as data; {remedy}") from error
     return network
+
+
+def _readable(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data, of which the network can be made again.
+
+    Raises:
+        CaptureError: they hold what a reader refuses, such as an odd name or a nest that is too deep.
+    """
+    try:
+        network_from_json(data)
+    except (LoadError, RecursionError) as error:
+        raise CaptureError(f"the network cannot be saved as data: {error}; save it with arch=... instead") from error
+    return data
 
 
 def _untied(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -81,6 +100,8 @@ def _untied(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     tied: dict[str, str] = {}
     first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
     for key, tensor in network.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            continue  # extra state of a module, which a file of tensors cannot hold
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if tensor.numel() and place in first:
             tied[key] = first[place]

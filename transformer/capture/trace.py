@@ -27,6 +27,7 @@ from .runs import find_runs
 from .site import Site
 from .structure import structure_digest
 from .tied import tie
+from .wrappers import unwrapped
 
 
 def trace(
@@ -41,7 +42,8 @@ def trace(
     """Capture ``model`` exactly and find its blocks.
 
     Args:
-        model: the teacher; left as it was, its parameters are shared, not copied.
+        model: the teacher; left as it was, its parameters are shared, not copied. Of ``nn.DataParallel`` and the like
+            the network inside is captured.
         example_inputs: one tensor (B, ...), or a sequence of the model's arguments: tensors, or tuples, lists and dicts
             of them. Only shapes and types matter, dimension 0 is the batch.
         submodule: path of the part to capture, such as ``backbone``; what it is given when the whole model runs on
@@ -53,7 +55,7 @@ def trace(
     Raises:
         CaptureError: the network cannot be captured exactly; the message names the module, line and operation.
     """
-    inputs, host = checked(example_inputs), None
+    inputs, host, model = checked(example_inputs), None, unwrapped(model)
     if submodule:
         host = model
         model, inputs = part_of(model, submodule, inputs)
@@ -87,7 +89,7 @@ def trace(
         diagnostics=tuple(dict.fromkeys(diagnostics)),
         macs=flow.macs(flow.data),
         parameters=sum(p.numel() for p in model.parameters()),
-        eager=model,
+        eager=None if flow.recording.returns_more else model,
         host=host,
         path=submodule,
         structure=structure_digest(flow.recording, inputs),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import LoadError
+from .wrappers import unwrapped
 
 
 def load_trusted(path: Path) -> nn.Module | None:
@@ -29,4 +30,4 @@ def load_trusted(path: Path) -> nn.Module | None:
         raise LoadError(f"{path} cannot be read: {(reason or [type(error).__name__])[0][:200]}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), nn.Module):
         content = content["model"]
-    return content if isinstance(content, nn.Module) else None
+    return unwrapped(content) if isinstance(content, nn.Module) else None

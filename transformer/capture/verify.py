@@ -9,18 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CaptureError
+from .arguments import resized
 from .preserve import evaluating, preserved
 from .recording import map_leaves
 
+_BATCH = 5
+"""Rows of the second comparison: a batch that no recording was made at."""
+
 
 def verify_same(model: nn.Module, captured: nn.Module, inputs: Sequence[Any], remedy: str) -> None:
-    """Run both in eval mode on random data like ``inputs`` and compare to the bit.
+    """Run both in eval mode on random data like ``inputs``, at their batch and at another, and compare to the bit.
 
     Raises:
         CaptureError: they differ, with the largest difference and ``remedy``.
     """
     generator = torch.Generator().manual_seed(0)
-    data = map_leaves(tuple(inputs), lambda tensor: _like(tensor, generator))
+    for given in (tuple(inputs), resized(inputs, _BATCH)):
+        data = map_leaves(given, lambda tensor: _like(tensor, generator))
+        _compare(model, captured, data, remedy)
+
+
+def _compare(model: nn.Module, captured: nn.Module, data: tuple[Any, ...], remedy: str) -> None:
     with evaluating(model), evaluating(captured), preserved(model), torch.no_grad():
         torch.manual_seed(0)
         expected = _flat(model(*data))

@@ -47,6 +47,19 @@ class Weights:
     arch: str = ""
     """Name of the timm model that a training checkpoint tells."""
 
+    def untied(self, file: Path) -> dict[str, Tensor]:
+        """Return the tensors with those that are stored once and held twice under each of their keys.
+
+        Raises:
+            LoadError: ``file`` ties a tensor to one that it does not hold.
+        """
+        tensors = dict(self.tensors)
+        for key, original in (self.architecture.tied if self.architecture is not None else {}).items():
+            if original not in tensors:
+                raise LoadError(f"{file} ties {key!r} to {original!r}, which it does not hold; save it again")
+            tensors[key] = tensors[original]
+        return tensors
+
 
 def read_weights(path: Path) -> Weights:
     """Read a ``.safetensors`` file or a torch file that holds nothing but data.
@@ -168,13 +181,19 @@ def _unpacked(path: Path, content: Any) -> Weights:
             raise LoadError(f"{path} holds no weights; save it again")
         return Weights(dict(tensors), Architecture.from_text(str(content.get("architecture")), str(path)))
     arch = _told_arch(content)
-    for key in _HOLDERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping) and _tensors(content[key], 1):
-            content = content[key]
-            break
+    content = _held(content)
     if not isinstance(content, Mapping) or not _tensors(content, 1):
         raise LoadError(f"{path} holds no state dict but a {type(content).__name__}; save model.state_dict()")
     return Weights({str(key): t for key, t in content.items() if isinstance(t, Tensor)}, arch=arch)
+
+
+def _held(content: Any, depth: int = 3) -> Any:
+    """Return the state dict that a training script keeps under one of its keys, or under a key of what is there."""
+    for key in _HOLDERS if isinstance(content, Mapping) and depth else ():
+        inner = content.get(key)
+        if isinstance(inner, Mapping) and _tensors(inner, depth):
+            return _held(inner, depth - 1)
+    return content
 
 
 def _told_arch(content: Any) -> str:

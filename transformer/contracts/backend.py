@@ -40,6 +40,12 @@ class Backend(ABC):
     """A runtime. One folder a backend, registered by entry point ``hant.backends``."""
 
     name: ClassVar[str]
+    suffix: ClassVar[str] = ".onnx"
+    """Ending of the runtime's files, with the dot."""
+
+    def artefact(self, network: str) -> str:
+        """Return the name of the file, in a run, that holds ``network`` (``student``, ``teacher``) for the runtime."""
+        return f"{network}{self.suffix}"
 
     @abstractmethod
     def unavailable(self, target: Target) -> str | None:

@@ -378,6 +378,8 @@ class ExportRecord(Record):
     sha256: dict[str, str]
     source: str = ""
     """Of the student's weights and the target that they were made for; empty in runs of earlier versions."""
+    left_out: dict[str, str] = {}
+    """File that could not be written -> why."""
 
 
 class VerificationRecord(Record):

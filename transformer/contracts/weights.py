@@ -18,5 +18,5 @@ def weights_digest(model: nn.Module) -> str:
             continue
         total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
-        total.update(flat.view(torch.uint8).numpy())
+        total.update(flat.view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]

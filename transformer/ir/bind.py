@@ -6,10 +6,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from ..errors import LoadError
-from .allowed import METHODS, functions
 from .argument_reader import named
-from .serialize import assemble, own_path
+from .serialize import assemble, listed_function, listed_method, own_path
 from .text import KEYWORDS, Line, Named, NetworkText, Value
 
 
@@ -56,12 +54,8 @@ def bind(text: NetworkText, root: nn.Module, targets: dict[str, str] | None = No
 
 def _target(line: Line, root: nn.Module, targets: dict[str, str]) -> Any:
     if line.keyword == "function":
-        if line.target not in functions():
-            raise LoadError(f"the network's text calls the function {line.target!r}, which is not on the allowed list")
-        return functions()[line.target]
+        return listed_function(line.target, line.args)
     if line.keyword == "method":
-        if line.target not in METHODS:
-            raise LoadError(f"the network's text calls the method {line.target!r}, which is not on the allowed list")
-        return line.target
+        return listed_method(line.target)
     path = targets.get(line.target, line.target) if line.keyword == "block" else line.target
     return own_path("get_attr" if line.keyword == "attribute" else "call_module", path, root)

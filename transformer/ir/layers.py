@@ -21,17 +21,20 @@ _OPENED = (
     nn.ParameterDict,
     nn.Container,
     nn.RNNBase,
+    nn.RNNCellBase,
     nn.Transformer,
     nn.TransformerEncoder,
     nn.TransformerEncoderLayer,
     nn.TransformerDecoder,
     nn.TransformerDecoderLayer,
     nn.AdaptiveLogSoftmaxWithLoss,
+    nn.DataParallel,
 )
 _UNSAVED = frozenset({"device", "dtype", "_weight", "_freeze", "args", "kwargs", "min_value", "max_value", "init"})
 """Constructor arguments that the file need not hold: placement, and initial values that weights replace."""
 _PRESENT = {"bias": ("bias", "in_proj_bias"), "add_bias_kv": ("bias_k",)}
 """Flags that a layer keeps only as the parameter they decide on."""
+_OPTIONAL = inspect.Parameter("nonlinearity", inspect.Parameter.KEYWORD_ONLY, default="tanh")
 _LARGEST = 2**31
 
 
@@ -44,9 +47,25 @@ def layer_classes() -> dict[str, type[nn.Module]]:
         if isinstance(value, type)
         and issubclass(value, nn.Module)
         and value not in _OPENED
-        and not issubclass(value, nn.RNNBase | nn.RNNCellBase | nn.modules.loss._Loss)
+        and not issubclass(value, nn.modules.loss._Loss)
         and "Lazy" not in name
     }
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Return whether a module runs the forward of its class and nothing beside it: no hooks, no forward of its own."""
+    return not (module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module))
+
+
+def _arguments(kind: type[nn.Module]) -> Mapping[str, inspect.Parameter]:
+    """Return the constructor arguments of a layer's class that a file holds."""
+    found = dict(inspect.signature(kind.__init__).parameters)
+    unsaved = {"self", *_UNSAVED}
+    if issubclass(kind, nn.RNNBase):  # whose own constructors take anything and hand it on
+        found |= inspect.signature(nn.RNNBase.__init__).parameters
+        found |= {"nonlinearity": _OPTIONAL} if kind is nn.RNN else {}
+        unsaved |= {"mode"} if kind is nn.LSTM else {"mode", "proj_size"}
+    return {name: parameter for name, parameter in found.items() if name not in unsaved}
 
 
 def layer_to_json(module: nn.Module) -> dict[str, Any]:
@@ -61,16 +80,14 @@ def layer_to_json(module: nn.Module) -> dict[str, Any]:
             f"a {kind.__module__}.{kind.__qualname__} is no layer of torch.nn and cannot be saved as data"
         )
     arguments = {}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
-        if name == "self" or name in _UNSAVED:
-            continue
+    for name, parameter in _arguments(kind).items():
         if name in _PRESENT and not isinstance(getattr(module, name, None), bool):
             arguments[name] = any(getattr(module, held, None) is not None for held in _PRESENT[name])
         elif hasattr(module, name):
             arguments[name] = _plain(getattr(module, name))
         elif parameter.default is inspect.Parameter.empty:
             raise CaptureError(f"the argument {name!r} of a {kind.__name__} cannot be read back from it")
-    made = {"layer": kind.__name__, "arguments": arguments}
+    made: dict[str, Any] = {"layer": kind.__name__, "arguments": arguments}
     types = {p.dtype for p in module.parameters()}
     if len(types) == 1 and types != {torch.float32}:
         made["dtype"] = str(types.pop()).removeprefix("torch.")
@@ -107,7 +124,7 @@ def layer_from_json(data: Mapping[str, Any]) -> nn.Module:
             f"the file names the layer {str(name)[:60]!r}, which is not one of torch.nn{nearest(str(name), classes)}"
         )
     kind = classes[name]
-    known = inspect.signature(kind.__init__).parameters.keys() - _UNSAVED - {"self"}
+    known = _arguments(kind).keys()
     if not isinstance(arguments, dict) or not arguments.keys() <= known:
         raise LoadError(f"the file gives {name} arguments it does not have: {sorted(set(arguments) - known)}")
     values = {key: _argument(value) for key, value in arguments.items()}

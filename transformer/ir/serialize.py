@@ -8,14 +8,15 @@ parameters and buffers under the paths they had, so that the keys of a state dic
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from ..errors import CaptureError, LoadError
-from .allowed import ATTRIBUTES, METHODS, functions, name_of
-from .layers import layer_classes, layer_from_json, layer_to_json
+from .allowed import ATTRIBUTES, METHODS, function_of, name_of
+from .layers import is_plain, layer_classes, layer_from_json, layer_to_json
 from .values import from_json, to_json
 
 CONTAINERS: dict[str, type[nn.Module]] = {
@@ -24,9 +25,10 @@ CONTAINERS: dict[str, type[nn.Module]] = {
     "ModuleDict": nn.ModuleDict,
     "Module": nn.Module,
 }
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*\Z")
+_NAME = re.compile(r"\w[\w\-]*\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_DEEPEST = 60
+_DEEPEST = 100
+"""Nested modules that are read; Python's own stack ends soon after."""
 
 
 def network_to_json(module: nn.Module, path: str = "") -> dict[str, Any]:
@@ -36,6 +38,8 @@ def network_to_json(module: nn.Module, path: str = "") -> dict[str, Any]:
         CaptureError: a module or an operation that is on no list, with its path.
     """
     try:
+        if not is_plain(module):
+            raise CaptureError(f"a {type(module).__name__} with hooks or a forward of its own cannot be saved as data")
         if isinstance(module, fx.GraphModule):
             return _graph_to_json(module, path)
         if type(module).__name__ in CONTAINERS and type(module) is CONTAINERS[type(module).__name__]:
@@ -48,7 +52,8 @@ def network_to_json(module: nn.Module, path: str = "") -> dict[str, Any]:
 
 
 def _children_to_json(module: nn.Module, path: str) -> dict[str, Any]:
-    return {name: network_to_json(child, f"{path}.{name}".lstrip(".")) for name, child in module.named_children()}
+    children = {name: child for name, child in module._modules.items() if child is not None}  # one may be there twice
+    return {name: network_to_json(child, f"{path}.{name}".lstrip(".")) for name, child in children.items()}
 
 
 def _graph_to_json(module: fx.GraphModule, path: str) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def _graph_from_json(data: dict[str, Any], depth: int) -> fx.GraphModule:
             _add_tensor(root, kind, name, entry)
     graph = _read_nodes(data["nodes"], root)
     class_name = str(data.get("class", "GraphModule"))
-    if not _IDENTIFIER.match(class_name):
+    if not class_name.isidentifier():
         raise LoadError(f"the file gives a module the class name {class_name[:60]!r}")
     return assemble(root, graph, class_name)
 
@@ -148,7 +153,8 @@ def _add_tensor(root: nn.Module, kind: str, name: str, entry: Any) -> None:
 
 
 def _named(name: Any) -> None:
-    if not isinstance(name, str) or not _NAME.match(name):
+    """Refuse a name that is no word of letters, digits and _ of any script, as Python writes it in generated code."""
+    if not isinstance(name, str) or not _NAME.match(name) or unicodedata.normalize("NFKC", name) != name:
         raise LoadError(f"the file names a module or tensor {str(name)[:60]!r}; names are letters, digits and _")
 
 
@@ -180,25 +186,39 @@ def _read_nodes(nodes: Any, root: nn.Module) -> fx.Graph:
 
 def _target(op: Any, target: Any, args: tuple[Any, ...], root: nn.Module) -> Any:
     if op == "call_function":
-        function = functions().get(target) if isinstance(target, str) else None
-        if function is None:
-            raise LoadError(
-                f"the file calls the function {str(target)[:80]!r}, which is not on the list of allowed ones"
-            )
-        if function is getattr and (len(args) != 2 or args[1] not in ATTRIBUTES):
-            raise LoadError(
-                f"the file reads the attribute {str(args[1:])[:60]}, which is not on the list of allowed ones"
-            )
-        return function
+        return listed_function(target, args)
     if op == "call_method":
-        if target not in METHODS:
-            raise LoadError(f"the file calls the method {str(target)[:80]!r}, which is not on the list of allowed ones")
-        return target
+        return listed_method(target)
     if op in ("call_module", "get_attr"):
         return own_path(op, target, root)
     if op in ("placeholder", "output") and isinstance(target, str) and _IDENTIFIER.match(target):
         return target
     raise LoadError(f"the file has a node of kind {str(op)[:60]!r} with target {str(target)[:60]!r}")
+
+
+def listed_function(target: Any, args: tuple[Any, ...]) -> Any:
+    """Return the function that a network's file or text calls on ``args``.
+
+    Raises:
+        LoadError: it is not on the list, or reads an attribute that is not.
+    """
+    function = function_of(target)
+    if function is None:
+        raise LoadError(f"the file calls the function {str(target)[:80]!r}, which is not on the allowed list")
+    if function is getattr and (len(args) != 2 or not isinstance(args[1], str) or args[1] not in ATTRIBUTES):
+        raise LoadError(f"the file reads the attribute {str(args[1:])[:60]}, which is not on the allowed list")
+    return function
+
+
+def listed_method(target: Any) -> str:
+    """Return the tensor method that a network's file or text calls.
+
+    Raises:
+        LoadError: it is not on the list.
+    """
+    if not isinstance(target, str) or target not in METHODS:
+        raise LoadError(f"the file calls the method {str(target)[:80]!r}, which is not on the allowed list")
+    return target
 
 
 def own_path(op: str, target: Any, root: nn.Module) -> str:

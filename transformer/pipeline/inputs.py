@@ -99,7 +99,14 @@ def example_inputs(config: Config, model: nn.Module, data: Data | None) -> tuple
     """
     shapes = declared_shapes(config, model)
     if data is not None:
-        given = tuple(sample(data, "train", 0)[0].shape)
+        image = sample(data, "train", 0)[0]
+        if not image.is_floating_point():
+            kind = str(image.dtype).removeprefix("torch.")
+            raise UsageError(
+                f"data {data.name} has images of type {kind}; expected float: return image.float(), and where the "
+                "network takes bytes, leave what it does to them first out of it"
+            )
+        given = tuple(image.shape)
         shapes = shapes or (given,)
         if shapes != (given,):
             wanted = " and ".join(text(shape) for shape in shapes)

@@ -74,11 +74,13 @@ def optimize(
         **_budget(budget),
         **options,
     }
+    from ..capture.wrappers import unwrapped
+
     config = make(values, "hant.optimize")
     pipeline = build_pipeline(config)
     materials = load_materials(
         config,
-        model=model.eval() if isinstance(model, nn.Module) else None,
+        model=unwrapped(model).eval() if isinstance(model, nn.Module) else None,
         data=data if isinstance(data, Data) else None,
         target=target if isinstance(target, Target) else None,
         pool=pool if isinstance(pool, tuple) else None,
@@ -92,10 +94,12 @@ def optimize(
 
 def read_result(context: Context) -> Result:
     """Return the result of a finished run."""
+    from ...passes.assemble import load_student
     from ..capture.load import load
 
     report: dict[str, Any] = json.loads(context.store.path("report.json").read_text())
-    student: nn.Module = load(context.store.path("student.safetensors"))
+    described = context.store.path("student.json").is_file()  # else its network is no data: see the export's record
+    student = load(context.store.path("student.safetensors")) if described else load_student(context).network.cpu()
     return Result(
         model=student.eval(),
         selection=report["selection"],

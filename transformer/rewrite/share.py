@@ -7,12 +7,15 @@ from typing import Any
 
 from torch import nn
 
+_TORCHS = frozenset(vars(nn.Module()))
+"""Attributes that torch gives every module: its parameters, buffers, submodules and hooks."""
+
 
 def with_submodules(module: nn.Module, change: Mapping[str, nn.Module]) -> nn.Module:
     """Return ``module`` with other submodules at the given paths.
 
     Only the modules on the way to a changed one are copied, and those shallowly: parameters, buffers and all other
-    submodules are the original objects. Hooks stay.
+    submodules are the original objects. Hooks stay; what is registered on a copy later is the copy's alone.
     """
     if "" in change:
         return change[""]
@@ -46,8 +49,8 @@ def holds(module: nn.Module, path: str, expected: nn.Module) -> bool:
 
 def _shallow(module: nn.Module) -> nn.Module:
     copy = type(module).__new__(type(module)) if not _is_graph_module(module) else object.__new__(type(module))
-    copy.__dict__.update(module.__dict__)
-    copy.__dict__["_modules"] = dict(module._modules)
+    for name, value in module.__dict__.items():  # a user's containers may be shared with other modules on purpose
+        copy.__dict__[name] = value.copy() if name in _TORCHS and isinstance(value, dict | set) else value
     return copy
 
 
