@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,30 @@ def test_the_default_pipeline_is_registered() -> None:
     from hant.transformer.pipeline.default import DEFAULT_PASSES
 
     assert set(DEFAULT_PASSES) <= set(PROJECT["project"]["entry-points"]["hant.passes"])
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    """Also what comes along today because another package needs it: that may end with any release."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    words = [*PROJECT["project"]["dependencies"], *(word for name in extras if name != "dev" for word in extras[name])]
+    declared = {plain(re.split(r"[^A-Za-z0-9_.-]", word, maxsplit=1)[0]) for word in words}
+    owners = packages_distributions()
+    folders = ("op_library", "transformer", "backends", "passes")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    imported = {name for path in files for name in third_party(path)}
+    assert {"torch", "scipy", "markupsafe", "PIL"} <= imported
+    undeclared = {name for name in imported if declared.isdisjoint(map(plain, (name, *owners.get(name, ()))))}
+    assert undeclared == set()
+
+
+def plain(name: str) -> str:
+    """Return a distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def third_party(path: Path) -> set[str]:
+    """Return the first names of the modules that a file imports, without the standard library's and hant's own."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"hant"}

@@ -21,15 +21,18 @@ from ..errors import HantError
 from ..pipeline.config import make
 from ..pipeline.shapes import parse_shape
 from ..plugins import load_plugin, registered
+from ..rewrite.deploy import deploy
 from .options import Command, OpsCommand, OptionsCommand
 from .resolve import values
+from .streams import result_only
 from .tables import number, write_line, write_table
 from .terminal import write_json
 
 
 def run_targets(command: Command) -> int:
     """List every target with whether it can be measured here."""
-    rows = [(target, unavailable(target)) for target in list_targets()]
+    with result_only():
+        rows = [(target, unavailable(target)) for target in list_targets()]
     if command.as_json:
         plain = [target.model_dump(mode="json") | {"unavailable": reason} for target, reason in rows]
         write_json(plain)
@@ -63,7 +66,8 @@ def unavailable(target: Target) -> str | None:
 def run_ops(command: OpsCommand) -> int:
     """List the operations of a pool between two shapes."""
     entry, leave = spec(command.input), spec(command.output or command.input)
-    rows = [describe(operation, entry, leave) for operation in named_pool(make(values(command.given)).pool)]
+    with result_only():
+        rows = [describe(operation, entry, leave) for operation in named_pool(make(values(command.given)).pool)]
     if command.as_json:
         write_json({"input": str(entry), "output": str(leave), "operations": rows})
         return 0
@@ -144,7 +148,7 @@ def describe(operation: OpSpec, entry: TensorSpec, leave: TensorSpec) -> dict[st
     }
     # The teacher's own operation is a different module in every block: it has no cost of its own.
     if reason is None and operation.name != "teacher":
-        module = operation.build(entry, leave)
+        module = deploy(operation.build(entry, leave))
         row |= {"macs": macs(module, entry), "parameters": parameters(module)}
     return row
 
