@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +17,7 @@ from ..transformer.contracts.data import split
 from ..transformer.contracts.data_images import batches, shuffled, size
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import ExportRecord, StudentRecord
+from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.work import Work
 from ..transformer.errors import CaptureError
 from ..transformer.rewrite.deploy import deploy
