@@ -21,8 +21,10 @@ from hant.transformer.contracts.pass_ import Count, Pass, PassResult
 from hant.transformer.contracts.progress import Progress
 from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.task import Task
-from hant.transformer.errors import CaptureError, HantError, UsageError
+from hant.transformer.contracts.work import Work
+from hant.transformer.errors import CaptureError, UsageError
 from hant.transformer.pipeline.build import build_pass
+from hant.transformer.pipeline.forecast import forecast
 from hant.transformer.pipeline.pipeline import Pipeline
 from hant.transformer.pipeline.preflight import EVENT, check_accuracy, check_files, check_task, preflight
 from torch import Tensor, nn
@@ -60,6 +62,9 @@ class Stage(Pass):
     def check(self, context: Context) -> None:
         if 60 % self.size:
             raise UsageError(f"option stage.size is {self.size}, expected a divisor of 60")
+
+    def work(self, context: Context) -> Work:
+        return Work("a step", macs=1)
 
     def run(self, context: Context) -> PassResult:
         return PassResult()
@@ -244,11 +249,25 @@ def test_networks_that_do_not_fit_the_task(ready: Context, model: nn.Module, mes
         check_task(context, context.dataset)
 
 
-def test_a_network_that_cannot_be_copied_is_told(ready: Context) -> None:
+class Single(Classifier):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Single:
+        raise RuntimeError("there is one of me")
+
+
+def test_a_network_that_holds_a_lock_is_copied(ready: Context) -> None:
     model = Classifier().eval()
     model.lock = threading.Lock()  # type: ignore[assignment]
-    with pytest.raises(HantError, match=r"the network cannot be copied, as its student will be: TypeError: .*lock"):
-        check_task(captured(ready, model), ready.dataset)
+    context = captured(ready, model)
+    check_task(context, context.dataset)
+    check_files(context)
+    assert "warning" not in log(context)
+    (expected,) = forecast(context, [Stage()])
+    assert expected.seconds > 0
+
+
+def test_a_network_that_cannot_be_copied_is_told(ready: Context) -> None:
+    with pytest.raises(CaptureError, match="Single cannot be copied: there is one of me"):
+        check_task(captured(ready, Single().eval()), ready.dataset)
 
 
 def test_a_network_that_cannot_be_exported_is_told(ready: Context) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from ..capture.recording import tensors
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass
+from ..rewrite.copied import copied
 
 _BATCH = 16
 _TRAINING = 3
@@ -44,7 +44,7 @@ def forecast(context: Context, stages: Sequence[Pass]) -> list[Expected]:
 
 def _seconds_a_mac(context: Context) -> float:
     """Return the seconds that a multiply-accumulate takes where networks are trained, seen in a step of the teacher."""
-    network = copy.deepcopy(context.teacher.network).to(context.device).eval()
+    network = copied(context.teacher.network)[0].to(context.device).eval()
     inputs = [spec.random(_BATCH).to(context.device) for spec in context.teacher.inputs]
     times = []
     for _ in range(2):  # the first one pays for what is set up once

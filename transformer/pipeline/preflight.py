@@ -10,7 +10,6 @@ A run is examined once, and again where its teacher, data or target are others.
 
 from __future__ import annotations
 
-import copy
 import math
 import tempfile
 import time
@@ -32,6 +31,7 @@ from ..contracts.data_images import batches
 from ..contracts.pass_ import Pass
 from ..contracts.processes import processes
 from ..errors import CaptureError, HantError, UsageError
+from ..rewrite.copied import copied
 from .fingerprint import digest
 from .identity import identity
 
@@ -132,7 +132,7 @@ def _check_outputs(context: Context, data: Data, outputs: Any, count: int) -> No
 
 def _check_training(network: nn.Module, data: Data, images: Tensor, targets: Any) -> None:
     """Train ``network``, a copy, for one step without an optimizer."""
-    teacher = copy.deepcopy(network).eval()
+    teacher = _copied(network, images.device)
     network.train()
     with (
         torch.random.fork_rng(devices=[]),
@@ -206,8 +206,7 @@ def _folder(context: Context) -> Iterator[Path]:
 
 
 def _copied(network: nn.Module, device: torch.device) -> nn.Module:
-    with _told("the network cannot be copied, as its student will be"):
-        return copy.deepcopy(network).to(device).eval()
+    return copied(network)[0].to(device).eval()
 
 
 @contextmanager
