@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ...transformer.contracts.candidate import derived_seed
-from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.data import Sample
-from ...transformer.contracts.data_images import batches, shuffled, size
-from ...transformer.contracts.task import Task
+from ...transformer.contracts.task import Classification, Task
+from ...transformer.data.images import batches, shuffled, size
+from ...transformer.tools.seeds import derived_seed
 from .parallel import Parallel
 from .recipe import FinetuneRecipe
 from .state import FinetuneState

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ...transformer.contracts.processes import processes
 from ...transformer.errors import UsageError
+from ...transformer.runs.processes import processes
 from .global_norm import GlobalBatchNorm
 
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ...op_library.pools import operation as find_operation
-from ...transformer.contracts.candidate import build_candidate, derived_seed
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.records import CandidateRecord
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
-from ..assemble import CandidateWeights, build_student, independent
+from ...transformer.tools.seeds import derived_seed
+from ..candidates.build import build_candidate
+from ..networks.assemble import CandidateWeights, build_student, independent
+from ..pretraining.records import CandidateRecord
 
 
 def start_of(context: Context, choice: Mapping[str, str], preload: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...transformer.contracts.metric import Metric
-from ...transformer.contracts.store import RunStore
+from ...transformer.contracts.task import Metric
+from ...transformer.runs.store import RunStore
 
 _EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "learning_rate", "seconds")
 """What is kept of an epoch, in this order."""

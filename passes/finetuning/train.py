@@ -14,11 +14,11 @@ from torch.utils.data import Dataset
 
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.data import Sample
-from ...transformer.contracts.records import EpochRecord
-from ..evaluate import Metrics, mean, tally
+from ..networks.evaluate import Metrics, mean, tally
 from .loop import Loop
 from .parallel import Parallel
 from .recipe import FinetuneRecipe
+from .records import EpochRecord
 from .state import FinetuneState
 
 _BATCH = 256

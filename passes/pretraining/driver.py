@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ...transformer.contracts.progress import Progress
-from ...transformer.contracts.records import CandidateRecord
-from ...transformer.contracts.store import RunStore, slug
+from ...transformer.runs.store import RunStore
+from ...transformer.tools.files import slug
 from . import partial
 from .executor import Executor
 from .halving import hopeless
 from .recipe import Recipe
+from .records import CandidateRecord
 from .tally import Tally
 from .unit import Outcome, Pair, Result, TooLarge, Unit, key_of, unusable
 from .units import Cut, units

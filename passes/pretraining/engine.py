@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...transformer.contracts.candidate import derived_seed
 from ...transformer.contracts.data import Sample
-from ...transformer.contracts.data_images import batches, shuffled, size
+from ...transformer.data.images import batches, shuffled, size
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
-from ..crew import Crew, Streams, crew
+from ...transformer.tools.seeds import derived_seed
+from ..networks.crew import Crew, Streams, crew
 from .recipe import Recipe
 from .recorded import Fastest, Recorded, Step
 from .trainer import Trainer, half

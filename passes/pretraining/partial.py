@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ...transformer.contracts.records import Record
-from ...transformer.contracts.store import RunStore, slug
+from ...transformer.contracts.record import Record
 from ...transformer.errors import LoadError
+from ...transformer.runs.store import RunStore
+from ...transformer.tools.files import slug
 from .unit import Outcome, Pair, key_of
 
 

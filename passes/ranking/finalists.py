@@ -6,16 +6,16 @@ import hashlib
 import math
 
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.data import split
-from ...transformer.contracts.data_images import size
-from ...transformer.contracts.records import FinalistRecord
-from ..assemble import CandidateWeights, build_student, independent
-from ..evaluate import evaluate
+from ...transformer.data.images import size
+from ...transformer.data.splits import split
 from ..finetuning.loop import Loop, objective_of
 from ..finetuning.parallel import Parallel
 from ..finetuning.recipe import FinetuneRecipe
 from ..finetuning.state import FinetuneState
-from ..placement import placed
+from ..networks.assemble import CandidateWeights, build_student, independent
+from ..networks.evaluate import evaluate
+from ..networks.placement import placed
+from .records import FinalistRecord
 
 
 def short_finetune(

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...transformer.capture.recording import leaves
-from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.data import split, take
-from ...transformer.contracts.data_images import batches, size
 from ...transformer.contracts.progress import Task
-from ...transformer.contracts.records import CandidateRecord, EvaluationRecord
+from ...transformer.contracts.task import Classification
+from ...transformer.data.images import batches, size
+from ...transformer.data.splits import split, take
+from ...transformer.tools.nested import leaves
+from ..networks.supernet import Supernet
+from ..pretraining.records import CandidateRecord
 from .measures import Totals, measure
 from .recalibrate import batch_norm_statistics
-from .supernet import Supernet
+from .records import EvaluationRecord
 
 _KEPT_BYTES = 1 << 30
 """Images and teacher's outputs that are kept in memory at most; what is beyond is made again when needed."""

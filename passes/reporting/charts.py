@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...transformer.contracts.metric import Metric
-from ...transformer.contracts.report import NetworkReport, PointReport, Report
+from ...transformer.contracts.task import Metric
 from ...transformer.contracts.timing import Timing
-from ..figures.axes import BOTTOM, LEFT, RIGHT, TOP, Scale
-from ..figures.canvas import FAINT, INK, PALETTE, Canvas
-from ..figures.charts import Series, bars, scatter
-from ..figures.diagram import Row, diagrams
-from ..figures.run import operation_shares
+from .figures.axes import BOTTOM, LEFT, RIGHT, TOP, Scale
+from .figures.canvas import FAINT, INK, PALETTE, Canvas
+from .figures.charts import Series, bars, scatter
+from .figures.diagram import Row, diagrams
+from .figures.run import operation_shares
+from .schema import NetworkReport, PointReport, Report
 
 _SIZE = (470, 320)
 """Of a chart that shares its row with another on a wide screen, and still can be read on a phone."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ...transformer.contracts.metric import TOP1
-from ...transformer.contracts.report import Report
+from ...transformer.contracts.task import TOP1
+from .schema import Report
 from .words import count, duration, kept, kind, ms, share, speedup
 
 

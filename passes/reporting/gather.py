@@ -6,26 +6,25 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TypeVar
 
+from ...backends.measuring.statistics import Interval, ratio_interval
 from ...transformer.contracts.budget import Budget, Limit
-from ...transformer.contracts.lookup import operation_ms, slower
-from ...transformer.contracts.records import (
-    CalibrationRecord,
-    CandidateRecord,
-    EpochRecord,
-    LatencyRecord,
-    NetworkLatencyRecord,
-    OperationRecord,
-    ParetoRecord,
-    PassRecord,
-    RankRecord,
-    Record,
-    ScoreRecord,
-    SelectionRecord,
-    StudentRecord,
-    VerificationRecord,
-    WinnerRecord,
-)
-from ...transformer.contracts.report import (
+from ...transformer.contracts.record import Record
+from ...transformer.contracts.timing import Timing
+from ...transformer.errors import UsageError
+from ...transformer.ir.graph import Graph
+from ...transformer.runs.records import PassRecord
+from ...transformer.runs.store import RunStore
+from ..candidates.records import OperationRecord
+from ..delivering.records import VerificationRecord
+from ..finetuning.records import EpochRecord, StudentRecord
+from ..latency.predict import network_key
+from ..latency.records import CalibrationRecord, LatencyRecord, NetworkLatencyRecord
+from ..latency.table import fastest, operation_ms, slower
+from ..pretraining.records import CandidateRecord
+from ..ranking.records import RankRecord, WinnerRecord
+from ..scoring.records import ScoreRecord
+from ..selecting.records import ParetoRecord, SelectionRecord
+from .schema import (
     AccuracyReport,
     BlockReport,
     EpochReport,
@@ -35,12 +34,6 @@ from ...transformer.contracts.report import (
     PointReport,
     SearchReport,
 )
-from ...transformer.contracts.statistics import Interval, ratio_interval
-from ...transformer.contracts.store import RunStore
-from ...transformer.contracts.timing import Timing
-from ...transformer.errors import UsageError
-from ...transformer.ir.graph import Graph
-from ..latency_model import fastest, network_key
 
 R = TypeVar("R", bound=Record)
 _ROUNDING = 1e-9

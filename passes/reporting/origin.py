@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from ...transformer.contracts.records import RunRecord
-from ...transformer.contracts.report import OriginReport
-from ...transformer.contracts.store import RunStore
 from ...transformer.plugins import load_plugin
+from ...transformer.runs.records import RunRecord
+from ...transformer.runs.store import RunStore
+from .schema import OriginReport
 
 
 def origin(store: RunStore) -> OriginReport:

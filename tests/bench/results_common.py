@@ -19,24 +19,25 @@ from typing import Any, Self
 
 import torch
 from hant import Budget, Pipeline, RunStore, pool
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.finetune import FinetunePass
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.finetuning.finetune import FinetunePass
 from hant.passes.finetuning.start import student
-from hant.passes.pretrain import PretrainPass
-from hant.passes.profile import ProfilePass
-from hant.passes.provenance import here
-from hant.passes.rank import RankPass
-from hant.passes.score import ScorePass
-from hant.passes.select import SelectPass
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.provenance import here
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.ranking.rank import RankPass
+from hant.passes.ranking.records import WinnerRecord
+from hant.passes.scoring.score import ScorePass
+from hant.passes.selecting.select import SelectPass
 from hant.tests.bench.results_measure import Facts, accuracy, compared, timed
 from hant.tests.bench.search_cifar10 import Step, make_context, run_parser
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import size
-from hant.transformer.contracts.records import PassRecord, WinnerRecord
-from hant.transformer.contracts.store import slug, write_atomically
+from hant.transformer.data.images import size
+from hant.transformer.data.splits import split, take
 from hant.transformer.errors import HantError, InfeasibleError
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.tools.files import slug, write_atomically
 from torch import nn
 
 _IDENTITY = (

@@ -14,7 +14,7 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
-from hant.passes.figures.charts import Series, scatter
+from hant.passes.reporting.figures.charts import Series, scatter
 from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, accuracy, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step, teacher_of

@@ -27,29 +27,32 @@ import torch
 from hant import Budget, Data, Pipeline, RunStore, load, pool, save
 from hant.backends.targets.load import load_target
 from hant.examples.cifar10 import network
-from hant.passes.baselines.base import BaselinePass
-from hant.passes.baselines.greedy import GreedyPass
-from hant.passes.baselines.ilp import IlpPass
-from hant.passes.baselines.random_search import RandomPass
-from hant.passes.baselines.reinforce import ReinforcePass
-from hant.passes.baselines.snas import SnasPass
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.figures.run import draw_searches
-from hant.passes.pretrain import PretrainPass
-from hant.passes.profile import ProfilePass
-from hant.passes.proxy import ProxyPass
-from hant.passes.score import ScorePass
-from hant.passes.search_table import search_table
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.reporting.figures.run import draw_searches
+from hant.passes.scoring.records import ScoreRecord
+from hant.passes.scoring.score import ScorePass
+from hant.passes.searching.base import BaselinePass
+from hant.passes.searching.greedy import GreedyPass
+from hant.passes.searching.ilp import IlpPass
+from hant.passes.searching.random_search import RandomPass
+from hant.passes.searching.records import BaselineRecord
+from hant.passes.searching.reinforce import ReinforcePass
+from hant.passes.searching.snas import SnasPass
+from hant.passes.selecting.proxy import ProxyPass
+from hant.passes.selecting.records import ProxyRecord
+from hant.passes.selecting.table import search_table
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import size
-from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.records import BaselineRecord, PassRecord, ProxyRecord, ScoreRecord
+from hant.transformer.data.images import size
+from hant.transformer.data.sources import load_data
+from hant.transformer.data.splits import split, take
 from hant.transformer.errors import HantError
 from hant.transformer.ir.graph import Graph
 from hant.transformer.plugins import load_plugin
+from hant.transformer.runs.records import PassRecord
 from safetensors.torch import load_file
 from torch import nn
 

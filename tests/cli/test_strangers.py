@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from hant.transformer.contracts.inspection import FILE as NETWORK
-from hant.transformer.contracts.records import OperationRecord, PassRecord, WinnerRecord
-from hant.transformer.contracts.store import RunStore
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.capturing.inspection import FILE as NETWORK
+from hant.passes.ranking.records import WinnerRecord
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.runs.store import RunStore
 
 CANARY = "open('canary', 'w').close()\n"
 

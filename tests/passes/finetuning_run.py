@@ -8,18 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hant.passes.finetune import FinetunePass
+from hant.passes.finetuning.finetune import FinetunePass
+from hant.passes.pretraining.records import CandidateRecord
+from hant.passes.ranking.records import WinnerRecord
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.records import CandidateRecord, PassRecord, WinnerRecord
 from hant.transformer.pipeline.build import build_pipeline
 from hant.transformer.pipeline.config import make
 from hant.transformer.pipeline.pipeline import Pipeline
 from hant.transformer.pipeline.session import load_materials, open_run
+from hant.transformer.runs.records import PassRecord
 
 ROOT = Path(__file__).parents[2]
 DATA = """
 import hant, torch
-from hant.transformer.contracts.data_digits import digits
+from hant.transformer.data.digits import digits
 
 def load():
     whole = digits((1, 32, 32))

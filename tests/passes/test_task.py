@@ -10,25 +10,23 @@ from typing import Any
 
 import pytest
 import torch
-from hant.passes.evaluate import evaluate
-from hant.passes.finetune import FinetunePass
+from hant.passes.finetuning.finetune import FinetunePass
+from hant.passes.finetuning.records import EpochRecord, StudentRecord
+from hant.passes.networks.evaluate import evaluate
+from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.ranking.measures import measure_of
 from hant.passes.ranking.race import finishing_order
-from hant.passes.score import ScorePass
+from hant.passes.ranking.records import WinnerRecord
+from hant.passes.scoring.records import ScoreRecord
+from hant.passes.scoring.score import ScorePass
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import Data, split
-from hant.transformer.contracts.data_images import batches
-from hant.transformer.contracts.records import (
-    CandidateRecord,
-    EpochRecord,
-    ScoreRecord,
-    StudentRecord,
-    WinnerRecord,
-)
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.data import Data
 from hant.transformer.contracts.task import Task, to_device
+from hant.transformer.data.images import batches
+from hant.transformer.data.splits import split
 from hant.transformer.errors import UsageError
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
 MakeContext = Callable[..., Context]

@@ -6,15 +6,17 @@ from typing import ClassVar
 
 import pytest
 from hant.op_library.tensor_spec import TensorSpec
+from hant.passes.finetuning.records import EpochRecord
+from hant.passes.ranking.records import RankRecord
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.pass_ import Pass, PassResult, setting
-from hant.transformer.contracts.records import EpochRecord, PassRecord, RankRecord
 from hant.transformer.errors import CaptureError, LostError, UnverifiedError, UsageError
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
-from hant.transformer.pipeline.fingerprint import base, digest
 from hant.transformer.pipeline.outcome import check_outcome
 from hant.transformer.pipeline.pipeline import Pipeline
+from hant.transformer.runs.fingerprint import base, digest
+from hant.transformer.runs.records import PassRecord
 from torch import fx, nn
 
 

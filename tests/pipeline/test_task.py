@@ -11,11 +11,12 @@ import hant
 import pytest
 import torch
 from hant.backends.targets.load import load_target
+from hant.passes.delivering.records import VerificationRecord
+from hant.passes.ranking.records import FinalistRecord, RankRecord
 from hant.transformer.contracts.data import Data
-from hant.transformer.contracts.records import FinalistRecord, RankRecord, VerificationRecord
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import AccuracyError
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
 IOU = hant.Metric(name="IoU of a|b")

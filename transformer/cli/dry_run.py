@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console
 
-from ..contracts.inspection import inspect_graph
-from ..contracts.records import OperationRecord
-from ..contracts.store import RunStore
+from ...passes.candidates.records import OperationRecord
+from ...passes.capturing.inspection import inspect_graph
 from ..ir.graph import Graph
 from ..pipeline.build import effective
 from ..pipeline.config import Config, dump
 from ..pipeline.default import VERBS
 from ..pipeline.forecast import Expected, forecast
-from ..pipeline.identity import check_identity
 from ..pipeline.preflight import check_options
+from ..runs.identity import check_identity
+from ..runs.store import RunStore
 from .inspection import write_blocks
 from .opening import opened
 from .options import StageCommand

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..contracts.context import Context
-from ..contracts.processes import processes
 from ..contracts.progress import Progress
 from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config, merge
 from ..pipeline.default import DEFAULT_PASSES
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.session import load_materials, open_run, scratch_context
+from ..runs.processes import processes
 from .crash import crash_log
 from .options import ModelCommand, StudyCommand
 from .progress import progress_for

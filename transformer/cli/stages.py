@@ -6,14 +6,14 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from ..contracts.context import Context
-from ..contracts.processes import processes
-from ..contracts.store import RunStore
 from ..errors import UnverifiedError, UsageError
 from ..pipeline.default import DEFAULT_PASSES, VERBS
 from ..pipeline.outcome import check_limits, check_outcome, is_report_finished
 from ..pipeline.pipeline import Listener, Pipeline
 from ..pipeline.session import save_config
 from ..pipeline.watch import watch
+from ..runs.processes import processes
+from ..runs.store import RunStore
 from .crash import crash_log
 from .dry_run import dry_run
 from .opening import opened

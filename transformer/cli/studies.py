@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from ...backends.targets.load import load_target
+from ...passes.selecting.records import ParetoRecord
 from ..contracts.context import Context
-from ..contracts.metric import Metric
-from ..contracts.records import ParetoRecord
 from ..contracts.target import Target
+from ..contracts.task import Metric
 from ..errors import InfeasibleError, LoadError, UnverifiedError, UsageError
 from ..pipeline.default import DEFAULT_PASSES
 from ..pipeline.front import front_elsewhere
 from ..pipeline.pipeline import Pipeline
-from ..reading import parse_json
+from ..tools.reading import parse_json
 from .opening import opened
 from .options import ApplyCommand, ParetoCommand, StudyCommand
 from .resolve import resolve

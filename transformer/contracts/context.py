@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ...op_library.op_spec import OpSpec
 from ..errors import UsageError
 from ..ir.graph import Graph
+from ..runs.store import RunStore
 from .backend import Backend
 from .data import Data
-from .metric import TOP1, Metric
 from .progress import Progress
-from .store import RunStore
 from .target import Target
+from .task import TOP1, Metric
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..files.described.serialize import assemble, listed_function, listed_method, own_path
 from .argument_reader import named
-from .serialize import assemble, listed_function, listed_method, own_path
 from .text import KEYWORDS, Line, Named, NetworkText, Value
 
 

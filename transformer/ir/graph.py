@@ -56,7 +56,7 @@ class Graph:
     @property
     def whole(self) -> nn.Module:
         """The model that the network is a part of, with ``network`` in its place; all else is shared."""
-        from ..rewrite.share import with_submodules
+        from ..tools.submodules import with_submodules
 
         return self.network if self.host is None else with_submodules(self.host, {self.path: self.network})
 

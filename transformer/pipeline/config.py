@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pydantic.fields import FieldInfo
 
 from ..contracts.budget import Budget
-from ..contracts.inside import check_inside
 from ..errors import LoadError, UsageError, nearest
-from ..reading import read_toml
+from ..runs.inside import check_inside
+from ..tools.reading import read_toml
 
 FILE = "config.toml"
 """Name of the effective configuration inside a run."""

@@ -15,18 +15,19 @@ from ...op_library.op_spec import OpSpec
 from ..contracts.backend import Backend
 from ..contracts.context import Context
 from ..contracts.data import Data
-from ..contracts.data_check import check_data
-from ..contracts.follower import FollowerStore
-from ..contracts.processes import join, processes, wait
 from ..contracts.progress import Progress
-from ..contracts.store import RunStore, slug, write_atomically
 from ..contracts.target import Target
+from ..data.check import check_data
 from ..errors import HantError, StorageError, UnverifiedError, UsageError
 from ..plugins import load_plugin
+from ..runs.follower import FollowerStore
+from ..runs.identity import check_identity
+from ..runs.processes import join, processes, wait
+from ..runs.store import RunStore
+from ..tools.files import slug, write_atomically
 from .build import effective
 from .changes import flags_of
 from .config import FILE, Config, dump
-from .identity import check_identity
 from .inputs import example_inputs, load_data, load_model, part
 from .pipeline import Pipeline
 from .trust import SEAL, seal

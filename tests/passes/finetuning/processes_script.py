@@ -9,10 +9,10 @@ from hant.passes.finetuning.loop import Loop, objective_of
 from hant.passes.finetuning.parallel import Parallel
 from hant.passes.finetuning.recipe import FinetuneRecipe
 from hant.passes.finetuning.state import FinetuneState
-from hant.transformer.contracts.classification import Classification
-from hant.transformer.contracts.data_augment import CropFlip
-from hant.transformer.contracts.data_images import ImageTensors
-from hant.transformer.contracts.processes import join
+from hant.transformer.contracts.task import Classification
+from hant.transformer.data.augmentation import CropFlip
+from hant.transformer.data.images import ImageTensors
+from hant.transformer.runs.processes import join
 from torch import nn
 
 RECIPE = FinetuneRecipe(

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hant.transformer.contracts.records import EpochRecord
-from hant.transformer.contracts.store import RunStore
+from hant.passes.finetuning.records import EpochRecord
+from hant.transformer.runs.store import RunStore
 from safetensors import SafetensorError, safe_open
 
 BIN = Path(sys.executable).parent

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from hant.passes.finetuning.parallel import Parallel
-from hant.transformer.contracts.processes import processes
 from hant.transformer.errors import UsageError
+from hant.transformer.runs.processes import processes
 
 SCRIPT = Path(__file__).with_name("processes_script.py")
 TORCHRUN = Path(sys.executable).with_name("torchrun")

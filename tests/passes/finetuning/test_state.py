@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hant.passes.finetuning.state import FinetuneState
-from hant.transformer.contracts.classification import Classification
+from hant.transformer.contracts.task import Classification
 from torch import nn
 
 METRIC = Classification().metric

@@ -1,0 +1,198 @@
+"""Train the winner as a whole: cross-entropy plus distillation from the teacher.
+
+HANT section 2.2, "Candidate architecture fine-tuning", and A.1: gamma_CE = gamma_KL = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from ...transformer.contracts.context import Context
+from ...transformer.contracts.pass_ import (
+    Amount,
+    Count,
+    Decay,
+    Factor,
+    Pass,
+    PassResult,
+    Positive,
+    Share,
+    Work,
+    one_of,
+    setting,
+)
+from ...transformer.data.images import size
+from ...transformer.data.splits import changed_part, split
+from ...transformer.errors import UsageError
+from ..networks.placement import placed
+from ..ranking.records import WinnerRecord
+from .loop import Loop, objective_of
+from .parallel import Parallel
+from .recipe import OPTIMIZERS, PRECISIONS, PRELOADS, PRESETS, FinetuneRecipe, automatic_epochs, check, preset_of
+from .records import StudentRecord
+from .start import start_of, student
+from .state import FinetuneState
+from .train import Training, layout
+
+STUDENT = "checkpoints/student.safetensors"
+LAST = "checkpoints/student-last.safetensors"
+
+
+@dataclass(frozen=True)
+class FinetunePass(Pass):
+    """Write the student: the best weights on held-out training images; the last ones beside them.
+
+    An epoch is a unit of work, and a long one is saved in between: a stopped run continues after the last save, on a
+    CPU to the same bits. Started by ``accelerate launch`` or ``torchrun``, the processes share each batch: they
+    train on the same batches as one process does, and the main one writes. A loss that is no number ends the training;
+    the best weights before it are kept.
+    """
+
+    name: ClassVar[str] = "finetune"
+    requires: ClassVar[tuple[str, ...]] = ("winner", "candidate")
+    ensures: ClassVar[tuple[str, ...]] = ("student",)
+
+    preset: Annotated[str, one_of(PRESETS)] = "auto"
+    """Where epochs, batch size and rate come from if not given: ``auto``, ``paper-b2``, ``paper-b4``, ``paper-b6``."""
+    epochs: Amount | None = None
+    """0 keeps the weights as pretrained; by default 10 to 15, by the size of the data."""
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Images a step, of all processes together."""
+    parts: Count = FinetuneRecipe.parts
+    """Parts of a batch that go through the network one after another, where memory holds no more at a time."""
+    preload: Annotated[str, one_of(PRELOADS)] = "all"
+    """Weights to start from: ``all``, ``teacher`` (candidates untrained) or ``none`` (HANT table 6)."""
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = FinetuneRecipe.optimizer
+    """``sgd`` or ``adamw``."""
+    learning_rate: Positive | None = None
+    momentum: Decay = FinetuneRecipe.momentum
+    weight_decay: Factor = FinetuneRecipe.weight_decay
+    warmup: Share = FinetuneRecipe.warmup
+    """Share of all steps in which the rate rises; then it falls as a cosine."""
+    label_smoothing: Decay = FinetuneRecipe.label_smoothing
+    cross_entropy: Factor = FinetuneRecipe.cross_entropy
+    """Factor of the cross-entropy (gamma_CE)."""
+    distillation: Factor = FinetuneRecipe.distillation
+    """Factor of the KL divergence to the teacher (gamma_KL)."""
+    ema: Decay = FinetuneRecipe.ema
+    """Decay a step of a moving average of the weights, such as 0.999; 0 for none."""
+    augment: bool = FinetuneRecipe.augment
+    """Use the data's augmentation, where it has one."""
+    mixed_precision: Annotated[str, one_of(PRECISIONS)] = FinetuneRecipe.mixed_precision
+    """``bf16`` or ``fp16`` for matrix products in half precision; ``no`` computes in single precision."""
+    channels_last: bool = FinetuneRecipe.channels_last
+    """Keep the channels of images and weights together in memory: faster on GPUs in mixed precision."""
+    compiled: bool = FinetuneRecipe.compiled
+    """Run student and teacher through ``torch.compile``; one process only."""
+    workers: Amount = setting(0, decides=False)
+    """Processes that read images, for each that trains; 0 reads in between the steps."""
+    save_seconds: Factor = setting(180.0, decides=False)
+    """Time after which an epoch in training is made durable and goes on from there."""
+
+    def check(self, context: Context) -> None:
+        """Refuse options that do not go together, or with the number of images."""
+        if context.data is not None:
+            check(self.recipe(context, "", size(split(context.data, context.seed).fit)), self.preload)
+
+    def work(self, context: Context) -> Work:
+        """Count the steps; the student is taken to be as large as the teacher, which runs beside it."""
+        recipe = self.recipe(context, "", size(split(context.dataset, context.seed).fit))
+        steps = recipe.epochs * recipe.steps
+        return Work(
+            f"{recipe.epochs} epochs of {recipe.steps} steps of {recipe.batch_size} images",
+            macs=4 * steps * recipe.batch_size * context.teacher.macs,
+            bytes=5 * 4 * context.teacher.parameters,
+        )
+
+    def run(self, context: Context) -> PassResult:
+        """Train the epochs that are not yet done."""
+        winner = context.store.get(WinnerRecord, "winner")
+        if winner is None:
+            raise UsageError("the run has no winner yet; run the rank stage first")
+        start = start_of(context, winner.choice, self.preload)
+        recipe = self.recipe(context, start, size(split(context.dataset, context.seed).fit))
+        check(recipe, self.preload)
+        state, stopped = self.train(context, student(context, winner.choice, self.preload), recipe)
+        context.store.save_tensors(LAST, state.last)
+        digest = context.store.save_tensors(STUDENT, state.best)
+        record = StudentRecord(
+            file=STUDENT,
+            choice=winner.choice,
+            epochs=state.epoch,
+            held_out_accuracy=state.best_accuracy,
+            digest=digest,
+        )
+        context.store.put("student", record)
+        best = context.metric.text(state.best_accuracy)
+        note = f"{best} on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
+        return PassResult(notes=(note, stopped) if stopped else (note,))
+
+    def lost(self, context: Context) -> str:
+        """Return whether the student's weights are gone, or are not those of the winner."""
+        student = context.store.get(StudentRecord, "student")
+        winner = context.store.get(WinnerRecord, "winner")
+        if student is None or not context.store.path(student.file).is_file():
+            return f"{STUDENT} is missing"
+        if winner is not None and winner.choice != student.choice:
+            return "another selection has won since"
+        return ""
+
+    def train(self, context: Context, network: nn.Module, recipe: FinetuneRecipe) -> tuple[FinetuneState, str]:
+        """Train any ``network`` from where the run has it, with the context's teacher and data.
+
+        Returns the last state, which holds the best weights, and why it stopped early, or nothing.
+        """
+        parts = split(context.dataset, context.seed)
+        parallel = Parallel(context.device)
+        if self.compiled and parallel.count > 1:
+            raise UsageError("finetune.compiled=true works in one process only; leave it out, or start one process")
+        training = Training(context, recipe, parallel, parts.held_out, self.save_seconds)
+        state = training.begin(network)
+        teacher, augment = context.teacher.network, context.dataset.augment if recipe.augment else None
+        with placed(context.device, teacher), layout(recipe, teacher, state.network):
+            changed = changed_part(context.dataset, parts.fit) if recipe.augment else None
+            loop = Loop(
+                state,
+                teacher,
+                recipe,
+                parts.fit,
+                augment,
+                context.device,
+                parallel,
+                objective_of(context.dataset.task, recipe),
+                changed,
+                self.workers,
+            )
+            return state, training.run(loop)
+
+    def recipe(self, context: Context, start: str, samples: int) -> FinetuneRecipe:
+        """Return how to train on ``samples`` images; ``start`` tells this training from others of the run."""
+        preset = preset_of(self.preset)
+        epochs = preset.epochs if self.epochs is None else self.epochs
+        batch_size = min(preset.batch_size if self.batch_size is None else self.batch_size, samples)
+        return FinetuneRecipe(
+            epochs=automatic_epochs(samples) if epochs is None else epochs,
+            steps=samples // max(1, batch_size),
+            batch_size=batch_size,
+            optimizer=self.optimizer,
+            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            label_smoothing=self.label_smoothing,
+            cross_entropy=self.cross_entropy,
+            distillation=self.distillation,
+            ema=self.ema,
+            augment=self.augment,
+            parts=self.parts,
+            mixed_precision=self.mixed_precision,
+            channels_last=self.channels_last,
+            compiled=self.compiled,
+            task=context.dataset.task.name,
+            seed=context.seed,
+            start=start,
+        )
