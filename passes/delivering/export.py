@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Pass, PassResult, Work
+from ...transformer.contracts.store import Store
 from ...transformer.data.images import batches, shuffled, size
 from ...transformer.data.splits import split
 from ...transformer.errors import CaptureError
 from ...transformer.files.save import save
 from ...transformer.rewrite.deploy import deploy
-from ...transformer.runs.store import RunStore
 from ..finetuning.records import StudentRecord
 from ..networks.assemble import load_student
 from .records import ExportRecord
@@ -117,7 +117,7 @@ def told(wrong: Mapping[str, str]) -> str:
     return ", ".join(f"{name} is {words[state]}" for name, state in wrong.items())
 
 
-def wrong_files(store: RunStore) -> dict[str, str]:
+def wrong_files(store: Store) -> dict[str, str]:
     """Return the exported files of a run that are not as they were written -> ``missing`` or ``changed``."""
     record = store.get(ExportRecord, "export")
     wrong: dict[str, str] = {}

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.task import Metric
-from ...transformer.runs.store import RunStore
 
 _EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "learning_rate", "seconds")
 """What is kept of an epoch, in this order."""
@@ -72,7 +72,7 @@ class FinetuneState:
         self.history.append(row)
         self.step, self.seconds, self.loss = 0, 0.0, torch.zeros_like(self.loss)
 
-    def save(self, store: RunStore, file: str) -> None:
+    def save(self, store: Store, file: str) -> None:
         """Write everything to ``file`` of the run, atomically."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
@@ -89,7 +89,7 @@ class FinetuneState:
             tensors["scaler"] = torch.tensor([found["scale"], found["_growth_tracker"]], dtype=torch.float64)
         store.save_tensors(file, tensors)
 
-    def restore(self, store: RunStore, file: str) -> None:
+    def restore(self, store: Store, file: str) -> None:
         """Continue from ``file``: every later step is the same to the bit as without the stop."""
         tensors = store.load_tensors(file)
         self.network.load_state_dict(_under(tensors, "network"))

@@ -16,8 +16,8 @@ import numpy as np
 
 from ...backends.measuring.statistics import ratio_interval, ridge
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.store import Store
 from ...transformer.errors import CaptureError
-from ...transformer.runs.store import RunStore
 from ..candidates.candidates import latency_key
 from ..candidates.records import OperationRecord
 from .measure import measure_networks
@@ -52,7 +52,7 @@ def calibrate(context: Context) -> CalibrationRecord:
     return calibration
 
 
-def calibration_networks(store: RunStore) -> list[dict[str, str]]:
+def calibration_networks(store: Store) -> list[dict[str, str]]:
     """Return random networks (block -> operation) of operations with no more MACs than the block's own.
 
     The same for the same operations, and known before anything is measured, so that a kit can hold them.

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ...transformer.contracts.backend import Estimator, Runner
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError, UsageError
-from ...transformer.runs.store import RunStore
 from ..delivering.records import ExportRecord, VerificationRecord
 from ..finetuning.records import StudentRecord
 from ..ranking.records import RankRecord, WinnerRecord
@@ -135,7 +135,7 @@ def forget_outdated_estimates(context: Context) -> int:
     return forget_estimates(context) if outdated else 0
 
 
-def _delete(store: RunStore, rows: Sequence[str]) -> None:
+def _delete(store: Store, rows: Sequence[str]) -> None:
     with store.transaction():
         for key in rows:
             store.delete(LatencyRecord, key)

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ...backends.measuring.statistics import ratio_interval, ridge
+from ...transformer.contracts.store import Store
 from ...transformer.errors import UsageError
-from ...transformer.runs.store import RunStore
 from ..ranking.records import WinnerRecord
 from .records import CalibrationRecord, LatencyModelRecord, NetworkLatencyRecord
 from .table import Floats, fastest, table_sum, table_sums
@@ -29,7 +29,7 @@ _RIDGE = (0.05, 1.0)
 that saves nothing."""
 
 
-def predict(store: RunStore, choice: Mapping[str, str]) -> float:
+def predict(store: Store, choice: Mapping[str, str]) -> float:
     """Return the predicted latency (ms) of the network with these operations (block -> operation)."""
     model = _model(store)
     if network_key(choice) == "teacher":
@@ -37,7 +37,7 @@ def predict(store: RunStore, choice: Mapping[str, str]) -> float:
     return model.fixed_ms + model.slope * table_sum(store, choice)
 
 
-def surprise(store: RunStore, record: NetworkLatencyRecord) -> float:
+def surprise(store: Store, record: NetworkLatencyRecord) -> float:
     """Return a network's measured over its predicted latency, both relative to the teacher.
 
     Milliseconds themselves do not compare: the machine may have been busier than when the model was fitted, and the
@@ -47,7 +47,7 @@ def surprise(store: RunStore, record: NetworkLatencyRecord) -> float:
     return record.timing.ms / record.teacher.ms * model.teacher_ms / predict(store, record.selection)
 
 
-def predicted_ratio(store: RunStore) -> float:
+def predicted_ratio(store: Store) -> float:
     """Return predicted student over measured teacher, as known when the winner was chosen; 0 where it was not."""
     winner = store.get(WinnerRecord, "winner")
     if winner is None:
@@ -56,7 +56,7 @@ def predicted_ratio(store: RunStore) -> float:
     return winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms)
 
 
-def split_up(store: RunStore, choice: Mapping[str, str], teacher_ms: float, ratio: float) -> tuple[float, float, float]:
+def split_up(store: Store, choice: Mapping[str, str], teacher_ms: float, ratio: float) -> tuple[float, float, float]:
     """Return (scale, the teacher's rest, the student's rest): how a network's latency (ms) divides over its blocks.
 
     ``teacher_ms`` is what the teacher takes now, ``ratio`` what the student of this ``choice`` is predicted to take of
@@ -70,7 +70,7 @@ def split_up(store: RunStore, choice: Mapping[str, str], teacher_ms: float, rati
     return scale, teacher_ms - scale * full, ratio * teacher_ms - scale * chosen
 
 
-def limit_for(store: RunStore, budget_ms: float) -> float:
+def limit_for(store: Store, budget_ms: float) -> float:
     """Return the limit on the table's raw sum (ms) at which the whole network is predicted to take ``budget_ms``."""
     model = _model(store)
     return (budget_ms - model.fixed_ms) / model.slope
@@ -82,7 +82,7 @@ def network_key(choice: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(replaced).encode()).hexdigest()[:16] if replaced else "teacher"
 
 
-def refit(store: RunStore, choices: Iterable[Mapping[str, str]] = ()) -> LatencyModelRecord:
+def refit(store: Store, choices: Iterable[Mapping[str, str]] = ()) -> LatencyModelRecord:
     """Fit the model on the teacher and on measured networks; keep and return it.
 
     These are the fastest one, those of the calibration, and those of ``choices``.
@@ -127,5 +127,5 @@ def fit(saved: Floats, ratios: Floats) -> tuple[float, float]:
     return float(slope), float(offset)
 
 
-def _model(store: RunStore) -> LatencyModelRecord:
+def _model(store: Store) -> LatencyModelRecord:
     return store.get(LatencyModelRecord, "model") or refit(store)

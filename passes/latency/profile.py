@@ -14,9 +14,9 @@ from typing import ClassVar
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Work, setting
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import UnverifiedError, UsageError
-from ...transformer.runs.store import RunStore
 from ..candidates.records import OperationRecord
 from ..pretraining.records import CandidateRecord
 from .calibration import calibrate
@@ -87,7 +87,7 @@ class ProfilePass(Pass):
         return PassResult(notes=tuple(notes))
 
 
-def drop_slower(store: RunStore, keep_slower: bool) -> int:
+def drop_slower(store: Store, keep_slower: bool) -> int:
     """Write which candidates are slower than their block's own operation; return how many are.
 
     Those of an earlier table are taken back; the candidates themselves stay as they are. ``teacher`` and ``identity``
@@ -176,7 +176,7 @@ def _measure(context: Context, bench: Workbench, group: int) -> None:
                 task.advance(1, row.operation)
 
 
-def _rows(bench: Workbench, group: Group, store: RunStore, teacher_ms: float) -> Iterator[tuple[Row, Timing | str]]:
+def _rows(bench: Workbench, group: Group, store: Store, teacher_ms: float) -> Iterator[tuple[Row, Timing | str]]:
     """Yield each row of a group with its time, or with the reason why it cannot be lowered.
 
     A few rounds tell which operations are slower than the block's own for certain; only the others get all rounds.

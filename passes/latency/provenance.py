@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.target import Target
-from ...transformer.runs.store import RunStore
 from .records import CalibrationRecord, LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
 
 
@@ -41,7 +41,7 @@ def what_instead(context: Context) -> str:
     return f"measure it on the device with a kit: hant-opt profile {context.store.root} --kit kit.zip"
 
 
-def forget_other_targets(store: RunStore, fingerprint: str) -> None:
+def forget_other_targets(store: Store, fingerprint: str) -> None:
     """Delete the latencies of whole networks on another target than the one of this fingerprint.
 
     Rows of another target stay, under their own keys.
@@ -65,7 +65,7 @@ def of_target(target: Target) -> dict[str, str]:
     return {"precision": target.precision, "batch_size": str(target.batch_size), "target": target.fingerprint}
 
 
-def _of_table(store: RunStore, fingerprint: str) -> dict[str, str]:
+def _of_table(store: Store, fingerprint: str) -> dict[str, str]:
     """Return what the measured latencies on this target depend on; empty where there are none, or they do not say."""
     teacher = store.get(NetworkLatencyRecord, "teacher")
     if teacher is not None and teacher.provenance.get("target") == fingerprint and not teacher.timing.estimated:

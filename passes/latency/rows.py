@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ...op_library.tensor_spec import TensorSpec
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError
-from ...transformer.runs.store import RunStore
 from ..candidates.build import build_candidate
 from ..candidates.records import OperationRecord
 from .plan import Plan, Row, SitePlan
@@ -103,7 +103,7 @@ NOTHING = Timing(ms=0.0, low=0.0, high=0.0, trimmed_mean=0.0)
 """The time of identity: the own block's time is defined as what the window loses without it."""
 
 
-def refuse(store: RunStore, key: str, reason: str) -> None:
+def refuse(store: Store, key: str, reason: str) -> None:
     """Write that the operation of a row does not fit after all, wherever it was listed."""
     for name, record in store.all(OperationRecord).items():
         if record.latency_key == key and record.fits:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
-from ...transformer.runs.store import RunStore
 from ..candidates.candidates import latency_key
 from ..candidates.records import OperationRecord
 from ..pretraining.records import CandidateRecord
@@ -20,17 +20,17 @@ from .records import CalibrationRecord, LatencyRecord, SlowerRecord
 Floats = NDArray[np.float64]
 
 
-def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
+def table_sum(store: Store, choice: Mapping[str, str]) -> float:
     """Return the sum of the table's rows of a choice (ms); blocks that it leaves out stay the teacher's."""
     return float(table_sums(store, [choice])[0])
 
 
-def table_sums(store: RunStore, choices: Sequence[Mapping[str, str]]) -> Floats:
+def table_sums(store: Store, choices: Sequence[Mapping[str, str]]) -> Floats:
     """Return the sums of many choices (N,), reading the table once."""
     return sums_of(store, operation_ms(store), choices)
 
 
-def sums_of(store: RunStore, rows: Mapping[str, float], choices: Sequence[Mapping[str, str]]) -> Floats:
+def sums_of(store: Store, rows: Mapping[str, float], choices: Sequence[Mapping[str, str]]) -> Floats:
     """Return the sums of many choices (N,), with ``rows`` (ms by key) in place of the table's."""
     listed = store.all(OperationRecord)
     blocks = list(dict.fromkeys(record.block for record in listed.values()))
@@ -38,7 +38,7 @@ def sums_of(store: RunStore, rows: Mapping[str, float], choices: Sequence[Mappin
     return np.array(sums)
 
 
-def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
+def costs(store: Store, graph: Graph, target: Target) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
     """Return (blocks, operations, ms): the table as a matrix (N, M), NaN where an operation does not fit."""
     listed, rows = store.all(OperationRecord), operation_ms(store)
     blocks = tuple(block.name for block in graph.replaceable)
@@ -53,13 +53,13 @@ def costs(store: RunStore, graph: Graph, target: Target) -> tuple[tuple[str, ...
     return blocks, names, matrix
 
 
-def fastest(store: RunStore) -> dict[str, str]:
+def fastest(store: Store) -> dict[str, str]:
     """Return the choice that the table says is fastest: each block's fastest operation."""
     rows = operation_ms(store)
     return least(store, lambda record: rows.get(record.latency_key))
 
 
-def least(store: RunStore, cost: Callable[[OperationRecord], float | None]) -> dict[str, str]:
+def least(store: Store, cost: Callable[[OperationRecord], float | None]) -> dict[str, str]:
     """Return each block's operation of the least ``cost``, of those that fit and have one; equals go by name."""
     best: dict[str, tuple[float, str]] = {}
     for record in store.all(OperationRecord).values():
@@ -77,7 +77,7 @@ def _row(listed: Mapping[str, OperationRecord], rows: Mapping[str, float], block
     return rows[record.latency_key]
 
 
-def operation_ms(store: RunStore) -> dict[str, float]:
+def operation_ms(store: Store) -> dict[str, float]:
     """Return the time (ms) of every row by its key, as whole networks have put it right; none is below zero.
 
     What an operation saves is the difference to the own block's row, and is measured in place. The own block's row
@@ -95,7 +95,7 @@ def operation_ms(store: RunStore) -> dict[str, float]:
     return {key: ms[key] - below[place] for key, place in places.items()}
 
 
-def slower(store: RunStore) -> set[str]:
+def slower(store: Store) -> set[str]:
     """Return the keys (``block/operation``) of what is slower on the run's target than the block's own operation."""
     return {*store.all(SlowerRecord), *(key for key, old in store.all(CandidateRecord).items() if by_latency(old))}
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
-from ...transformer.runs.store import RunStore
 from ...transformer.tools.files import write_atomically
 from .provenance import differences
 from .records import LatencyRecord, NetworkLatencyRecord
@@ -33,7 +33,7 @@ class TableFile(BaseModel):
     rows: dict[str, LatencyRecord]
 
 
-def export_table(store: RunStore, target: Target, path: Path) -> int:
+def export_table(store: Store, target: Target, path: Path) -> int:
     """Write the run's rows for ``target`` to ``path``, atomically; return how many there are.
 
     Raises:
@@ -48,7 +48,7 @@ def export_table(store: RunStore, target: Target, path: Path) -> int:
     return len(rows)
 
 
-def import_table(store: RunStore, target: Target, provenance: dict[str, str], path: Path) -> int:
+def import_table(store: Store, target: Target, provenance: dict[str, str], path: Path) -> int:
     """Add the rows of ``path`` that the run lacks, in one step; return how many were added.
 
     ``provenance`` is what the run expects of a latency: a table that differs in anything is refused.
@@ -80,7 +80,7 @@ def read_table(content: bytes, target: Target, provenance: dict[str, str], path:
     return table
 
 
-def add_table(store: RunStore, table: TableFile) -> int:
+def add_table(store: Store, table: TableFile) -> int:
     """Add the rows that the run lacks, in one step; return how many were added."""
     known = store.all(LatencyRecord)
     new = {key: row for key, row in table.rows.items() if key not in known}

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ...op_library.pools import operation as find_operation
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.store import Store
 from ...transformer.errors import LoadError, LostError, UsageError
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
-from ...transformer.runs.store import RunStore
 from ...transformer.tools.copied import copied
 from ...transformer.tools.extra_state import drop_extra_state
 from ..candidates.build import build_candidate
@@ -23,7 +23,7 @@ from ..pretraining.records import CandidateRecord
 class CandidateWeights:
     """The trained candidates of a run as modules; each is read once and shared by all who ask for it."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._modules: dict[tuple[str, str], nn.Module] = {}
 
@@ -82,7 +82,7 @@ class CandidateWeights:
         return True
 
 
-def _missing(store: RunStore, file: str, verb: str) -> str:
+def _missing(store: Store, file: str, verb: str) -> str:
     return f"{store.path(file)} is missing; hant-opt {verb} {store.root} makes it again"
 
 
@@ -141,7 +141,7 @@ def load_student(context: Context) -> Graph:
     return student
 
 
-def student_weights(store: RunStore, record: StudentRecord) -> dict[str, Tensor]:
+def student_weights(store: Store, record: StudentRecord) -> dict[str, Tensor]:
     """Return the weights of the fine-tuned student.
 
     Raises:

@@ -27,15 +27,15 @@ from ...transformer.contracts.pass_ import (
     setting,
 )
 from ...transformer.contracts.progress import Task
+from ...transformer.contracts.store import Store
 from ...transformer.data.images import size
 from ...transformer.data.splits import Split, split, take
-from ...transformer.runs.store import RunStore
 from ..candidates.records import OperationRecord
 from ..latency.table import operation_ms, slower
 from ..networks.placement import placed
-from .driver import Driver
+from .driver import Driver, open_executor
 from .engine import variances
-from .executor import EXECUTORS, open_executor
+from .executor import EXECUTORS
 from .halving import stops
 from .memory import Bound
 from .recipe import PRECISIONS, PRESETS, Recipe, resolve
@@ -189,7 +189,7 @@ def missing(context: Context, recipe: str, halving: bool = False) -> list[Pair]:
     return [p for p in pairs if key_of(p) in gone or not _finished(known.get(key_of(p)), recipe, halving)]
 
 
-def _gone(store: RunStore) -> list[str]:
+def _gone(store: Store) -> list[str]:
     """Return the keys of the trained candidates whose weights are missing."""
     records = store.all(CandidateRecord).items()
     return [key for key, record in records if record.file and not store.path(record.file).is_file()]

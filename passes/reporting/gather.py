@@ -9,11 +9,11 @@ from typing import TypeVar
 from ...backends.measuring.statistics import Interval, ratio_interval
 from ...transformer.contracts.budget import Budget, Limit
 from ...transformer.contracts.record import Record
+from ...transformer.contracts.store import Store
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
 from ...transformer.runs.records import PassRecord
-from ...transformer.runs.store import RunStore
 from ..candidates.records import OperationRecord
 from ..delivering.records import VerificationRecord
 from ..finetuning.records import EpochRecord, StudentRecord
@@ -57,7 +57,7 @@ def latency(verified: VerificationRecord) -> LatencyReport:
     )
 
 
-def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | None) -> AccuracyReport:
+def accuracy(store: Store, verified: VerificationRecord, max_drop: float | None) -> AccuracyReport:
     """Return the accuracies, and whether the drop is at most ``max_drop`` of the metric's unit (None: any)."""
     drop = verified.metric.drop(verified.teacher_accuracy, verified.student_accuracy)
     winner, student = store.get(WinnerRecord, "winner"), store.get(StudentRecord, "student")
@@ -75,13 +75,13 @@ def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | No
     )
 
 
-def measured_at(store: RunStore) -> str:
+def measured_at(store: Store) -> str:
     """Return when teacher and student were timed on the target."""
     written = store.written(VerificationRecord, "verification")
     return "" if written is None else f"{written:%Y-%m-%d %H:%M} UTC"
 
 
-def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str], scale: float) -> list[BlockReport]:
+def blocks(store: Store, graph: Graph, choice: Mapping[str, str], scale: float) -> list[BlockReport]:
     """Return each replaceable block before and after; a row of the table counts ``scale`` ms for each of its own."""
     listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
     latencies, times = store.all(LatencyRecord), operation_ms(store)
@@ -105,7 +105,7 @@ def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str], scale: floa
     return rows
 
 
-def sizes(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+def sizes(store: Store, graph: Graph, choice: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return MACs and parameters, each of ``teacher`` and ``student``."""
     listed = store.all(OperationRecord)
     macs, parameters = graph.macs, graph.parameters
@@ -122,7 +122,7 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
-def search(store: RunStore, winner: WinnerRecord) -> SearchReport:
+def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     return SearchReport(
         objective=winner.objective,
@@ -133,14 +133,14 @@ def search(store: RunStore, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _states(store: RunStore) -> dict[str, int]:
+def _states(store: Store) -> dict[str, int]:
     """Return how many candidates are in which state; those that are slower on the target count as dropped."""
     slow = slower(store)
     states = Counter(record.state for key, record in store.all(CandidateRecord).items() if key not in slow)
     return dict(states + Counter({"dropped": len(slow)}))
 
 
-def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:
+def networks(store: Store, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:
     """Return every measured network, the slowest first, and the exported student."""
     records, names = store.all(NetworkLatencyRecord), network_names(store, winner)
     teacher = records.get("teacher")
@@ -167,7 +167,7 @@ def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord
     return [*sorted(found, key=lambda network: -(network.ratio or 0.0)), student]
 
 
-def network_names(store: RunStore, winner: WinnerRecord) -> dict[str, str]:
+def network_names(store: Store, winner: WinnerRecord) -> dict[str, str]:
     """Return what every measured network is, by its key."""
     known = {network_key(winner.choice): "winner", "teacher": "teacher", network_key(fastest(store)): "fastest"}
     for point in store.all(ParetoRecord).values():
@@ -201,7 +201,7 @@ def _network(
     )
 
 
-def front(store: RunStore) -> list[PointReport]:
+def front(store: Store) -> list[PointReport]:
     """Return the points that ``hant-opt pareto`` found, by target and speed; those that are not met last."""
     points = [
         PointReport(
@@ -213,14 +213,14 @@ def front(store: RunStore) -> list[PointReport]:
     return sorted(points, key=lambda point: (point.target, not point.met, point.ratio, point.budget))
 
 
-def training(store: RunStore) -> list[EpochReport]:
+def training(store: Store) -> list[EpochReport]:
     """Return the epochs of fine-tuning in order."""
     kept = set(EpochReport.model_fields)
     epochs = [EpochReport(**record.model_dump(include=kept)) for record in store.all(EpochRecord).values()]
     return sorted(epochs, key=lambda epoch: epoch.epoch)
 
 
-def seconds(store: RunStore) -> dict[str, float]:
+def seconds(store: Store) -> dict[str, float]:
     """Return the seconds of each pass, in the order in which they finished last."""
     records = store.all(PassRecord)
     finished = [str(event["name"]) for _, event in store.events("pass_finished")]
@@ -228,7 +228,7 @@ def seconds(store: RunStore) -> dict[str, float]:
     return {name: records[name].seconds for name in sorted(records, key=lambda name: last.get(name, -1))}
 
 
-def need(store: RunStore, kind: type[R], key: str) -> R:
+def need(store: Store, kind: type[R], key: str) -> R:
     """Return a record that the report cannot do without.
 
     Raises:

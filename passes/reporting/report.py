@@ -10,7 +10,7 @@ from typing import ClassVar
 from ...transformer.contracts.budget import Budget, Limit
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Factor, Pass, PassResult
-from ...transformer.runs.store import RunStore
+from ...transformer.contracts.store import Store
 from ..delivering.export import file_digest
 from ..delivering.records import ExportRecord, VerificationRecord
 from ..latency.predict import split_up
@@ -67,7 +67,7 @@ class ReportPass(Pass):
         return PassResult(notes=(", ".join(files),))
 
 
-def _sources(store: RunStore) -> str:
+def _sources(store: Store) -> str:
     """Return a hash of the records that a report tells of."""
     text = json.dumps([store.payloads(kind) for kind in ("winner", "student", "export", "verification")])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

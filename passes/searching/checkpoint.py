@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...transformer.runs.store import RunStore
+from ...transformer.contracts.store import Store
 
 
 class SearchState:
     """Parameters under search with Adam, its steps and its CPU time; continues from its file to the same bits."""
 
-    def __init__(self, store: RunStore, file: str, parameters: Sequence[Tensor], learning_rate: float) -> None:
+    def __init__(self, store: Store, file: str, parameters: Sequence[Tensor], learning_rate: float) -> None:
         self._store, self._file, self._parameters = store, file, list(parameters)
         self.optimizer = torch.optim.Adam(self._parameters, lr=learning_rate)
         self.step = 0

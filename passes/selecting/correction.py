@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import kendalltau, spearmanr
 
-from ...transformer.runs.store import RunStore
+from ...transformer.contracts.store import Store
 from .records import ProxyRecord
 from .table import Floats, SearchTable
 
@@ -83,7 +83,7 @@ def spearman(first: Sequence[float] | Floats, second: Sequence[float] | Floats) 
     return float(spearmanr(one, other).statistic)
 
 
-def corrected_table(store: RunStore, table: SearchTable) -> SearchTable:
+def corrected_table(store: Store, table: SearchTable) -> SearchTable:
     """Return the table with the correction that the run's proxy study kept; as it is where none was kept."""
     record = store.get(ProxyRecord, "proxy")
     if record is None or not record.kept or set(record.weights) != set(table.blocks):

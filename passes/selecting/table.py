@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...transformer.contracts.store import Store
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
-from ...transformer.runs.store import RunStore
 from ..candidates.records import OperationRecord
 from ..latency.table import operation_ms, slower
 from ..pretraining.records import CandidateRecord
@@ -51,7 +51,7 @@ class SearchTable:
         return dict.fromkeys(self.blocks, "teacher")
 
 
-def search_table(store: RunStore, graph: Graph) -> SearchTable:
+def search_table(store: Store, graph: Graph) -> SearchTable:
     """Build the table from the records of a run: of each replaceable block the scored candidates that are not left out
     and not slower than the block's own operation.
 

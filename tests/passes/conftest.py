@@ -20,6 +20,7 @@ from hant.transformer.data.images import batches, shuffled, size
 from hant.transformer.data.sources import load_data
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
+from hant.transformer.rewrite.rewriter import replace_blocks
 from hant.transformer.runs.store import RunStore
 from torch import Tensor, fx, nn
 
@@ -92,7 +93,7 @@ def small_graph() -> Graph:
         )
         for name, (before, after) in shapes.items()
     )
-    return Graph(module, blocks, (TensorSpec((1, 8, 8)),))
+    return Graph(module, blocks, (TensorSpec((1, 8, 8)),), rewriter=replace_blocks)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
 from hant.transformer.pipeline.outcome import check_outcome
 from hant.transformer.pipeline.pipeline import Pipeline
+from hant.transformer.rewrite.rewriter import replace_blocks
 from hant.transformer.runs.fingerprint import base, digest
 from hant.transformer.runs.records import PassRecord
 from torch import fx, nn
@@ -30,7 +31,7 @@ def graph_of(model: nn.Module, *targets: str, names: tuple[str, ...] = ()) -> Gr
         )
         for name, target in zip(names or targets, targets, strict=True)
     )  # fmt: skip
-    return Graph(module=module, blocks=blocks, inputs=(TensorSpec((1, 4, 4)),))
+    return Graph(module=module, blocks=blocks, inputs=(TensorSpec((1, 4, 4)),), rewriter=replace_blocks)
 
 
 @dataclass(frozen=True)

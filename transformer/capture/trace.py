@@ -13,6 +13,7 @@ from ...op_library.tensor_spec import TensorSpec
 from ..errors import UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
+from ..rewrite.rewriter import replace_blocks
 from ..tools.wrappers import unwrapped
 from .arguments import checked
 from .blocks.chains import find_runs
@@ -83,6 +84,7 @@ def trace(
     }
     chosen.check([block.name for block in blocks.values()])
     return Graph(
+        rewriter=replace_blocks,
         module=outline(flow, blocks, type(model).__name__),
         blocks=tuple({block.name: block for block in blocks.values()}.values()),
         inputs=_input_specs(flow),

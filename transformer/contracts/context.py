@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ...op_library.op_spec import OpSpec
+from ..contracts.store import Store
 from ..errors import UsageError
 from ..ir.graph import Graph
-from ..runs.store import RunStore
 from .backend import Backend
 from .data import Data
 from .progress import Progress
@@ -26,7 +26,7 @@ class Context:
     """The teacher as loaded."""
     example_inputs: tuple[Tensor, ...]
     """Inputs of batch 1 or more, to trace and export with."""
-    store: RunStore
+    store: Store
     target: Target
     backend: Backend
     pool: tuple[OpSpec, ...]

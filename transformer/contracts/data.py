@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from .task import Classification, Task
-
-if TYPE_CHECKING:
-    from ..data.content import Content
-
 
 Sample = tuple[torch.Tensor, int]
 
@@ -40,10 +35,3 @@ class Data:
     """What the network is for. With another than classification, labels may be anything."""
     notes: tuple[str, ...] = ()
     """What the user should know of the data, each one line: images that were skipped."""
-
-    @cached_property
-    def content(self) -> Content:
-        """What tells these data from others of the same name; read once."""
-        from ..data.content import content_of
-
-        return content_of(self.train, self.test)

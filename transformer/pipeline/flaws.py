@@ -15,6 +15,7 @@ from ...passes.candidates.records import OperationRecord
 from ...passes.latency.records import LatencyRecord
 from ..contracts.record import Record
 from ..errors import HantError
+from ..plugins import load_plugin, registered
 from ..runs.store import RunStore
 
 _LARGEST = 1e15
@@ -39,6 +40,8 @@ def flaw_of(store: RunStore) -> str:
 
 
 def _flaws(store: RunStore) -> Iterator[str]:
+    for name in registered("hant.passes"):
+        load_plugin("hant.passes", name)  # and with it the kinds of its records
     kinds = {kind.kind: kind for kind in _kinds(Record) if "kind" in vars(kind)}
     for name in sorted(store.kinds() & set(kinds)):
         store.all(kinds[name])  # each is readable by itself

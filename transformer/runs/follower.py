@@ -10,10 +10,10 @@ from pathlib import Path
 from ..errors import StorageError
 from .database import check_schema, prepare
 from .inside import check_inside
-from .store import RunStore
+from .store import Records
 
 
-class FollowerStore(RunStore):
+class FollowerStore(Records):
     """A copy of the records in memory; what is put there ends with the process, and files are not written.
 
     So all processes of a job run the same code on the same records and come to the same decisions, while the main one

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..contracts.context import Context
-from ..data.content import alike
+from ..data.content import alike, content_of
 from .records import PassRecord, RunRecord
 from .weights import weights_digest
 from ..errors import UsageError
@@ -29,14 +29,15 @@ _SAME_NAME = "data (other images or labels under the same name {}; a function th
 def identity(context: Context) -> RunRecord:
     """Return what the run is bound to, as far as the context knows it."""
     data = context.data
+    content = None if data is None else content_of(data.train, data.test)
     return RunRecord(
         teacher=weights_digest(context.model),
         inputs=tuple(text(tensor.shape[1:]) for tensor in context.example_inputs),
         data=None if data is None else data.name,
         seed=context.seed,
         structure="" if context.graph is None else context.graph.structure,
-        content="" if data is None else data.content.digest,
-        looks=() if data is None else data.content.looks,
+        content="" if content is None else content.digest,
+        looks=() if content is None else content.looks,
     )
 
 

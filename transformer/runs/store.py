@@ -30,6 +30,7 @@ from ..errors import LoadError, StorageError
 from .database import connect
 from .inside import check_inside, inside
 from ..contracts.record import Record
+from ..contracts.store import Store
 from ..tools.files import write_atomically
 
 
@@ -40,40 +41,12 @@ _DIGEST = "sha256"
 """Name of the content's digest in the header of a safetensors file."""
 
 
-class RunStore:
-    """Records and files of one run. Use as a context manager, or ``close`` it."""
+class Records(Store):
+    """What is in the database of a run, and where its files are. Who may write is a subclass's business."""
 
-    def __init__(self, root: Path | str) -> None:
-        """Open or create the run at ``root``.
+    root: Path
+    _db: sqlite3.Connection
 
-        Raises:
-            StorageError: not writable, not a run, or open in another process.
-        """
-        self.root = Path(root)
-        with _storage(f"open run {self.root}"):
-            self.root.mkdir(parents=True, exist_ok=True)
-            check_inside(self.root)  # before anything in it is opened; again under the lock for what is left over
-            self._lock = _lock(self.root)
-            try:
-                for leftover in check_inside(self.root):  # of a process that was killed while it wrote
-                    leftover.unlink()
-                self._db = connect(self.root / "run.sqlite")
-            except BaseException:
-                self._lock.close()
-                raise
-
-    def close(self) -> None:
-        """Close the database and let another process open the run."""
-        self._db.close()
-        self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # records
 
@@ -172,18 +145,6 @@ class RunStore:
         """Folder of files that can be made again at any time."""
         return self.path("scratch")
 
-    def clear_scratch(self) -> None:
-        """Delete what is in the scratch folder, and the folder."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def write(self, relative: str, content: bytes | str | Callable[[Path], None]) -> Path:
-        """Write a file atomically: from bytes, text, or a function that fills the path it is given."""
-        path = self.path(relative)
-        with _storage(f"write {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-        return path
-
     def save_tensors(self, relative: str, tensors: Mapping[str, Tensor]) -> str:
         """Write tensors as safetensors, atomically; return the digest of their content, which the file says too."""
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -210,6 +171,46 @@ class RunStore:
                 f"cannot read {path}: its content is not what the run wrote; delete it and give the same command again"
             )
         return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+class RunStore(Records):
+    """The run, held by the one process that writes. Use as a context manager, or ``close`` it."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Open or create the run at ``root``.
+
+        Raises:
+            StorageError: not writable, not a run, or open in another process.
+        """
+        self.root = Path(root)
+        with _storage(f"open run {self.root}"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            check_inside(self.root)  # before anything in it is opened; again under the lock for what is left over
+            self._lock = _lock(self.root)
+            try:
+                for leftover in check_inside(self.root):  # of a process that was killed while it wrote
+                    leftover.unlink()
+                self._db = connect(self.root / "run.sqlite")
+            except BaseException:
+                self._lock.close()
+                raise
+
+    def close(self) -> None:
+        """Close the database and let another process open the run."""
+        self._db.close()
+        self._lock.close()
+
+    def clear_scratch(self) -> None:
+        """Delete what is in the scratch folder, and the folder."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def write(self, relative: str, content: bytes | str | Callable[[Path], None]) -> Path:
+        """Write a file atomically: from bytes, text, or a function that fills the path it is given."""
+        path = self.path(relative)
+        with _storage(f"write {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        return path
 
     def discard(self, relative: str) -> None:
         """Delete a file of the run that is of no use any more, where it is still there."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ....transformer.contracts.context import Context
 from ....transformer.contracts.pass_ import Count, Pass, PassResult, setting
-from ....transformer.runs.store import RunStore
+from ....transformer.contracts.store import Store
 from ...ranking.records import WinnerRecord
 from ...selecting.records import SelectionRecord
 from ..calibration import calibration_networks
@@ -59,7 +59,7 @@ class KitPass(Pass):
         )
 
 
-def networks_to_measure(store: RunStore, *, complete: bool) -> list[dict[str, str]]:
+def networks_to_measure(store: Store, *, complete: bool) -> list[dict[str, str]]:
     """Return the whole networks (block -> operation) whose latency is wanted next and not measured yet.
 
     The fastest one, which bounds what can be reached and corrects predictions: by the table where that is
@@ -76,6 +76,6 @@ def networks_to_measure(store: RunStore, *, complete: bool) -> list[dict[str, st
     return [choice for key, choice in new.items() if key not in known and key != "teacher"]
 
 
-def fewest_macs(store: RunStore) -> dict[str, str]:
+def fewest_macs(store: Store) -> dict[str, str]:
     """Return each block's operation of the fewest MACs: a guess at the fastest network before anything is measured."""
     return least(store, lambda record: record.macs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-from ....transformer.runs.store import RunStore
+from ....transformer.contracts.store import Store
 from ..records import FigureRecord
 
 
-def keep(store: RunStore, name: str, title: str, svg: str) -> FigureRecord:
+def keep(store: Store, name: str, title: str, svg: str) -> FigureRecord:
     """Write ``figures/NAME.svg`` and list it in the run; ``report.json`` names it with the other files."""
     file = f"figures/{name}.svg"
     store.write(file, svg)

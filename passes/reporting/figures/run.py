@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from ....transformer.contracts.context import Context
 from ....transformer.contracts.pass_ import Pass, PassResult
+from ....transformer.contracts.store import Store
 from ....transformer.contracts.task import Metric
 from ....transformer.ir.graph import Graph
-from ....transformer.runs.store import RunStore
 from ...ranking.records import RankRecord, WinnerRecord
 from ...searching.records import BaselineRecord
 from ...selecting.records import SelectionRecord
@@ -43,7 +43,7 @@ class FiguresPass(Pass):
         return PassResult(notes=(", ".join(record.file for record in found),))
 
 
-def draw_operations(store: RunStore) -> FigureRecord:
+def draw_operations(store: Store) -> FigureRecord:
     """Draw the share of each operation over all blocks of the K selections (HANT figure 3)."""
     selections = list(store.all(SelectionRecord).values())
     title = f"Operations of the {len(selections)} selections"
@@ -58,7 +58,7 @@ def operation_shares(choices: Sequence[Mapping[str, str]]) -> dict[str, float]:
     return {name: count / total for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}
 
 
-def draw_architectures(store: RunStore, graph: Graph, columns: int) -> FigureRecord:
+def draw_architectures(store: Store, graph: Graph, columns: int) -> FigureRecord:
     """Draw the winner and the next best, side by side (HANT figure 4)."""
     selections = {record.index: record for record in store.all(SelectionRecord).values()}
     ranked = sorted(store.all(RankRecord).values(), key=lambda rank: (not rank.complete, rank.loss, rank.index))
@@ -80,7 +80,7 @@ def block_rows(graph: Graph) -> list[Row]:
     ]
 
 
-def draw_ranking(store: RunStore, metric: Metric) -> FigureRecord:
+def draw_ranking(store: Store, metric: Metric) -> FigureRecord:
     """Draw the objective of each selection against its real loss (HANT figure 2a)."""
     selections = {record.index: record for record in store.all(SelectionRecord).values()}
     ranks = list(store.all(RankRecord).values())
@@ -96,7 +96,7 @@ def draw_ranking(store: RunStore, metric: Metric) -> FigureRecord:
     return keep(store, "ranking", title, svg)
 
 
-def draw_searches(store: RunStore) -> FigureRecord:
+def draw_searches(store: Store) -> FigureRecord:
     """Draw what each search found by budget, beside the distribution of random networks (HANT figure 2b)."""
     records = list(store.all(BaselineRecord).values())
     budgets = sorted({record.budget for record in records}, key=lambda text: (len(text), text))
