@@ -1,4 +1,4 @@
-"""One pass a file; the algorithm in free functions beside it."""
+"""The passes, one room a subject; each stands in the file of its verb's name."""
 
 from __future__ import annotations
 
