@@ -20,6 +20,7 @@ from ...transformer.data.splits import split
 from ...transformer.errors import InfeasibleError, UsageError, nearest
 from ..latency.measure import check_measured, measure_network
 from ..latency.records import NetworkLatencyRecord
+from ..networks.supernet import Statistics
 from ..selecting.records import SelectionRecord
 from ..selecting.select import SelectPass, used_share
 from .finalists import short_finetune
@@ -47,8 +48,12 @@ class RankPass(Pass):
     metric: Annotated[str, one_of(METRICS)] = "cross-entropy"
     """What decides: ``cross-entropy``, which stands for a task's own loss, ``accuracy``, ``kl`` (to the teacher) or
     ``feature-mse``."""
+    statistics: Statistics = "batch"
+    """What batch norms normalise by: ``batch``, the statistics of the images that are run, is what the training of the
+    student starts from; ``running``, those of pretraining, what it is run with where it is not trained."""
     recalibrate: bool = False
-    """Whether batch-norm statistics are estimated again on training images, for every selection."""
+    """Whether batch-norm statistics are estimated again on training images, for every selection; then they are
+    ``running`` whatever was said."""
     race: Annotated[str, one_of(RACES)] = "certain"
     """When to stop a loser: ``certain`` has the same winner by proof, ``confident`` with 5 standard errors to spare,
     ``off`` runs all selections on all images."""
@@ -74,7 +79,8 @@ class RankPass(Pass):
         Raises:
             UnverifiedError: the device is not here; the winner is stored, its latency is estimated.
         """
-        judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate))
+        statistics: Statistics = "running" if self.recalibrate else self.statistics
+        judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate, statistics))
         selections = {record.index: record for record in context.store.all(SelectionRecord).values()}
         doubt = doubt_of(self.race)
         measure = measure_of(self.metric, judge.task)

@@ -43,7 +43,7 @@ def comment(report: Report) -> str:
         "|---|---|---:|---:|---:|",
         *(
             f"| {code(row.block)} | {code(row.operation)} | {ms(row.teacher_ms, row.estimated)} "
-            f"| {ms(row.student_ms, row.estimated)} | {row.score:+.4f} |"
+            f"| {ms(row.student_ms, row.estimated)} | {row.loss_change} |"
             for row in report.blocks
         ),
         "",

@@ -98,7 +98,7 @@ def blocks(store: Store, graph: Graph, choice: Mapping[str, str], scale: float) 
                 operation=choice[block.name],
                 teacher_ms=scale * times[before],
                 student_ms=scale * times[after],
-                score=scores[chosen].delta,
+                score=scores[chosen].delta if chosen in scores else None,
                 estimated=any(latencies[key].timing.estimated for key in (before, after)),
             )
         )
@@ -125,6 +125,7 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     return SearchReport(
+        engine="ilp" if store.get(PassRecord, "search") is None else "linear",
         objective=winner.objective,
         bound=winner.bound,
         rank=winner.index,

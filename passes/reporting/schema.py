@@ -96,10 +96,15 @@ class BlockReport(_Part):
     """What the teacher's operation takes of the teacher's latency, by the lookup table (``Report.outside_ms``)."""
     student_ms: float
     """What the chosen operation takes, in the same measure."""
-    score: float
-    """Change of cross-entropy when the chosen operation alone replaces the block."""
+    score: float | None = None
+    """Change of cross-entropy when the chosen operation alone replaces the block; None where nothing was scored."""
     estimated: bool = False
     """True if one of the two latencies was not measured on the target."""
+
+    @property
+    def loss_change(self) -> str:
+        """The score as text, empty where nothing was scored."""
+        return "" if self.score is None else f"{self.score:+.4f}"
 
 
 class NetworkReport(_Part):
@@ -175,7 +180,10 @@ class OriginReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
+    engine: Literal["linear", "ilp"] = "ilp"
+    """``linear`` steps at whole networks, or the integer program on the sum of scores."""
     objective: float
+    """Of the winner: the sum of its scores, or the change of loss that the last linear model sums up."""
     bound: float
     """Proven lower bound of the objective."""
     rank: int

@@ -17,7 +17,7 @@ from ..pretraining.records import CandidateRecord
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.race import finishing_order
 from ..selecting.select import SelectPass, further_limits, settle
-from ..selecting.table import SearchTable, search_table
+from ..selecting.table import SearchTable, known_table
 from .contest import Contest, Ints
 from .records import BaselineRecord, LimitRecord
 
@@ -40,7 +40,7 @@ class Found:
 class BaselinePass(Pass):
     """Search within a budget, its limit settled as ``select`` does it; write what was found and what it cost."""
 
-    requires: ClassVar[tuple[str, ...]] = ("score", "latency", "network_latency")
+    requires: ClassVar[tuple[str, ...]] = ("candidate", "latency", "network_latency")
     ensures: ClassVar[tuple[str, ...]] = ("baseline",)
 
     budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
@@ -75,7 +75,7 @@ def contest_for(context: Context, budget: Budget) -> Contest:
 
     Where candidates, scores or latencies have changed since, it is settled anew.
     """
-    table = search_table(context.store, context.teacher)
+    table = known_table(context.store, context.teacher)
     key = f"{context.target.fingerprint}/{budget}"
     known, source = context.store.get(LimitRecord, key), table_digest(table)
     if known is None or known.source != source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,20 @@ class Contest:
         Raises:
             InfeasibleError: no choice holds the limits.
         """
+        return self.best(tuple(-row for row in logarithms))
+
+    def best(self, loss: Sequence[Floats], near: tuple[Ints, int] | None = None) -> Ints:
+        """Return the choice within the limits of the least sum of ``loss``, one array a block.
+
+        ``near`` is a choice and in how many blocks the result may differ from it.
+
+        Raises:
+            InfeasibleError: no choice holds the limits.
+        """
         problem = SelectionProblem(
-            loss=tuple(-row for row in logarithms),
+            loss=tuple(loss),
             cost={name: self.table.cost[name] for name in self.limits},
             limits=dict(self.limits),
+            near=near,
         )
         return solve(problem)[0].choice

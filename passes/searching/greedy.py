@@ -20,6 +20,7 @@ class GreedyPass(BaselinePass):
     """From the teacher on, make the exchange that adds the least loss for the cost it saves, until within budget."""
 
     name: ClassVar[str] = "baseline-greedy"
+    requires: ClassVar[tuple[str, ...]] = ("score", *BaselinePass.requires)
 
     def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
         """Exchange; no network is run."""

@@ -19,6 +19,7 @@ class IlpPass(BaselinePass):
     """Solve for K diverse selections and take the best when evaluated: HANT's own search (section 2.2)."""
 
     name: ClassVar[str] = "baseline-ilp"
+    requires: ClassVar[tuple[str, ...]] = ("score", *BaselinePass.requires)
 
     solutions: int = 100
     max_overlap: float = 0.7

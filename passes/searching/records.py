@@ -39,3 +39,25 @@ class BaselineRecord(Record):
     """Of each network over the images that it was run on: at least one batch, all for the best."""
     seconds: float
     """CPU time of the search."""
+
+
+class SearchRecord(Record):
+    """The incumbent after one round of a linearised search. Key: ``budget/round``."""
+
+    kind: ClassVar[str] = "search"
+    budget: str
+    round: int
+    """0 is the start, from pretraining's errors."""
+    choice: dict[str, str]
+    loss: float
+    """On the images of the races, with the statistics that the search uses."""
+    before: float
+    """Loss of the incumbent before the round, on the same images."""
+    radius: int
+    """Most changes that the next round proposes in one linear step; 0 ends the search."""
+    networks: int
+    """Whole networks that were run in this round, on one batch at least."""
+    recipe: str
+    """Fingerprint of the limits, the candidates, the seed and the options."""
+    seconds: float
+    """CPU time of the round."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from ...transformer.contracts.context import Context
 from ...transformer.data.images import shuffled
 from ...transformer.tools.seeds import derived_seed
+from ..networks.supernet import Statistics, statistics_of
 from ..ranking.judge import Judge
 from .base import BaselinePass, Found, search_file
 from .checkpoint import SearchState
@@ -43,6 +42,10 @@ class SnasPass(BaselinePass):
     end_temperature: float = 0.3
     penalty: float = 5.0
     """Loss for each share by which the expected cost exceeds its limit."""
+    statistics: Statistics = "running"
+    """What batch norms normalise by during the search."""
+    draw: int = 0
+    """Another number draws other images and samples."""
 
     def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
         """Train the distributions on the held-out images that every method is judged on."""
@@ -50,11 +53,10 @@ class SnasPass(BaselinePass):
         logits = [torch.zeros(len(row), device=device, requires_grad=True) for row in contest.table.loss]
         state = SearchState(context.store, self._file(context, contest, judge), logits, self.learning_rate)
         started = time.process_time()
-        supernet = _Supernet(contest, judge, context)
         with context.progress.task(self.name, self.steps) as task:
             task.advance(state.step)
             while state.step < self.steps:
-                self._step(context, contest, judge, supernet, logits, state)
+                self._step(context, contest, judge, logits, state)
                 task.advance()
                 if state.step % _SAVE_EVERY == 0 or state.step == self.steps:
                     state.save(state.seconds + time.process_time() - started)
@@ -66,27 +68,35 @@ class SnasPass(BaselinePass):
         context: Context,
         contest: Contest,
         judge: Judge,
-        supernet: _Supernet,
         logits: list[Tensor],
         state: SearchState,
     ) -> None:
-        seed = derived_seed(context.seed, self.name, str(self.budget), str(state.step)) % 2**31
+        draw = [str(self.draw)] if self.draw else []
+        seed = derived_seed(context.seed, self.name, str(self.budget), str(state.step), *draw) % 2**31
         generator = torch.Generator().manual_seed(seed)
         share = state.step / max(1, self.steps - 1)
         temperature = self.start_temperature * (self.end_temperature / self.start_temperature) ** share
         images, targets = judge.sample(shuffled(judge.total, seed, 0)[: self.search_batch_size])
         weights = [_relaxed(row, temperature, generator) for row in logits]
-        loss = judge.task.loss(supernet(images, weights), images, targets)
-        loss = loss + self.penalty * expected_excess(contest, [row.softmax(0) for row in logits])
+        table = contest.table
+        network = judge.supernet.mix(
+            dict(zip(table.blocks, table.operations, strict=True)), dict(zip(table.blocks, weights, strict=True))
+        )
+        expected = self.penalty * expected_excess(contest, [row.softmax(0) for row in logits])
+        # the way back runs the candidates again: it is in here too
+        with statistics_of(network, self.statistics):
+            loss = judge.task.loss(network(images), images, targets) + expected
+            gradients = torch.autograd.grad(loss, logits)
         state.optimizer.zero_grad()
-        for row, gradient in zip(logits, torch.autograd.grad(loss, logits), strict=True):
+        for row, gradient in zip(logits, gradients, strict=True):
             row.grad = gradient.nan_to_num(0.0)
         state.optimizer.step()
         state.step += 1
 
     def _file(self, context: Context, contest: Contest, judge: Judge) -> str:
         options = [self.steps, self.search_batch_size, self.learning_rate, self.start_temperature, self.end_temperature]
-        return search_file(context, contest, judge, "snas", [*options, self.penalty])
+        how = [] if self.statistics == "running" and not self.draw else [self.statistics, self.draw]
+        return search_file(context, contest, judge, "snas", [*options, self.penalty, *how])
 
 
 def expected_excess(contest: Contest, probabilities: Sequence[Tensor]) -> Tensor:
@@ -106,45 +116,3 @@ def _relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> 
     uniform = torch.rand(len(logits), generator=generator).clamp(1e-9, 1 - 1e-7)
     gumbel = -(-uniform.log()).log()
     return ((logits + gumbel.to(logits)) / temperature).softmax(0)
-
-
-class _Mixture(nn.Module):
-    """Outputs the weighted sum of a block's candidates; keeps no activations of theirs for the way back."""
-
-    takes_sides = True
-
-    def __init__(self, candidates: list[nn.Module]) -> None:
-        super().__init__()
-        self.candidates = nn.ModuleList(candidates)
-        self.weights = torch.tensor(np.full(len(candidates), 1 / len(candidates)), dtype=torch.float32)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Map what the block reads to a tensor of its output contract."""
-        if not torch.is_grad_enabled():
-            return self._mix(self.weights, *inputs)
-        mixed: Tensor = checkpoint(self._mix, self.weights, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return mixed
-
-    def _mix(self, weights: Tensor, *inputs: Tensor) -> Tensor:
-        total: Tensor = weights[0] * self.candidates[0](*inputs)
-        for weight, candidate in zip(weights[1:], list(self.candidates)[1:], strict=True):
-            total = total + weight * candidate(*inputs)
-        return total
-
-
-class _Supernet:
-    """The teacher with a mixture in every replaceable block."""
-
-    def __init__(self, contest: Contest, judge: Judge, context: Context) -> None:
-        rows = zip(contest.table.blocks, contest.table.operations, strict=True)
-        self._mixtures = {
-            block: _Mixture([judge.supernet.candidate(block, operation) for operation in operations])
-            for block, operations in rows
-        }
-        self._module = judge.supernet.graph.replace(self._mixtures).module.to(context.device).eval()
-
-    def __call__(self, images: Tensor, weights: list[Tensor]) -> Any:
-        """Return the outputs of the mixed network."""
-        for mixture, row in zip(self._mixtures.values(), weights, strict=True):
-            mixture.weights = row
-        return self._module(images)

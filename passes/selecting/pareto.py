@@ -19,6 +19,7 @@ from ...transformer.errors import InfeasibleError, UsageError
 from ..latency.measure import measure_network
 from ..latency.predict import predict
 from ..latency.records import NetworkLatencyRecord
+from ..networks.supernet import Statistics
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.measures import METRICS, measure_of
 from ..ranking.race import finishing_order
@@ -27,11 +28,10 @@ from ..reporting.figures.charts import Series, scatter
 from ..reporting.figures.diagram import diagrams
 from ..reporting.figures.keep import keep
 from ..reporting.figures.run import block_rows
-from .records import ParetoRecord
-from .select import SelectPass, settle, used_share
-from .solver.problem import Selection
+from ..searching.search import Engine, SearchPass
+from .records import ParetoRecord, SelectionRecord
+from .select import SelectPass, used_share
 from .solver.solve import ENGINES
-from .table import SearchTable, search_table
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,23 @@ class ParetoPass(Pass):
     """Write a point for every budget, ``pareto.json`` and the drawings of front and architectures."""
 
     name: ClassVar[str] = "pareto"
-    requires: ClassVar[tuple[str, ...]] = ("score", "latency", "network_latency")
+    requires: ClassVar[tuple[str, ...]] = ("candidate", "latency", "network_latency")
+    uses: ClassVar[tuple[str, ...]] = ("score",)
     ensures: ClassVar[tuple[str, ...]] = ("pareto",)
 
     budgets: tuple[str, ...] = ("0.3", "0.45", "0.6", "0.75")
     """As for ``--budget``: ratios of the teacher's latency, or times."""
     limits: tuple[str, ...] = ()
     """Further limits that hold at every budget, such as ``params=50%``."""
+    search: Engine = "ilp"
+    """How selections are found: ``ilp`` needs scores, ``linear`` does not."""
     solutions: Count = 100
     max_overlap: Share = 0.7
     engine: Annotated[str, one_of(ENGINES)] = "default"
     samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
     batch_size: Count = 256
+    statistics: Statistics = "batch"
     metric: Annotated[str, one_of(METRICS)] = "cross-entropy"
     race: Annotated[str, one_of(RACES)] = "certain"
     """As for ``rank``; ``off`` is ``certain`` here, since nothing is kept of networks that lose."""
@@ -61,12 +65,11 @@ class ParetoPass(Pass):
         if not self.budgets:
             raise UsageError("no budgets given; give --budgets 0.3,0.45,0.6,0.75")
         budgets = [Budget.parse(text, self.limits, context.target.batch_size) for text in self.budgets]
-        table = search_table(context.store, context.teacher)
-        judge = Judge(context, Protocol(self.samples, self.batch_size))
+        judge = Judge(context, Protocol(self.samples, self.batch_size, statistics=self.statistics))
         points = []
         with context.progress.task("pareto", len(budgets)) as task:
             for budget in budgets:
-                points.append(self._point(context, table, judge, budget))
+                points.append(self._point(context, judge, budget))
                 task.advance(1, str(budget))
         points = mark_front(points)
         with context.store.transaction():
@@ -85,18 +88,21 @@ class ParetoPass(Pass):
         content = {"version": 1, "points": [point.model_dump() for point in points], "figures": figures}
         context.store.write("pareto.json", json.dumps(content, indent=1))
 
-    def _point(self, context: Context, table: SearchTable, judge: Judge, budget: Budget) -> ParetoRecord:
+    def _selections(self, context: Context, budget: Budget) -> list[SelectionRecord]:
+        """Return the selections that the engine of the search makes."""
+        if self.search == "linear":
+            options = SearchPass(budget=budget, solutions=self.solutions, max_overlap=self.max_overlap)
+            return options.select(context)[0]
+        return SelectPass(budget, self.solutions, self.max_overlap, self.engine).select(context)[0]
+
+    def _point(self, context: Context, judge: Judge, budget: Budget) -> ParetoRecord:
         """Return the best network within ``budget``, or why there is none."""
-        options = SelectPass(budget=budget, max_overlap=self.max_overlap, engine=self.engine)
         try:
-            limit, _ = settle(context, table, options)
-            selections = options.solve(table, context.teacher, limit, self.solutions)
+            selections = self._selections(context, budget)
         except InfeasibleError as error:
             return ParetoRecord(budget=str(budget), target=context.target.name, choice={}, reason=str(error))
         measure, doubt = measure_of(self.metric, judge.task), doubt_of(self.race)
-        entries = [
-            judge.entry(i, table.choice(selection.choice), measure, doubt) for i, selection in enumerate(selections)
-        ]
+        entries = [judge.entry(i, selection.choice, measure, doubt) for i, selection in enumerate(selections)]
         for entry in finishing_order(entries):
             measured = measure_network(context, entry.choice)
             if used_share(measured, budget) <= 1:
@@ -166,7 +172,11 @@ def describe(point: ParetoRecord, metric: Metric) -> str:
 
 
 def _record(
-    context: Context, budget: Budget, entry: Entry, selections: Sequence[Selection], measured: NetworkLatencyRecord
+    context: Context,
+    budget: Budget,
+    entry: Entry,
+    selections: Sequence[SelectionRecord],
+    measured: NetworkLatencyRecord,
 ) -> ParetoRecord:
     selection = selections[entry.index]
     return ParetoRecord(

@@ -7,6 +7,7 @@ the table's prediction is corrected, and the program is solved again until the m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -16,6 +17,7 @@ from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share, one_of
 from ...transformer.errors import InfeasibleError
 from ...transformer.ir.graph import Graph
+from ...transformer.runs.records import PassRecord
 from ..latency.measure import check_measured, measure_network
 from ..latency.predict import limit_for, predict, refit, surprise
 from ..latency.records import NetworkLatencyRecord
@@ -25,6 +27,8 @@ from .solver.problem import Selection, SelectionProblem
 from .solver.solve import ENGINES, solve
 from .table import SearchTable, search_table
 
+MAKERS = ("select", "search")
+"""Names of the passes that make selections."""
 MARGIN = 0.015
 """Least share of a latency budget that is kept free for the noise of the last measurement."""
 _MOST_MARGIN = 0.05
@@ -56,18 +60,19 @@ class SelectPass(Pass):
         Raises:
             UnverifiedError: the device is not here; the selections are stored, their latency is estimated.
         """
+        records, notes = self.select(context)
+        store_selections(context, self.name, records)
+        best = records[0]
+        check_measured(context, "the best selection", best.choice)
+        found = f"{len(records)} selections; predicted loss change {best.objective:.4f}, bound {best.bound:.4f}"
+        return PassResult(notes=(*notes, found))
+
+    def select(self, context: Context) -> tuple[list[SelectionRecord], tuple[str, ...]]:
+        """Return the selections, the best first, whose network was measured inside the budget; and notes."""
         table = search_table(context.store, context.teacher)
         limit, notes = settle(context, table, self)
         selections = self.solve(table, context.teacher, limit, self.solutions)
-        with context.store.transaction():
-            for stale in (SelectionRecord, RankRecord, WinnerRecord):
-                context.store.delete(stale)
-            for index, selection in enumerate(selections):
-                context.store.put(f"{index:03d}", _record(context, table, index, selection))
-        best = selections[0]
-        check_measured(context, "the best selection", table.choice(best.choice))
-        found = f"{len(selections)} selections; predicted loss change {best.objective:.4f}, bound {best.bound:.4f}"
-        return PassResult(notes=(*notes, found))
+        return [_record(context, table, index, selection) for index, selection in enumerate(selections)], notes
 
     def solve(self, table: SearchTable, graph: Graph, limit: float, solutions: int) -> list[Selection]:
         """Solve the program with ``limit`` (ms) on the table's sum and the budget's further limits."""
@@ -80,6 +85,21 @@ class SelectPass(Pass):
             max_overlap=self.max_overlap,
         )
         return solve(problem, engine=self.engine)
+
+
+def store_selections(context: Context, maker: str, records: Sequence[SelectionRecord]) -> None:
+    """Put selections in the place of those before; what was made of these is forgotten.
+
+    Of the two passes that make selections the other one than ``maker`` is no longer up to date.
+    """
+    with context.store.transaction():
+        for stale in (SelectionRecord, RankRecord, WinnerRecord):
+            context.store.delete(stale)
+        for record in records:
+            context.store.put(f"{record.index:03d}", record)
+        for other in MAKERS:
+            if other != maker:
+                context.store.delete(PassRecord, other)
 
 
 def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[float, tuple[str, ...]]:
@@ -119,7 +139,7 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
         refit(context.store, tried)
         scale, kept_free = surprise(context.store, record), margin(record, options.budget)
     if inside is None:
-        inside = _fastest_limit(context, table, fastest, options.budget)
+        inside = fastest_limit(context, table, options.budget)
     return inside, tuple(notes)
 
 
@@ -166,8 +186,13 @@ def further_limits(budget: Budget, table: SearchTable, graph: Graph) -> dict[str
     return limits
 
 
-def _fastest_limit(context: Context, table: SearchTable, fastest: dict[str, str], budget: Budget) -> float:
-    """Return the fastest network's sum if it is inside the budget; otherwise say what is the least."""
+def fastest_limit(context: Context, table: SearchTable, budget: Budget) -> float:
+    """Return the fastest network's sum (ms) if it is inside the budget when measured.
+
+    Raises:
+        InfeasibleError: it is not; names the least that was measured.
+    """
+    fastest = table.choice(table.fastest())
     record = measure_network(context, fastest)
     if used_share(record, budget) <= 1:
         return table.total("ms", fastest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,23 +59,46 @@ def search_table(store: Store, graph: Graph) -> SearchTable:
     Raises:
         UsageError: there is nothing to choose from.
     """
+    losses = {key: record.delta for key, record in store.all(ScoreRecord).items() if not record.left_out}
+    return _table(store, graph, losses, "none is scored; run: hant-opt score RUN")
+
+
+def error_table(store: Store, graph: Graph) -> SearchTable:
+    """Build the table without scores: the loss is pretraining's own error (NMSE), that of the teacher's operation 0.
+
+    Raises:
+        UsageError: there is nothing to choose from.
+    """
+    errors = {key: record.nmse for key, record in store.all(CandidateRecord).items() if record.nmse is not None}
+    return _table(store, graph, errors, "none is trained; run: hant-opt pretrain RUN")
+
+
+def known_table(store: Store, graph: Graph) -> SearchTable:
+    """Return the table of scores where the run has any, otherwise that of pretraining's errors.
+
+    For whoever needs only what can be chosen, and what it costs.
+    """
+    return search_table(store, graph) if store.count(ScoreRecord.kind) else error_table(store, graph)
+
+
+def _table(store: Store, graph: Graph, losses: Mapping[str, float], remedy: str) -> SearchTable:
+    """Return the table of the ready candidates that have a loss, by ``block/operation``."""
     names = [block.name for block in graph.replaceable]
-    scores = store.all(ScoreRecord)
-    ready = {key for key, record in store.all(CandidateRecord).items() if record.state == "ready"} - slower(store)
-    listed = store.all(OperationRecord)
+    candidates, listed, slow = store.all(CandidateRecord), store.all(OperationRecord), slower(store)
     latencies = operation_ms(store)
     rows: dict[str, list[tuple[str, float, float, float, float, float]]] = {name: [] for name in names}
-    for key, score in scores.items():
+    for key, record in candidates.items():
         facts = listed.get(key)
-        if score.block not in rows or facts is None or not facts.fits or key not in ready or score.left_out:
+        fits = facts is not None and facts.fits and record.state == "ready" and key not in slow
+        if facts is None or not fits or record.block not in rows or key not in losses:
             continue
         ms = latencies[facts.latency_key]
-        numbers = (score.delta, ms, facts.parameters, facts.macs, 4 * facts.parameters)
-        rows[score.block].append((score.operation, *numbers))
+        numbers = (losses[key], ms, facts.parameters, facts.macs, 4 * facts.parameters)
+        rows[record.block].append((record.operation, *numbers))
     empty = [name for name in names if not rows[name]]
     if empty or not names:
         where = empty[0] if empty else "the network"
-        raise UsageError(f"no operation can be chosen for {where}: none is scored; run: hant-opt score RUN")
+        raise UsageError(f"no operation can be chosen for {where}: {remedy}")
     ordered = [sorted(rows[name], key=lambda row: (row[0] != "teacher", row[0])) for name in names]
     return SearchTable(
         blocks=tuple(names),

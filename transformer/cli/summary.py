@@ -98,7 +98,7 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
             row.operation,
             f"{row.teacher_ms:.4f}",
             f"{row.student_ms:.4f}",
-            f"{row.score:+.4f}",
+            row.loss_change,
         )
         for row in report.blocks
     ]

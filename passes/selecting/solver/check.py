@@ -55,6 +55,10 @@ def _choice(problem: SelectionProblem, choice: list[int]) -> list[str]:
             wrong.append(f"uses operation {j} in block {i}, which is banned")
         elif problem.pins.get(i, j) != j:
             wrong.append(f"uses operation {j} in block {i}, which is pinned to {problem.pins[i]}")
+    if problem.near is not None:
+        changed = sum(j != int(k) for j, k in zip(choice, problem.near[0], strict=True))
+        if changed > problem.near[1]:
+            wrong.append(f"differs from near in {changed} blocks, at most {problem.near[1]} are allowed")
     return wrong
 
 

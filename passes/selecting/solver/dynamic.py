@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .dual import Dual, solve_dual
 from .instance import Floats, Instance, Ints
 from .limits import holds
+from .relaxation import Point
 
 SLACK = 1e-11
 """Room for rounding in comparisons of sums of numbers below 1, so that no optimum is pruned."""
@@ -51,6 +52,30 @@ def optimum_under_budget(instance: Instance) -> Ints:
         tried = min(4 * tried, within)
 
 
+def optimum_near(instance: Instance, point: Point) -> Ints | None:
+    """Return the entries of an optimal selection under upper limits on one cost and on the number of changes.
+
+    As ``optimum_under_budget``, with the relaxation's reduced costs, and states compared only among those with as many
+    changes. None if no selection holds the limits.
+
+    Args:
+        instance: scaled, with two limited costs of which the second is a multiple of 0 and 1.
+        point: the relaxation's optimum.
+
+    Raises:
+        TooManyStatesError: more Pareto states than fit.
+    """
+    dual = Dual(0.0, point.bound, point.reduced, np.zeros(0, dtype=np.int64))
+    everything = float(np.maximum.reduceat(point.reduced, instance.start[:-1]).sum())
+    tried = everything / 2**16
+    while True:
+        best = _search(instance, dual, tried)
+        # whatever loses at most ``tried`` more than the bound was seen
+        if tried >= everything or (best is not None and float(instance.loss[best].sum()) - dual.bound <= tried):
+            return best
+        tried = min(4 * tried, everything)
+
+
 def _improve(instance: Instance, dual: Dual) -> Ints:
     """Spend what the budget has left on the single changes that lower the loss most; exactly feasible."""
     chosen = dual.holding.copy()
@@ -74,7 +99,10 @@ def _improve(instance: Instance, dual: Dual) -> Ints:
 
 
 def _search(instance: Instance, dual: Dual, gap: float) -> Ints | None:
-    """Return the best selection within ``gap`` of the dual bound, None if there is none."""
+    """Return the best selection within ``gap`` of the dual bound, None if there is none.
+
+    A second limited cost counts changes: it is added up exactly, and states are compared where it is the same.
+    """
     kept = np.flatnonzero(dual.reduced <= gap + SLACK)
     limit = float(instance.high[0])
     entries = _states(instance, dual, kept, gap, instance.cost[0], limit + SLACK * (1 + abs(limit)))
@@ -96,21 +124,34 @@ def _states(instance: Instance, dual: Dual, kept: Ints, gap: float, cost: NDArra
     rest = [limit] * (len(groups) + 1)
     for step in range(len(groups) - 1, -1, -1):
         rest[step] = rest[step + 1] - cheapest[step]
-    spent, lost, above = cost[:1] * 0, np.zeros(1), np.zeros(1)
+    counted = instance.cost[1] if len(instance.names) > 1 else np.zeros(len(instance.block))
+    most = float(instance.high[1]) if len(instance.names) > 1 else 0.0
+    spent, lost, above, changed = cost[:1] * 0, np.zeros(1), np.zeros(1), np.zeros(1)
     trail: list[tuple[Ints, Ints]] = []
     for step, group in enumerate(groups):
         spent = (spent[:, None] + cost[group][None]).ravel()
         lost = (lost[:, None] + instance.loss[group][None]).ravel()
         above = (above[:, None] + dual.reduced[group][None]).ravel()
-        alive = np.flatnonzero((above <= gap + SLACK) & (spent <= rest[step + 1]).astype(np.bool_))
-        alive = alive[_front(spent[alive], lost[alive])]
+        changed = (changed[:, None] + counted[group][None]).ravel()
+        within = (above <= gap + SLACK) & (changed <= most)
+        alive = np.flatnonzero(within & (spent <= rest[step + 1]).astype(np.bool_))
+        alive = np.concatenate(
+            [_alive(alive, changed, count, spent, lost) for count in np.unique(changed[alive])] or [alive]
+        )
         if not len(alive):
             return None
         if len(alive) > MOST_STATES:
             raise TooManyStatesError
-        spent, lost, above = spent[alive], lost[alive], above[alive]
+        spent, lost, above, changed = spent[alive], lost[alive], above[alive], changed[alive]
         trail.append((alive // len(group), group[alive % len(group)]))
     return _backtrack(instance, trail, int(lost.argmin()))
+
+
+def _alive(states: Ints, changed: Floats, count: float, spent: NDArray[Any], lost: Floats) -> Ints:
+    """Return the Pareto states among those of ``states`` with ``count`` changes."""
+    same = states[changed[states] == count]
+    front: Ints = same[_front(spent[same], lost[same])]
+    return front
 
 
 def _front(spent: NDArray[Any], lost: Floats) -> Ints:

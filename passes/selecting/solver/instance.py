@@ -16,6 +16,8 @@ from .problem import Selection, SelectionProblem
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+CHANGES = "blocks that differ from near"
+"""Name of the limited cost that counts them."""
 LARGEST = 1e100
 """Larger magnitudes are refused: they are a stand-in for infinity, not a measurement."""
 
@@ -43,7 +45,7 @@ class Instance:
     overlap: int
     solutions: int
     reported: dict[str, Floats]
-    """Every cost, limited or not, shape (n,)."""
+    """Every cost of the user's, limited or not, shape (n,)."""
     named: bool
     """Whether a selection's cost is a dict."""
 
@@ -105,6 +107,9 @@ def build(problem: SelectionProblem) -> Instance:
         raise UsageError("the selection problem has no costs; give at least one, such as cost={'ms': table}")
     flat = {name: _flatten(table, loss, allowed, f"cost {name!r}") for name, table in costs.items()}
     ranges = _limits(problem, named, set(costs))
+    if problem.near is not None:
+        flat[CHANGES] = _flatten(_changes(problem.near, loss), loss, allowed, CHANGES)
+        ranges[CHANGES] = (-math.inf, float(problem.near[1]))
     counts = [int(mask.sum()) for mask in allowed]
     entries = sum(counts)
     return Instance(
@@ -118,9 +123,24 @@ def build(problem: SelectionProblem) -> Instance:
         names=tuple(ranges),
         overlap=problem.overlap,
         solutions=problem.solutions,
-        reported=flat,
+        reported={name: flat[name] for name in costs},
         named=named,
     )
+
+
+def _changes(near: Any, loss: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return the cost of being unlike ``near``: 0 for the operation that it uses in a block, 1 for every other."""
+    try:
+        choice, radius = near
+        chosen = [int(j) for j in choice]
+        fits = len(chosen) == len(loss) and radius == int(radius) >= 0
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise UsageError(f"near is {near!r}; expected a choice of {len(loss)} operations and a whole number of changes")
+    for block, operation in enumerate(chosen):
+        _exists(loss, block, operation, "near")
+    return [(np.arange(len(row)) != j).astype(np.float64) for row, j in zip(loss, chosen, strict=True)]
 
 
 def _table(values: Any, what: str) -> list[NDArray[Any]]:

@@ -1,11 +1,11 @@
 """The default engine: the first selection exact, later ones near-optimal, each with a proven bound.
 
-1. One budget: Lagrangian dual, reduced-cost fixing, dynamic programming. Several: relaxation, local search, branch
-   and cut on what reduced costs leave.
+1. One budget: Lagrangian dual, reduced-cost fixing, dynamic programming; with a largest number of changes the same on
+   the relaxation's reduced costs. Several: relaxation, local search, branch and cut on what reduced costs leave.
 2. Few blocks: all selections near the optimum are listed, as many of the pool taken from them as are certain.
 3. Each later selection: the relaxation gives a bound and reduced costs, local search from rounded shares and from
    exchanged parts of the best gives the selection. Local optima are kept for the selections after it.
-4. Where the gap stays wide, or no selection was found, branch and cut decides.
+4. Where no selection was found, branch and cut decides.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ....transformer.errors import InfeasibleError
 from .branch import branch
 from .dual import Grid, solve_dual
-from .dynamic import TooManyStatesError, optimum_under_budget
+from .dynamic import TooManyStatesError, optimum_near, optimum_under_budget
 from .enumeration import Enumerated, enumerate_pool
-from .instance import Floats, Instance, Ints
+from .instance import CHANGES, Floats, Instance, Ints
 from .limits import alone_infeasible, holds, jointly_infeasible
 from .local import local_optimum
 from .neighbourhood import Neighbourhood
@@ -49,18 +49,12 @@ class Effort:
     """Entries that local search may use, per block."""
     enough: float = 1e-4
     """Relative gap at which a search stops."""
-    wide: float = 0.01
-    """Relative gap from which branch and cut is asked, ..."""
-    wide_nodes: int = 150
-    """... to visit this many nodes at most."""
-    patience: int = 3
-    """Such questions that may leave the gap wide; after them it is asked only where no selection was found."""
     few: int = 16
     """Instances with at most this many blocks are enumerated as far as that goes, ..."""
     small: int = 200
     """... and those with at most this many entries left to branch and cut after a few local searches, ..."""
     nodes: int = 500
-    """... with this many nodes at most."""
+    """... with this many nodes at most, as where local search found no selection."""
     archive: int = 1000
     """Local optima kept."""
 
@@ -122,6 +116,11 @@ def _first(instance: Instance, effort: Effort) -> Ints | None:
     point = relaxation.solve()
     if point is None:
         return None
+    if len(instance.names) == 2 and instance.names[1] == CHANGES and np.isneginf(instance.low[0]):
+        try:
+            return optimum_near(instance, point)
+        except TooManyStatesError:
+            pass
     search = _Search(instance, relaxation, effort, point.bound)
     search.improve(point, effort.starts)
     search.ask_branch(point, gap=0.0)
@@ -138,8 +137,6 @@ class _Search:
         self.best_loss = np.inf
         self.archive: NDArray[np.int64] = np.zeros((0, instance.blocks), dtype=np.int64)
         self.archive_loss: Floats = np.zeros(0)
-        self.in_vain = 0
-        """Questions to branch and cut that left the gap wide: bounds near a loss of zero are hard to prove."""
 
     def start(self) -> Point:
         """Return the relaxation's optimum; before any selection is excluded there is one."""
@@ -168,9 +165,8 @@ class _Search:
             return self.best
         early = len(self.relaxation.earlier) < effort.early
         self.improve(point, effort.early_starts if early else effort.starts, effort.most_starts)
-        if self.best is None or (self._gap() > effort.wide and self.in_vain < effort.patience):
-            self.ask_branch(point, gap=effort.wide / 2, nodes=effort.wide_nodes)
-            self.in_vain += self._gap() > effort.wide
+        if self.best is None:
+            self.ask_branch(point, gap=effort.content, nodes=effort.nodes)
         return self.best
 
     def improve(self, point: Point, starts: int, most: int = 0) -> None:

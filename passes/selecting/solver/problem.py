@@ -4,7 +4,8 @@ Minimise the sum of loss changes, one operation a block (multiple-choice knapsac
 
 1. each limited cost, summed over the blocks, lies in its range;
 2. pins, bans and ``allowed`` hold;
-3. each selection shares at most ``overlap`` blocks with every earlier one.
+3. a selection differs from the one in ``near`` in at most its radius of blocks;
+4. each selection shares at most ``overlap`` blocks with every earlier one.
 
 Numbers are taken as the floats they are: a limit holds if the exact sum of the floats does not exceed it.
 """
@@ -45,6 +46,9 @@ class SelectionProblem:
     """(block index, operation index) pairs that must not be used."""
     allowed: Any = None
     """Boolean table of the loss's shape, False where an operation must not be used; its numbers may then be NaN."""
+    near: tuple[Sequence[int] | NDArray[np.int64], int] | None = None
+    """(choice, radius): selections use another operation than ``choice``, one index a block, in at most ``radius``
+    blocks."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bans", tuple((int(i), int(j)) for i, j in self.bans))

@@ -273,3 +273,51 @@ def test_malformed_problems_are_refused(change: dict[str, Any], text: str) -> No
 def test_unknown_engine_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="no selection engine 'pulb'; did you mean 'pulp'"):
         hant.solve(SelectionProblem(**TWO), engine="pulb")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_near_a_choice_the_optimum_is_that_of_all_selections_near_it(seed: int) -> None:
+    problem = small.random_problem(seed, solutions=1)
+    table: Any = problem.loss
+    rng = np.random.default_rng(seed)
+    choice, radius = [int(rng.integers(len(row))) for row in table], int(rng.integers(0, len(table) + 1))
+    near = replace(problem, near=(choice, radius))
+    within = [
+        (objective, other)
+        for objective, other in small.feasible_choices(problem)
+        if sum(a != b for a, b in zip(choice, other, strict=True)) <= radius
+    ]
+    if not within:
+        with pytest.raises(InfeasibleError):
+            hant.solve(near)
+        return
+    (best,) = hant.solve(near)
+    assert best.objective == float(within[0][0])
+    assert not violations(near, [best])
+
+
+def test_near_holds_on_a_table_of_the_usual_size_and_equals_branch_and_cut() -> None:
+    rng = np.random.default_rng(0)
+    loss, cost = rng.random((27, 15)), rng.random((27, 15))
+    problem = SelectionProblem(loss=loss, cost=cost, limits=0.45 * 27 * 0.6)
+    start = hant.solve(problem)[0].choice
+    other = rng.random((27, 15))
+    for radius in (1, 3, 8):
+        near = replace(problem, loss=other, near=(start, radius))
+        (best,), (reference,) = hant.solve(near), hant.solve(near, "pulp")
+        assert (best.choice != start).sum() <= radius
+        assert best.objective == pytest.approx(reference.objective, abs=1e-12)
+    assert isinstance(best.cost, float)  # the count of changes is nobody's cost
+
+
+@pytest.mark.parametrize("near", [([0, 0], 1), ([0, 0, 0], -1), ([0, 0, 9], 1), "x", ([0, 0, 0], 0.5)])
+def test_a_wrong_near_is_told(near: Any) -> None:
+    with pytest.raises(UsageError, match="near"):
+        hant.solve(SelectionProblem(loss=np.ones((3, 2)), cost=np.ones((3, 2)), limits=9.0, near=near))
+
+
+def test_the_check_counts_changes() -> None:
+    problem = SelectionProblem(loss=np.ones((3, 2)), cost=np.ones((3, 2)), limits=9.0)
+    (best,) = hant.solve(problem)
+    wrong = violations(replace(problem, near=([1, 1, 1], 1)), [best])
+    assert wrong == ["selection 0 differs from near in 3 blocks, at most 1 are allowed"]
