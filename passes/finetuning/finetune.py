@@ -5,6 +5,7 @@ HANT section 2.2, "Candidate architecture fine-tuning", and A.1: gamma_CE = gamm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -26,17 +27,15 @@ from ...transformer.contracts.pass_ import (
     setting,
 )
 from ...transformer.data.images import size
-from ...transformer.data.splits import changed_part, split
 from ...transformer.errors import UsageError
-from ..networks.placement import placed
 from ..ranking.records import WinnerRecord
-from .loop import Loop, objective_of
-from .parallel import Parallel
-from .recipe import OPTIMIZERS, PRECISIONS, PRELOADS, PRESETS, FinetuneRecipe, automatic_epochs, check, preset_of
-from .records import StudentRecord
+from .examine import Parts, parts_of
+from .labels import Labels
+from .recipe import OPTIMIZERS, PRECISIONS, PRELOADS, PRESETS, RATES, FinetuneRecipe, automatic_epochs, known, preset_of
+from .records import AlignmentRecord, StudentRecord
 from .start import start_of, student
 from .state import FinetuneState
-from .train import Training, layout
+from .train import Training
 
 STUDENT = "checkpoints/student.safetensors"
 LAST = "checkpoints/student-last.safetensors"
@@ -53,13 +52,13 @@ class FinetunePass(Pass):
     """
 
     name: ClassVar[str] = "finetune"
-    requires: ClassVar[tuple[str, ...]] = ("winner", "candidate")
+    requires: ClassVar[tuple[str, ...]] = ("winner", "candidate", "alignment")
     ensures: ClassVar[tuple[str, ...]] = ("student",)
 
     preset: Annotated[str, one_of(PRESETS)] = "auto"
     """Where epochs, batch size and rate come from if not given: ``auto``, ``paper-b2``, ``paper-b4``, ``paper-b6``."""
     epochs: Amount | None = None
-    """0 keeps the weights as pretrained; by default 10 to 15, by the size of the data."""
+    """0 keeps the weights as they are; by default 1 to 10, by the size of the data, without alignment 10 to 15."""
     batch_size: Annotated[int, Field(ge=2)] | None = None
     """Images a step, of all processes together."""
     parts: Count = FinetuneRecipe.parts
@@ -69,6 +68,8 @@ class FinetunePass(Pass):
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = FinetuneRecipe.optimizer
     """``sgd`` or ``adamw``."""
     learning_rate: Positive | None = None
+    """Rises over ``warmup`` of all steps, then falls as a cosine. By default, where no preset says it, the highest that
+    a trial of a few steps bears with so many steps to come, up to 0.05 of ``sgd`` and 0.002 of ``adamw``."""
     momentum: Decay = FinetuneRecipe.momentum
     weight_decay: Factor = FinetuneRecipe.weight_decay
     warmup: Share = FinetuneRecipe.warmup
@@ -96,11 +97,11 @@ class FinetunePass(Pass):
     def check(self, context: Context) -> None:
         """Refuse options that do not go together, or with the number of images."""
         if context.data is not None:
-            check(self.recipe(context, "", size(split(context.data, context.seed).fit)), self.preload)
+            self.recipe(context, "", size(parts_of(context.data, context.seed).fit))
 
     def work(self, context: Context) -> Work:
         """Count the steps; the student is taken to be as large as the teacher, which runs beside it."""
-        recipe = self.recipe(context, "", size(split(context.dataset, context.seed).fit))
+        recipe = self.recipe(context, "", size(parts_of(context.dataset, context.seed).fit), aligned=True)
         steps = recipe.epochs * recipe.steps
         return Work(
             f"{recipe.epochs} epochs of {recipe.steps} steps of {recipe.batch_size} images",
@@ -113,23 +114,18 @@ class FinetunePass(Pass):
         winner = context.store.get(WinnerRecord, "winner")
         if winner is None:
             raise UsageError("the run has no winner yet; run the rank stage first")
-        start = start_of(context, winner.choice, self.preload)
-        recipe = self.recipe(context, start, size(split(context.dataset, context.seed).fit))
-        check(recipe, self.preload)
-        state, stopped = self.train(context, student(context, winner.choice, self.preload), recipe)
+        parts = parts_of(context.dataset, context.seed)
+        recipe, network = self._start(context, winner.choice, size(parts.fit))
+        state, stopped = self.train(context, network, recipe, parts)
         context.store.save_tensors(LAST, state.last)
         digest = context.store.save_tensors(STUDENT, state.best)
+        found = state.found
+        assert found is not None, "the start was offered"
         record = StudentRecord(
-            file=STUDENT,
-            choice=winner.choice,
-            epochs=state.epoch,
-            held_out_accuracy=state.best_accuracy,
-            digest=digest,
+            file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=found.accuracy, digest=digest
         )
         context.store.put("student", record)
-        best = context.metric.text(state.best_accuracy)
-        note = f"{best} on held-out images after epoch {state.best_epoch} of {recipe.epochs}"
-        return PassResult(notes=(note, stopped) if stopped else (note,))
+        return PassResult(notes=tuple(filter(None, (*_notes(context, state, recipe), stopped))))
 
     def lost(self, context: Context) -> str:
         """Return whether the student's weights are gone, or are not those of the winner."""
@@ -141,45 +137,47 @@ class FinetunePass(Pass):
             return "another selection has won since"
         return ""
 
-    def train(self, context: Context, network: nn.Module, recipe: FinetuneRecipe) -> tuple[FinetuneState, str]:
+    def _start(self, context: Context, choice: Mapping[str, str], samples: int) -> tuple[FinetuneRecipe, nn.Module]:
+        """Return how to train the student of ``choice``, and its network: aligned, if the run has it so."""
+        known("preloading", self.preload, PRELOADS)
+        start = start_of(context, choice, self.preload)
+        aligned = context.store.get(AlignmentRecord, "alignment")
+        if aligned is None or aligned.start != start:
+            recipe = self.recipe(context, start, samples)
+            return recipe, student(context, choice, self.preload).network
+        recipe = self.recipe(context, f"{start}/{aligned.recipe}", samples, aligned.epochs > 0)
+        network = student(context, choice).network
+        network.load_state_dict(context.store.load_tensors(aligned.file, digest=aligned.digest))
+        return recipe, network
+
+    def train(
+        self, context: Context, network: nn.Module, recipe: FinetuneRecipe, parts: Parts
+    ) -> tuple[FinetuneState, str]:
         """Train any ``network`` from where the run has it, with the context's teacher and data.
 
         Returns the last state, which holds the best weights, and why it stopped early, or nothing.
         """
-        parts = split(context.dataset, context.seed)
-        parallel = Parallel(context.device)
-        if self.compiled and parallel.count > 1:
+        training = Training(context, recipe, parts, self.workers, self.save_seconds)
+        if self.compiled and training.parallel.count > 1:
             raise UsageError("finetune.compiled=true works in one process only; leave it out, or start one process")
-        training = Training(context, recipe, parallel, parts.held_out, self.save_seconds)
-        state = training.begin(network)
-        teacher, augment = context.teacher.network, context.dataset.augment if recipe.augment else None
-        with placed(context.device, teacher), layout(recipe, teacher, state.network):
-            changed = changed_part(context.dataset, parts.fit) if recipe.augment else None
-            loop = Loop(
-                state,
-                teacher,
-                recipe,
-                parts.fit,
-                augment,
-                context.device,
-                parallel,
-                objective_of(context.dataset.task, recipe),
-                changed,
-                self.workers,
-            )
-            return state, training.run(loop)
+        network = network.to(context.device)
+        lesson = Labels(network, context.teacher.network, context.dataset.task, recipe)
+        return training.run(network, lesson, lambda: recipe.make_optimizer(network.parameters()))
 
-    def recipe(self, context: Context, start: str, samples: int) -> FinetuneRecipe:
+    def recipe(self, context: Context, start: str, samples: int, aligned: bool = False) -> FinetuneRecipe:
         """Return how to train on ``samples`` images; ``start`` tells this training from others of the run."""
+        known("optimizer", self.optimizer, RATES)
         preset = preset_of(self.preset)
+        rate = preset.learning_rate if self.learning_rate is None else self.learning_rate
         epochs = preset.epochs if self.epochs is None else self.epochs
         batch_size = min(preset.batch_size if self.batch_size is None else self.batch_size, samples)
-        return FinetuneRecipe(
-            epochs=automatic_epochs(samples) if epochs is None else epochs,
+        recipe = FinetuneRecipe(
+            epochs=automatic_epochs(samples, aligned) if epochs is None else epochs,
             steps=samples // max(1, batch_size),
             batch_size=batch_size,
             optimizer=self.optimizer,
-            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
+            learning_rate=RATES[self.optimizer] if rate is None else rate,
+            tried=rate is None,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             warmup=self.warmup,
@@ -196,3 +194,18 @@ class FinetunePass(Pass):
             seed=context.seed,
             start=start,
         )
+        recipe.check()
+        return recipe
+
+
+def _notes(context: Context, state: FinetuneState, recipe: FinetuneRecipe) -> tuple[str, ...]:
+    """Return what came out, and a warning where no epoch was better than the start."""
+    assert state.found is not None, "the start was offered"
+    best = f"{context.metric.text(state.found.accuracy)} on held-out images"
+    if state.best_epoch or not state.epoch:
+        return (f"{best} after epoch {state.best_epoch} of {recipe.epochs}",)
+    return (
+        f"{best} before fine-tuning",
+        f"warning: no epoch of {state.epoch} is better on held-out images than the start, which is handed out; "
+        f"give more epochs, or a lower rate than {recipe.learning_rate * state.share:.3g} (finetune.learning_rate)",
+    )

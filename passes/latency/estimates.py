@@ -18,7 +18,7 @@ from ...transformer.contracts.store import Store
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError, UsageError
 from ..delivering.records import ExportRecord, VerificationRecord
-from ..finetuning.records import StudentRecord
+from ..finetuning.records import AlignmentRecord, StudentRecord
 from ..ranking.records import RankRecord, WinnerRecord
 from ..searching.records import LimitRecord
 from ..selecting.records import SelectionRecord
@@ -28,8 +28,8 @@ from .workbench import Workbench, lowerable, network_inputs
 
 Array = NDArray[np.generic]
 _DERIVED = (
-    CalibrationRecord, LatencyModelRecord, LimitRecord, SelectionRecord, RankRecord, WinnerRecord, StudentRecord,
-    ExportRecord, VerificationRecord,
+    CalibrationRecord, LatencyModelRecord, LimitRecord, SelectionRecord, RankRecord, WinnerRecord,
+    AlignmentRecord, StudentRecord, ExportRecord, VerificationRecord,
 )  # fmt: skip
 """What is chosen or made by the latencies of a table."""
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from ...transformer.contracts.data import Sample
 from ...transformer.contracts.task import Classification, Task
 from ...transformer.data.images import batches, size
+from ...transformer.tools.modes import evaluating
 from .crew import crew
 from .placement import placed
 
@@ -60,7 +61,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     task: Task = CLASSIFICATION,
 ) -> Metrics:
-    """Return the metrics of ``network`` on all of ``dataset``, in eval mode; mode and device are left as they were.
+    """Return the metrics of ``network`` on all of ``dataset``, in eval mode; modes and device are left as they were.
 
     On a CPU batches are evaluated at the same time, each on one thread, so the number of threads does not count.
     """
@@ -77,20 +78,16 @@ def tally(
     every: int = 1,
 ) -> list[Counts]:
     """Return the sums of the batches ``first``, ``first + every``, ... of the data set, as ``evaluate`` takes them."""
-    training, place = network.training, torch.device(device)
-    network.eval()
+    place = torch.device(device)
     found: dict[int, Counts] = {}
 
     def job(index: int, images: Tensor, targets: Any) -> None:
         with torch.no_grad():
             found[index] = count(task, network(images), images, targets)
 
-    try:
-        with placed(place, network), crew(0, place) as hands:
-            cuts = torch.split(torch.arange(size(dataset)), batch_size)[first::every]
-            order = torch.cat(cuts) if cuts else torch.arange(0)
-            parts = batches(dataset, batch_size, order, place)
-            hands.run(partial(job, index, *batch) for index, batch in enumerate(parts))
-    finally:
-        network.train(training)
+    with evaluating(network), placed(place, network), crew(0, place) as hands:
+        cuts = torch.split(torch.arange(size(dataset)), batch_size)[first::every]
+        order = torch.cat(cuts) if cuts else torch.arange(0)
+        parts = batches(dataset, batch_size, order, place)
+        hands.run(partial(job, index, *batch) for index, batch in enumerate(parts))
     return [found[index] for index in sorted(found)]

@@ -18,12 +18,13 @@ from ...transformer.contracts.task import Metric
 from ...transformer.data.images import size
 from ...transformer.data.splits import split
 from ...transformer.errors import InfeasibleError, UsageError, nearest
+from ..finetuning.align import AlignPass
 from ..latency.measure import check_measured, measure_network
 from ..latency.records import NetworkLatencyRecord
 from ..networks.supernet import Statistics
 from ..selecting.records import SelectionRecord
 from ..selecting.select import SelectPass, used_share
-from .finalists import short_finetune
+from .finalists import short_alignment
 from .judge import Entry, Judge, Protocol
 from .measures import METRICS, measure_of
 from .race import finishing_order
@@ -58,8 +59,11 @@ class RankPass(Pass):
     """When to stop a loser: ``certain`` has the same winner by proof, ``confident`` with 5 standard errors to spare,
     ``off`` runs all selections on all images."""
     finalists: Count = 1
-    """How many of the best to fine-tune shortly before choosing among them; 1 takes the best as it is."""
-    finalist_epochs: Count = 2
+    """How many of the best to align shortly before choosing among them; 1 takes the best as it is."""
+    finalist_steps: Count = 150
+    """Steps of that alignment."""
+    align: AlignPass = field(default_factory=AlignPass, metadata={"decides": False})
+    """How finalists are aligned, the number of steps aside: as the pipeline aligns the winner."""
 
     def check(self, context: Context) -> None:
         """Refuse a metric that the data's task does not have."""
@@ -92,7 +96,7 @@ class RankPass(Pass):
                 for entry in entries:
                     entry.finish()
             inside = self._inside(context, finishing_order(entries), len(entries))
-        tuned = self._finetune(context, judge, inside)
+        tuned = self._train(context, judge, inside)
         best = inside[0][0] if not tuned else min(tuned, key=lambda entry: (tuned[entry].loss, entry.index))
         measured = next(found for entry, found in inside if entry is best)
         with context.store.transaction():
@@ -118,17 +122,17 @@ class RankPass(Pass):
             )
         return found
 
-    def _finetune(
+    def _train(
         self, context: Context, judge: Judge, inside: list[tuple[Entry, NetworkLatencyRecord]]
     ) -> dict[Entry, FinalistRecord]:
-        """Fine-tune the finalists shortly, where there is more than one."""
+        """Align the finalists shortly, where there is more than one."""
         if len(inside) < 2:
             return {}
         with context.progress.task("finalists", len(inside)) as task:
             tuned = {}
             for entry, _ in inside:
                 start = judge.key(entry.choice)
-                tuned[entry] = short_finetune(context, entry.choice, start, self.finalist_epochs)
+                tuned[entry] = short_alignment(context, entry.choice, start, self.align, self.finalist_steps)
                 told = context.metric.text(tuned[entry].accuracy)
                 task.advance(1, f"selection {entry.index}: {told} held out")
         return tuned

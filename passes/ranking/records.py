@@ -48,11 +48,11 @@ class RankRecord(Record):
 
 
 class FinalistRecord(Record):
-    """A selection after a short fine-tuning. Key: hash of the choice, of its candidates and of the recipe."""
+    """A selection after a short alignment. Key: hash of the choice, of its candidates and of the recipe."""
 
     kind: ClassVar[str] = "finalist"
     choice: dict[str, str]
-    epochs: int
+    steps: int
     loss: float
     """On held-out training images."""
     accuracy: float

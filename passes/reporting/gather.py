@@ -215,10 +215,10 @@ def front(store: Store) -> list[PointReport]:
 
 
 def training(store: Store) -> list[EpochReport]:
-    """Return the epochs of fine-tuning in order."""
+    """Return the epochs of alignment and fine-tuning in order, with the start of each."""
     kept = set(EpochReport.model_fields)
     epochs = [EpochReport(**record.model_dump(include=kept)) for record in store.all(EpochRecord).values()]
-    return sorted(epochs, key=lambda epoch: epoch.epoch)
+    return sorted(epochs, key=lambda epoch: (epoch.stage, epoch.epoch))
 
 
 def seconds(store: Store) -> dict[str, float]:

@@ -150,10 +150,16 @@ class PointReport(_Part):
 
 
 class EpochReport(_Part):
-    """One epoch of fine-tuning."""
+    """One epoch of alignment or fine-tuning."""
 
+    stage: str = "finetune"
+    """``align`` or ``finetune``."""
     epoch: int
-    train_loss: float
+    """0 for what the stage starts from."""
+    train_loss: float | None
+    """None for the start."""
+    divergence: float = 0.0
+    """From the teacher's answers, in fine-tuning from the labels too, on held-out images; the least is kept."""
     held_out_accuracy: float
     """Top-1 on held-out training images, percent."""
     learning_rate: float

@@ -73,7 +73,7 @@ def run_parser(text: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--teacher", default="cifar10-resnet56")
     add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
-    add("--run", type=Path, required=True, help="folder of the run, or of the study")
+    add("--run", type=Path, default=Path("runs/bench"), help="folder of the run, or of the study")
     add("--pool", default="fast")
     add("--target", default="cpu-ort")
     add("--images", type=int, default=8000, help="of the training data; 15 %% of them, at most 6,000, are held out")

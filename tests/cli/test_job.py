@@ -178,7 +178,7 @@ def test_a_dry_run_writes_nothing(job: Path, command: Any) -> None:
     }
     done = command("run", "--budget", "0.8", "--dry-run")
     assert done.code == 0, done.err
-    assert "passes to run: capture, select, rank, finetune, export, verify, report" in done.out
+    assert "passes to run: capture, select, rank, align, finetune, export, verify, report" in done.out
     assert "dry run: nothing was written" in done.out
     assert {path: path.read_bytes() for path in before} == before
     done = command(*JOB, "-o", "fresh", "--dry-run", "--json")

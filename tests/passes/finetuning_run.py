@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hant.passes.finetuning.finetune import FinetunePass
+from hant.passes.finetuning.records import AlignmentRecord
 from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.ranking.records import WinnerRecord
 from hant.transformer.contracts.context import Context
@@ -65,6 +66,8 @@ def _finish(pipeline: Pipeline, context: Context) -> None:
         store.put(f"{block}/{operation}", record)
     winner = WinnerRecord(index=0, choice=choice, objective=0, bound=0, predicted_ms=1, measured_ms=1, teacher_ms=2)
     store.put("winner", winner)
+    alignment = AlignmentRecord(file="", choice=choice, start="another", recipe="", epochs=0, held_out_accuracy=0)
+    store.put("alignment", alignment)  # of another start: fine-tuning takes the student as it is
     for name in pipeline.names[1 : pipeline.names.index("finetune")]:
         store.put(name, PassRecord(fingerprint=prints[name], options={}, seconds=0.0))
 

@@ -12,6 +12,7 @@ from hant.transformer.errors import UsageError
 from hant.transformer.pipeline.build import build_pass, build_pipeline, effective, shared_options
 from hant.transformer.pipeline.config import dump, make
 from hant.transformer.pipeline.default import DEFAULT_PASSES, ORDERS, VERBS, engine_of, verb_of, verb_passes
+from hant.transformer.runs.fingerprint import options
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ def test_the_default_pipeline_takes_the_configuration() -> None:
     assert by_name["finetune"].epochs == 2  # type: ignore[attr-defined]
     for name in ("select", "rank", "report"):
         assert by_name[name].budget == Budget(Limit(0.3, relative=True))  # type: ignore[attr-defined]
+
+
+def test_rank_aligns_its_finalists_by_the_options_of_align() -> None:
+    pipeline = build_pipeline(make({"passes": {"align": {"teacher_share": 0.5, "mixed_precision": "bf16"}}}))
+    by_name = {stage.name: stage for stage in pipeline.passes}
+    assert by_name["rank"].align == by_name["align"]  # type: ignore[attr-defined]
+    assert by_name["align"].teacher_share == 0.5  # type: ignore[attr-defined]
+    assert "align" not in options(by_name["rank"])  # other options of align leave a finished ranking finished
 
 
 def test_the_effective_configuration_makes_the_same_passes_again() -> None:

@@ -115,7 +115,7 @@ def expected(network: nn.Module) -> float:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, hant.Result]:
     """The teacher and what was made of it."""
     network = teacher()
-    finalists = {"finalists": 2, "finalist_epochs": 1}
+    finalists = {"finalists": 2, "finalist_steps": 20}
     return network, optimise(network, tmp_path_factory.mktemp("task") / "run", passes={"rank": finalists})
 
 
@@ -171,6 +171,6 @@ def test_a_larger_drop_than_allowed_is_told_in_the_metrics_unit(finished: tuple[
     with pytest.raises(
         AccuracyError, match=r"is worse by 0.25 in IoU of a\|b \(0.75 to 0.5 on 21 test images\), more th"
     ):
-        optimise(network, result.run, max_drop=0.1, passes={"rank": {"finalists": 2, "finalist_epochs": 1}})
+        optimise(network, result.run, max_drop=0.1, passes={"rank": {"finalists": 2, "finalist_steps": 20}})
     report = json.loads((result.run / "report.json").read_text())
     assert (report["accuracy"]["drop"], report["accuracy"]["within_limit"]) == (0.25, False)

@@ -26,9 +26,9 @@ from .streams import hushed, result_only
 from .summary import show_passes, show_summary
 
 _NEED_BUDGET = ("optimize", "select", "search")
-_SHARED = ("finetune",)
+_SHARED = ("align", "finetune")
 """Verbs that several processes can do together."""
-_NEED_DATA = ("optimize", "pretrain", "score", "search", "rank", "finetune", "verify")
+_NEED_DATA = ("optimize", "pretrain", "score", "search", "rank", "align", "finetune", "verify")
 
 
 def run_stage(command: StageCommand) -> int:
@@ -129,7 +129,8 @@ def _check_words(command: StageCommand) -> None:
 def _check_given(verb: str, job: Job) -> None:
     if processes().count > 1 and verb not in _SHARED:
         raise UsageError(
-            f"{verb} runs in one process, and {processes().count} were started; start several for finetune only: "
+            f"{verb} runs in one process, and {processes().count} were started; "
+            "start several for align and finetune only: "
             f"accelerate launch --no_python hant-opt finetune {job.root}"
         )
     if verb in _NEED_BUDGET and job.config.budget is None:

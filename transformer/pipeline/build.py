@@ -38,7 +38,18 @@ def build_pipeline(config: Config, names: Sequence[str] | None = None) -> Pipeli
             )
     shared = shared_options(config)
     kinds = {name: load_plugin("hant.passes", name) for name in names}
-    return Pipeline([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names])
+    return Pipeline(_acquainted([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names]))
+
+
+def _acquainted(passes: Sequence[Pass]) -> list[Pass]:
+    """Give each pass that has another one for a field (rank aligns its finalists) the one of this pipeline."""
+    known = {stage.name: stage for stage in passes}
+
+    def fields(stage: Pass) -> dict[str, Any]:
+        names = (field.name for field in dataclasses.fields(stage) if isinstance(getattr(stage, field.name), Pass))
+        return {name: known[name] for name in names if name in known}
+
+    return [dataclasses.replace(stage, **fields(stage)) for stage in passes]
 
 
 def shared_options(config: Config) -> dict[str, Any]:

@@ -24,7 +24,7 @@ JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = ("baseline-ilp", "baseline-random", "baseline-greedy", "baseline-snas", "baseline-reinforce")
 _BUDGETED = ("profile", "select", "search", "rank", "verify", "report", *_BASELINES)
-_COMPUTING = ("pretrain", "score", "search", "rank", "finetune", "verify", "pareto", "proxy", *_BASELINES)
+_COMPUTING = ("pretrain", "score", "search", "rank", "align", "finetune", "verify", "pareto", "proxy", *_BASELINES)
 
 
 @dataclass(frozen=True)

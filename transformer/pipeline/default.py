@@ -10,6 +10,7 @@ DEFAULT_PASSES = (
     "score",
     "select",
     "rank",
+    "align",
     "finetune",
     "export",
     "verify",

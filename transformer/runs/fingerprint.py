@@ -34,8 +34,9 @@ def base(context: Context) -> dict[str, Any]:
 
 
 def options(stage: Pass) -> dict[str, Any]:
-    """Return a pass's options as plain data."""
-    return {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
+    """Return a pass's options as plain data; those of another pass that it makes use of are that pass's own."""
+    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
+    return {name: _plain(value) for name, value in values.items() if not isinstance(value, Pass)}
 
 
 def fingerprint(stage: Pass, inputs: Mapping[str, str], base: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 from hant.passes.finetuning.finetune import LAST, FinetunePass
-from hant.passes.finetuning.loop import loss_of
+from hant.passes.finetuning.labels import loss_of
 from hant.passes.finetuning.recipe import FinetuneRecipe, automatic_epochs
 from hant.passes.finetuning.records import EpochRecord, StudentRecord
 from hant.passes.finetuning.start import initialise
@@ -30,7 +30,7 @@ from torch.nn.functional import cross_entropy
 MakeContext = Callable[..., Context]
 
 CHOICE = {"one": "identity", "two": "cb_res_3x3", "three": "teacher"}
-QUICK = FinetunePass(epochs=3, batch_size=64)
+QUICK = FinetunePass(epochs=3, batch_size=64, learning_rate=0.05)
 
 
 OpenRun = Callable[..., Context]
@@ -91,13 +91,13 @@ def test_training_improves_the_student_and_leaves_the_teacher(prepared: OpenRun,
     assert equal(before, small_graph.module.state_dict())
     metrics = evaluate(load_student(context).network, split(context.dataset, 0).held_out)
     assert metrics.accuracy == pytest.approx(record.held_out_accuracy)
-    assert [row.epoch for row in context.store.all(EpochRecord).values()] == [1, 2, 3]
+    assert [row.epoch for row in context.store.all(EpochRecord).values()] == [0, 1, 2, 3]
 
 
 ADAMW = {"optimizer": "adamw", "learning_rate": 0.002, "ema": 0.9}
 
 
-@pytest.mark.parametrize(("options", "left"), [({}, 38), ({"save_seconds": 0, **ADAMW}, 28)])
+@pytest.mark.parametrize(("options", "left"), [({}, 40), ({"save_seconds": 0, **ADAMW}, 30)])
 def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[str, Any], left: int) -> None:
     whole, stopped = prepared("whole"), prepared("stopped")
     tuned, augment = replace(QUICK, **options), whole.dataset.augment
@@ -107,7 +107,7 @@ def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[
     def stop(images: Tensor, _: torch.Generator) -> Tensor:
         nonlocal steps
         steps += 1
-        if steps == 30:  # of 57; the first epoch has 19
+        if steps == 32:  # in the second epoch: examining takes one, an epoch 19 and one
             raise Killed
         return cast(Tensor, augment(images, _))
 
@@ -115,9 +115,9 @@ def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[
     with pytest.raises(Killed):
         tuned.run(replace(stopped, data=data))
     assert stopped.store.get(StudentRecord, "student") is None
-    assert stopped.store.count("epoch") == 1
+    assert stopped.store.count("epoch") == 2  # the start and one epoch
     tuned.run(replace(stopped, data=data))
-    assert steps == 30 + left
+    assert steps == 32 + left
     assert equal(student_of(whole), student_of(stopped))
     first, second = whole.store.all(EpochRecord), stopped.store.all(EpochRecord)
     assert [row.train_loss for row in first.values()] == [row.train_loss for row in second.values()]
@@ -169,13 +169,18 @@ def test_automatic_epochs(samples: int, epochs: int) -> None:
     assert automatic_epochs(samples) == epochs
 
 
+@pytest.mark.parametrize(("samples", "epochs"), [(1000, 10), (49_000, 3), (1_280_000, 1)])
+def test_automatic_epochs_behind_an_alignment(samples: int, epochs: int) -> None:
+    assert automatic_epochs(samples, aligned=True) == epochs
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"optimizer": "adam"}, "unknown optimizer 'adam'; did you mean 'adamw'?"),
-        ({"epochs": -1}, "fine-tuning epochs are -1, expected 0 or more; 0 skips fine-tuning"),
-        ({"batch_size": 1}, "fine-tuning on batches of 1 images, expected at least 2"),
-        ({"parts": 3}, "fine-tuning batches of 64 images cannot be cut into 3 parts"),
+        ({"epochs": -1}, "option finetune.epochs is -1, expected 0 or more; 0 skips it"),
+        ({"batch_size": 1}, "option finetune.batch_size is 1, expected at least 2"),
+        ({"parts": 3}, "option finetune.parts is 3: batches of 64 images cannot be cut into it"),
         ({"preset": "paper-b3"}, "unknown fine-tuning preset 'paper-b3'; did you mean 'paper-b6'?"),
         ({"preload": "teachers"}, "unknown preloading 'teachers'; did you mean 'teacher'?"),
         ({"mixed_precision": "bf61"}, "unknown mixed precision 'bf61'; did you mean 'bf16'?"),

@@ -1,10 +1,12 @@
 """Ranking on a small run: the winner is the same with and without racing, and is inside the budget."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hant.passes.candidates.records import OperationRecord
+from hant.passes.finetuning.align import AlignPass
 from hant.passes.ranking.rank import RankPass
 from hant.passes.ranking.records import EvaluationRecord, FinalistRecord, RankRecord, WinnerRecord
 from hant.passes.selecting.records import SelectionRecord
@@ -77,8 +79,8 @@ def test_metric_decides_the_winner(selected: Context) -> None:
         assert winner.index == min((value(record), record.index) for record in ranks)[1]
 
 
-def test_finalists_are_fine_tuned_once_and_the_best_of_them_wins(selected: Context) -> None:
-    rank = RankPass(budget=Budget.parse("1.0"), finalists=2, finalist_epochs=1)
+def test_finalists_are_aligned_once_and_the_best_of_them_wins(selected: Context) -> None:
+    rank = RankPass(budget=Budget.parse("1.0"), finalists=2, finalist_steps=20)
     rank.run(selected)
     tuned = selected.store.all(FinalistRecord)
     winner = selected.store.get(WinnerRecord, "winner")
@@ -89,6 +91,8 @@ def test_finalists_are_fine_tuned_once_and_the_best_of_them_wins(selected: Conte
     assert sum(record.finetuned_accuracy is not None for record in ranks) == 2
     rank.run(selected)
     assert selected.store.all(FinalistRecord) == tuned
+    replace(rank, align=AlignPass(teacher_share=0.0)).run(selected)
+    assert len(selected.store.all(FinalistRecord)) == 4  # other options of align, other finalists
 
 
 def test_no_selection_inside_the_budget_is_told(selected: Context) -> None:
