@@ -55,13 +55,15 @@ class Effects:
         """Return the mean loss over the images; outputs (..., n, k)."""
         values = outputs.astype(np.float64)
         if self.label is None:
-            return np.nan_to_num(values[..., 0].mean(-1), nan=BROKEN, posinf=BROKEN, neginf=BROKEN)
+            sums: Floats = np.nan_to_num(values[..., 0].mean(-1), nan=BROKEN, posinf=BROKEN, neginf=BROKEN)
+            return sums
         with np.errstate(invalid="ignore"):
             highest = values.max(-1)
             total = np.exp(values - highest[..., None]).sum(-1)
             own = values[..., np.arange(len(self.label)), self.label]
             mean: Floats = (np.log(total) + highest - own).mean(-1)
-        return np.nan_to_num(mean, nan=BROKEN, posinf=BROKEN)
+        finite: Floats = np.nan_to_num(mean, nan=BROKEN, posinf=BROKEN)
+        return finite
 
 
 def joined(parts: Sequence[Effects]) -> Effects:

@@ -164,6 +164,6 @@ class _Search:
         table, options = self.contest.table, self.options
         trained = {key: record.recipe for key, record in self.context.store.all(CandidateRecord).items()}
         tables = [np.concatenate(rows).tolist() for rows in (table.loss, *table.cost.values())]
-        facts = [self.judge.key({}), trained, table.operations, tables, dict(self.contest.limits)]
+        facts: list[object] = [self.judge.key({}), trained, table.operations, tables, dict(self.contest.limits)]
         facts += [options.images, options.race_images, options.radius, options.draw]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

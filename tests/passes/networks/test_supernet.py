@@ -60,7 +60,7 @@ def test_constant_statistics_give_the_same_values_and_gradients_of_each_image_al
     (given,) = torch.autograd.grad(constant.sum(), images)
     torch.testing.assert_close(through, torch.zeros_like(through), atol=1e-5, rtol=0)
     torch.testing.assert_close(given, (images.var(0, correction=0) + network.eps).rsqrt().expand(6, 3))
-    assert torch.equal(network.running_mean, torch.zeros(3))
+    assert torch.equal(network.state_dict()["running_mean"], torch.zeros(3))
 
 
 def test_statistics_come_back_after_an_error() -> None:
