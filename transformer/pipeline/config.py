@@ -238,6 +238,8 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """Return the configuration as TOML; what is ``None`` or empty is left out, and trust is never stored."""
-    values = config.model_dump(mode="json", exclude_none=True, exclude=set(NEVER_STORED))
-    return tomli_w.dumps({name: value for name, value in values.items() if value not in ("", [], {})})
+    """Return the configuration as TOML; what is ``None`` or empty by default is left out, and trust is never stored."""
+    options: dict[str, Any] = {"mode": "json", "exclude_none": True, "exclude": set(NEVER_STORED)}
+    values, usual = config.model_dump(**options), Config().model_dump(**options)
+    empty = {name for name, value in values.items() if value in ("", [], {}) and value == usual.get(name)}
+    return tomli_w.dumps({name: value for name, value in values.items() if name not in empty})

@@ -114,14 +114,13 @@ def open_run(
     with RunStore(root) as store:
         context = make_context(config, materials, store, progress)
         check_identity(context)
-        new = dump(effective(config, pipeline).model_copy(update={"output": str(root)}))
+        whole = effective(config, pipeline).model_copy(update={"output": str(root)})
         before = {name: store.path(name).read_text("utf-8") for name in (FILE, SEAL) if store.path(name).is_file()}
         if FILE not in before:
-            store.write(FILE, new)
-        pipeline.check(context, only, flags_of(before.get(FILE, new), new))
+            _keep(store, whole, context.progress)
+        pipeline.check(context, only, flags_of(before.get(FILE, dump(whole)), dump(whole)))
         held = pipeline.results(store)
-        store.write(FILE, new)
-        seal(store, config, context.progress)
+        _keep(store, whole, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have
             wait()
         try:
@@ -133,6 +132,12 @@ def open_run(
                 for name, text in before.items():
                     store.write(name, text)
             raise
+
+
+def _keep(store: RunStore, config: Config, progress: Progress) -> None:
+    """Save the configuration in the run, and vouch for it as it is saved: with whole paths."""
+    store.write(FILE, dump(config))
+    seal(store, config, progress)
 
 
 @contextmanager
