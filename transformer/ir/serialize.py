@@ -74,7 +74,7 @@ def _node_to_json(node: fx.Node) -> list[Any]:
     if node.op == "call_function":
         target = name_of(node.target)
         if target is None:
-            name = getattr(node.target, "__qualname__", str(node.target))
+            name = torch.overrides.resolve_name(node.target) or getattr(node.target, "__qualname__", str(node.target))
             raise CaptureError(f"the function {name} is not among those that a network file may name")
     elif node.op == "call_method" and target not in METHODS:
         raise CaptureError(f"the tensor method {target!r} is not among those that a network file may name")
