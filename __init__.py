@@ -12,17 +12,24 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it
 _PUBLIC = {
+    "AccuracyReport": ".transformer.contracts.report",
+    "Backend": ".transformer.contracts.backend",
     "Block": ".transformer.ir.block",
     "Budget": ".transformer.contracts.budget",
     "Context": ".transformer.contracts.context",
     "Data": ".transformer.contracts.data",
     "Graph": ".transformer.ir.graph",
     "HantError": ".transformer.errors",
+    "LatencyReport": ".transformer.contracts.report",
     "Metric": ".transformer.contracts.metric",
     "OpSpec": ".op_library.op_spec",
+    "Pass": ".transformer.contracts.pass_",
+    "PassResult": ".transformer.contracts.pass_",
     "Pipeline": ".transformer.pipeline.pipeline",
+    "Report": ".transformer.contracts.report",
     "Result": ".transformer.pipeline.optimize",
     "RunStore": ".transformer.contracts.store",
+    "Runner": ".transformer.contracts.backend",
     "Selection": ".passes.solver.problem",
     "SelectionProblem": ".passes.solver.problem",
     "Target": ".transformer.contracts.target",
@@ -30,7 +37,9 @@ _PUBLIC = {
     "TensorSpec": ".op_library.tensor_spec",
     "Timing": ".transformer.contracts.timing",
     "load": ".transformer.capture.load",
+    "load_target": ".backends.targets.load",
     "measure": ".transformer.pipeline.measure",
+    "open_run": ".transformer.pipeline.optimize",
     "optimize": ".transformer.pipeline.optimize",
     "pool": ".op_library.pools",
     "save": ".transformer.capture.save",
@@ -41,6 +50,7 @@ _PUBLIC = {
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
+    from .backends.targets.load import load_target as load_target
     from .op_library.op_spec import OpSpec as OpSpec
     from .op_library.pools import pool as pool
     from .op_library.tensor_spec import TensorSpec as TensorSpec
@@ -50,10 +60,17 @@ if TYPE_CHECKING:
     from .transformer.capture.load import load as load
     from .transformer.capture.save import save as save
     from .transformer.capture.trace import trace as trace
+    from .transformer.contracts.backend import Backend as Backend
+    from .transformer.contracts.backend import Runner as Runner
     from .transformer.contracts.budget import Budget as Budget
     from .transformer.contracts.context import Context as Context
     from .transformer.contracts.data import Data as Data
     from .transformer.contracts.metric import Metric as Metric
+    from .transformer.contracts.pass_ import Pass as Pass
+    from .transformer.contracts.pass_ import PassResult as PassResult
+    from .transformer.contracts.report import AccuracyReport as AccuracyReport
+    from .transformer.contracts.report import LatencyReport as LatencyReport
+    from .transformer.contracts.report import Report as Report
     from .transformer.contracts.store import RunStore as RunStore
     from .transformer.contracts.target import Target as Target
     from .transformer.contracts.task import Task as Task
@@ -63,6 +80,7 @@ if TYPE_CHECKING:
     from .transformer.ir.graph import Graph as Graph
     from .transformer.pipeline.measure import measure as measure
     from .transformer.pipeline.optimize import Result as Result
+    from .transformer.pipeline.optimize import open_run as open_run
     from .transformer.pipeline.optimize import optimize as optimize
     from .transformer.pipeline.pipeline import Pipeline as Pipeline
 

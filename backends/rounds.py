@@ -48,6 +48,7 @@ _CROWDED_MS = 20.0  # interruptions that lie closer than this are by processes t
 _WINDOW = 5  # rounds of warm-up whose medians are compared
 _SETTLED = 0.02  # share by which two windows of a warm machine may differ
 _PATIENCE = 5  # warm-up lasts at most this many times the protocol's least
+_TELLING = 5  # rounds, fewer of which say nothing of the spread
 _MOST_WARM_ROUNDS = 1000  # for a clock that does not move
 
 
@@ -110,7 +111,6 @@ class _Stopwatch:
         """Take rounds until the medians are known well enough, or the protocol ends it."""
         kept: list[list[float]] = []
         drifted: list[list[float]] = []
-        narrow = [False] * len(self.calls)
         crowded = 0
         check, start = self.protocol.rounds, self.clock()
         for done in range(self.protocol.max_rounds):
@@ -127,7 +127,8 @@ class _Stopwatch:
                 check = len(kept) + max(1, len(kept) // 4)
         # a machine on which every round drifts still gets an answer, marked as not converged
         used = kept if len(kept) >= 3 else kept + drifted
-        known = 2 * crowded <= len(kept) + len(drifted)
+        known = len(used) >= _TELLING and 2 * crowded <= len(kept) + len(drifted)
+        narrow = self._narrow(used)
         return Rounds(tuple(zip(*used, strict=True)), tuple(known and one for one in narrow))
 
     def _round(self) -> tuple[list[float], float]:

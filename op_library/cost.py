@@ -4,27 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from .tensor_spec import TensorSpec
 
 
-def macs(module: nn.Module, input: TensorSpec) -> int:
-    """Return the multiply-accumulates of convolutions and matrix products for one sample of the network's input.
+class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the multiply-accumulates of convolutions, matrix products and attention.
 
-    Counted on fake tensors: nothing is computed, no memory is taken, and the module is left as it was. Batch norms
-    in eval mode, activations, sums and softmax are not counted, as is usual.
+    ``total`` only grows; callers take differences. Batch norms in
+    eval mode, activations, sums and softmax are not counted, as is usual.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and count it."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **kwargs, out_val=out) // 2
+        return out
+
+
+def macs(module: nn.Module, *calls: TensorSpec) -> int:
+    """Return the multiply-accumulates of one sample of the network's input that runs ``module`` once on each input.
+
+    Counted on fake tensors: nothing is computed, no memory is taken, and the module is left as it was.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    with _eval_mode(module), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        x = torch.empty(input.batch, *input.shape, dtype=input.torch_dtype, device=device)
-        with FlopCounterMode(display=False) as counter:
-            module(x)
-    return int(counter.get_total_flops()) // 2
+    counter = MacCounter()
+    with _eval_mode(module), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), counter:
+        for call in calls:
+            module(torch.empty(call.batch, *call.shape, dtype=call.torch_dtype, device=device))
+    return counter.total
 
 
 def parameters(module: nn.Module) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
 from typing import cast
@@ -15,7 +15,15 @@ from torch.nn import functional
 from .geometry import Size
 
 
-class Branches(nn.Module):
+class TrainingForm(nn.Module, ABC):
+    """A module that trains in one form and runs in another; ``transformer/rewrite/deploy.py`` exchanges them."""
+
+    @abstractmethod
+    def fused(self) -> nn.Module:
+        """Return the module that does the same in eval mode, with weights of its own."""
+
+
+class Branches(TrainingForm):
     """Sum of linear branches, each a chain of convolutions and batch norms.
 
     The first layer of a branch is an odd kxk convolution of padding k // 2 with the stride; the convolutions after it
@@ -42,20 +50,6 @@ class Branches(nn.Module):
         conv.weight = nn.Parameter(torch.stack([_centre(kernel, size) for kernel, _ in terms]).sum(0))
         conv.bias = nn.Parameter(torch.stack([bias for _, bias in terms]).sum(0))
         return conv.to(dtype=like.dtype).train(self.training)
-
-
-def fuse(module: nn.Module) -> nn.Module:
-    """Return a copy of ``module`` in which all branches are one convolution each; ``module`` is unchanged.
-
-    In eval mode the outputs agree to 1e-5 (float32). For export: training goes on with the branches.
-    """
-    if isinstance(module, Branches):
-        return module.fused()
-    result = copy.deepcopy(module)
-    for name, part in list(result.named_modules()):
-        if isinstance(part, Branches):
-            result.set_submodule(name, part.fused())
-    return result
 
 
 @torch.no_grad()

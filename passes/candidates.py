@@ -15,6 +15,7 @@ from ..transformer.contracts.records import OperationRecord
 from ..transformer.contracts.target import Target
 from ..transformer.errors import HantError, UsageError
 from ..transformer.ir.block import Block
+from ..transformer.rewrite.deploy import deploy
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class CandidatesPass(Pass):
         blocks = context.teacher.replaceable
         if not blocks:
             raise UsageError("the network has no replaceable block; hant-opt inspect MODEL says why")
-        seen: dict[tuple[str, str, str], tuple[int, int] | str] = {}
+        seen: dict[tuple[str, str], tuple[int, int] | str] = {}
         records: dict[str, OperationRecord] = {}
         with context.progress.task("candidates", len(blocks) * len(context.pool)) as task:
             for block in blocks:
@@ -56,18 +57,18 @@ def latency_key(block: Block, operation: str, target: Target) -> str:
     The teacher's operation is told apart by the structure of the block, every other one by its name alone.
     """
     name = f"teacher:{block.signature}" if operation == "teacher" else operation
-    times = f" x{block.calls}" if block.calls > 1 else ""
-    return f"{target.fingerprint}/{name}/{block.input}->{block.output}{times}"
+    calls = "+".join(f"{entry}->{leave}" + f" x{count}" * (count > 1) for (entry, leave), count in block.distinct_calls)
+    return f"{target.fingerprint}/{name}/{calls}"
 
 
 def _record(
-    context: Context, block: Block, spec: OpSpec, seen: dict[tuple[str, str, str], tuple[int, int] | str]
+    context: Context, block: Block, spec: OpSpec, seen: dict[tuple[str, str], tuple[int, int] | str]
 ) -> OperationRecord:
     if spec.name == "teacher":
         cost: tuple[int, int] | str = (block.parameters, block.macs)
     else:
         reason = unfit(block, spec)
-        shapes = (spec.name, str(block.input), str(block.output))
+        shapes = (spec.name, str(block.contracts))
         if reason is None and shapes not in seen:
             seen[shapes] = _cost(context, block, spec)
         cost = seen[shapes] if reason is None else reason
@@ -78,16 +79,16 @@ def _record(
         operation=spec.name,
         fits=True,
         parameters=cost[0],
-        macs=cost[1] * (1 if spec.name == "teacher" else block.calls),
+        macs=cost[1],
         latency_key=latency_key(block, spec.name, context.target),
     )
 
 
 def _cost(context: Context, block: Block, spec: OpSpec) -> tuple[int, int] | str:
-    """Return (parameters, MACs of one sample), or why the operation cannot be built after all."""
+    """Return (parameters, MACs of all calls of one sample), or why the operation cannot be built after all."""
     try:
-        module = block.alone if spec.name == "teacher" else build_candidate(block, spec, context.seed)
-        return parameters(module), macs(module, block.input)
+        module = deploy(build_candidate(block, spec, context.seed))
+        return parameters(module), macs(module, *(entry for entry, _ in block.contracts))
     except HantError as error:
         return str(error)
     except Exception as error:  # the operation may be a user's, and raise anything

@@ -32,7 +32,7 @@ from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import CaptureError, UsageError
 from .provenance import of_target
-from .workbench import Workbench, network_inputs, on_cpu
+from .workbench import Workbench, lowerable, network_inputs
 
 Array = NDArray[np.generic]
 _DERIVED = (
@@ -59,13 +59,13 @@ class EstimatingBench(Workbench):
     def teacher(self) -> Runner:
         """Return the whole teacher's estimate, made once."""
         if self._teacher is None:
-            network, inputs = on_cpu(self._context.model), network_inputs(self._context)
+            network, inputs = lowerable(self._context.model), network_inputs(self._context)
             self._teacher = Estimated(self._estimator.ms(network, inputs))
         return self._teacher
 
     def lower(self, modules: Sequence[nn.Module], inputs: Sequence[Sequence[Tensor]]) -> list[Runner | str]:
         """Return the modules' estimates; where there is none, the reason stands in its place."""
-        return [self._look(on_cpu(module), args) for module, args in zip(modules, inputs, strict=True)]
+        return [self._look(lowerable(module), args) for module, args in zip(modules, inputs, strict=True)]
 
     def time(
         self, runners: Sequence[Runner], inputs: Sequence[Sequence[Tensor]], max_rounds: int | None = None

@@ -13,16 +13,21 @@ from torch import Tensor, nn
 
 from ..transformer.capture.save import save
 from ..transformer.contracts.context import Context
+from ..transformer.contracts.data import split
+from ..transformer.contracts.data_images import batches, shuffled, size
 from ..transformer.contracts.pass_ import Pass, PassResult
 from ..transformer.contracts.records import ExportRecord, StudentRecord
 from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.work import Work
 from ..transformer.errors import CaptureError
+from ..transformer.rewrite.deploy import deploy
 from .assemble import load_student
 
 CHECKPOINT = ("student.safetensors", "student.json")
 """The student for ``hant.load``: its weights, and its network as data."""
 ARCHIVE = "student.pt2"
+CALIBRATION = 128
+"""Images of the training data that the ranges of INT8 are taken from."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,14 @@ class ExportPass(Pass):
         """
         record = context.store.get(StudentRecord, "student")
         assert record is not None, "required by the pass contract"
-        student = load_student(context).network.eval()
+        student = deploy(load_student(context).network.eval())
         store, backend, inputs = context.store, context.backend, context.example_inputs
         made = _sound(context)
         files = [backend.artefact("teacher"), backend.artefact("student")]
-        for name, network in zip(files, (context.model, student), strict=True):
+        for name, network in zip(files, (deploy(context.model), student), strict=True):
             if name not in made:
-                backend.lower(network, inputs, context.target, store.path(name), dynamic_batch=True)
+                typical = typical_inputs(context)
+                backend.lower(network, typical, context.target, store.path(name), dynamic_batch=True)
         left_out = dict[str, str]()
         try:
             if not made.issuperset(CHECKPOINT):
@@ -91,6 +97,18 @@ class ExportPass(Pass):
         notes = (f"{files[1]} {size / 1e6:.2f} MB", ", ".join(sorted(files)))
         reasons = {why: name for name, why in reversed(left_out.items())}
         return PassResult(notes=(*notes, *(f"{name} is left out: {why}" for why, name in reversed(reasons.items()))))
+
+
+def typical_inputs(context: Context) -> tuple[Tensor, ...]:
+    """Return the inputs to export with: where the target quantizes, images of the training data to calibrate on.
+
+    They are drawn by the seed from the part that is trained on. Example inputs are noise.
+    """
+    if context.target.precision != "int8" or context.data is None:
+        return context.example_inputs
+    fit = split(context.data, context.seed).fit
+    order = shuffled(size(fit), context.seed, 0)[:CALIBRATION]
+    return (next(iter(batches(fit, CALIBRATION, order)))[0],)
 
 
 def told(wrong: Mapping[str, str]) -> str:

@@ -72,6 +72,20 @@ def predicted_ratio(store: RunStore) -> float:
     return winner.predicted_ms / (winner.teacher_ms if model is None else model.teacher_ms)
 
 
+def split_up(store: RunStore, choice: Mapping[str, str], teacher_ms: float, ratio: float) -> tuple[float, float, float]:
+    """Return (scale, the teacher's rest, the student's rest): how a network's latency (ms) divides over its blocks.
+
+    ``teacher_ms`` is what the teacher takes now, ``ratio`` what the student of this ``choice`` is predicted to take of
+    it. A row of the table counts ``scale`` ms for each of its own; rows and rest add up to the whole. Rows that alone
+    are more than the teacher are scaled down to it, so a rest may be below zero: together they cost less than alone.
+    """
+    model = _model(store)
+    full, chosen = table_sums(store, [{}, choice]).tolist()
+    slope = min(model.slope, model.teacher_ms / full) if full > 0 else model.slope
+    scale = slope * teacher_ms / model.teacher_ms
+    return scale, teacher_ms - scale * full, ratio * teacher_ms - scale * chosen
+
+
 def table_sum(store: RunStore, choice: Mapping[str, str]) -> float:
     """Return the sum of the table's rows of a choice (ms); blocks that it leaves out stay the teacher's."""
     return float(table_sums(store, [choice])[0])

@@ -1,7 +1,8 @@
 """Fill the lookup table: the time of every operation on the target.
 
 HANT section 3: "a hardware specific look-up table is precomputed for each candidate operation". Operations that are
-slower than the teacher's block are dropped from training, as there.
+slower than the teacher's block are dropped from training, as there; those that lose accuracy can be left out by the
+score pass (``largest_drop``).
 """
 
 from __future__ import annotations

@@ -2,16 +2,19 @@
 
 The teacher's own block is worth what the window loses when the block is taken out; where it cannot be taken out, its
 own time less that of an empty network of the same input and output. Any other operation is worth that plus what the
-window gains when the operation takes the block's place. All are taken round by round relative to the whole teacher.
+window gains when the operation takes the block's place. A tied block that is called at several sizes is worth the sum
+over its calls; those after the first are timed without neighbours. All are taken round by round relative to the whole
+teacher.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..op_library.tensor_spec import TensorSpec
 from ..transformer.contracts.candidate import build_candidate
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.records import OperationRecord
@@ -19,6 +22,7 @@ from ..transformer.contracts.store import RunStore
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import CaptureError
 from .profile_plan import Plan, Row, SitePlan
+from .profile_sites import Site
 from .workbench import combined
 
 _ROUNDS, _LEAST_ROUNDS, _MOST_ROUNDS = 15, 60, 120
@@ -107,30 +111,47 @@ def refuse(store: RunStore, key: str, reason: str) -> None:
 
 
 def _of_own(plan: SitePlan, row: Row, size: int) -> Group:
-    site, calls = plan.site, plan.site.block.calls
-    if site.block.identity_allowed:
-        modules = [site.window(site.block.alone), site.window(nn.Identity())]
-        inputs, weights = [site.example(size)] * 2, [1.0, -1.0]
-    else:
-        modules = [site.block.alone, nn.Identity(), nn.Identity()]
-        specs = [site.block.input, site.block.input, site.block.output]
-        inputs, weights = [spec.random(size) for spec in specs], [1.0, -0.5, -0.5]
-    formula = Formula(row, tuple((index, weight * calls) for index, weight in enumerate(weights)))
+    site, modules, inputs, weights = plan.site, list[nn.Module](), list[Tensor](), list[float]()
+    for index, ((entry, leave), count) in enumerate(site.block.distinct_calls):
+        if site.block.identity_allowed:
+            around = site.window if index == 0 else _alone
+            modules += [around(site.block.alone), around(nn.Identity())]
+            inputs += [_example(site, index, entry, size)] * 2
+            weights += [float(count), -float(count)]
+        else:
+            modules += [site.block.alone, nn.Identity(), nn.Identity()]
+            inputs += [spec.random(size) for spec in (entry, entry, leave)]
+            weights += [float(count), -count / 2, -count / 2]
+    formula = Formula(row, tuple(enumerate(weights)))
     return Group(site.block.name, tuple(modules), tuple(inputs), (formula,), plan.blocks)
 
 
 def _of_operations(context: Context, plan: SitePlan, rows: Sequence[Row]) -> Group:
-    site = plan.site
-    modules, formulas = [site.window(site.block.alone)], []
+    site, size, calls = plan.site, context.target.batch_size, plan.site.block.distinct_calls
+    arounds: list[Callable[[nn.Module], nn.Module]] = [site.window, *[_alone] * (len(calls) - 1)]
+    examples = [_example(site, index, entry, size) for index, ((entry, _), _) in enumerate(calls)]
+    modules = [around(site.block.alone) for around in arounds]
+    own = [(index, -float(count)) for index, (_, count) in enumerate(calls)]
+    formulas = []
     for row in rows:
         if site.block.identity_allowed and row.operation == "identity":
             formulas.append(Formula(row, ()))
             continue
-        weights = ((len(modules), float(site.block.calls)), (0, -float(site.block.calls)))
-        formulas.append(Formula(row, weights, plan.reference_key))
-        modules.append(site.window(_module(context, row)))
-    example = site.example(context.target.batch_size)
-    return Group(site.block.name, tuple(modules), (example,) * len(modules), tuple(formulas), plan.blocks)
+        module = _module(context, row)
+        gains = [(len(modules) + index, float(count)) for index, (_, count) in enumerate(calls)]
+        formulas.append(Formula(row, (*gains, *own), plan.reference_key))
+        modules += [around(module) for around in arounds]
+    inputs = tuple(examples) * (len(modules) // len(calls))
+    return Group(site.block.name, tuple(modules), inputs, tuple(formulas), plan.blocks)
+
+
+def _alone(module: nn.Module) -> nn.Module:
+    """Return ``module`` without neighbours: further calls of a block, over a pyramid say, have theirs elsewhere."""
+    return module
+
+
+def _example(site: Site, index: int, entry: TensorSpec, size: int) -> Tensor:
+    return site.example(size) if index == 0 else entry.random(size)
 
 
 def _module(context: Context, row: Row) -> nn.Module:

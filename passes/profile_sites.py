@@ -17,6 +17,9 @@ from ..op_library.tensor_spec import TensorSpec
 from ..transformer.ir.block import Block
 from ..transformer.ir.graph import Graph
 
+Contracts = tuple[tuple[TensorSpec, TensorSpec], ...]
+"""(input, output) of every call of a block."""
+
 
 @dataclass(frozen=True, eq=False)
 class Site:
@@ -38,13 +41,12 @@ class Site:
         return spec.random(samples, torch.Generator().manual_seed(0))
 
 
-def sites(graph: Graph) -> dict[tuple[TensorSpec, TensorSpec, int], Site]:
-    """Return a site for each (input, output, calls) of the replaceable blocks, one with two neighbours if there is."""
-    found: dict[tuple[TensorSpec, TensorSpec, int], list[Site]] = {}
+def sites(graph: Graph) -> dict[Contracts, Site]:
+    """Return a site for the contracts of the replaceable blocks, one with two neighbours if there is."""
+    found: dict[Contracts, list[Site]] = {}
     for index, block in enumerate(graph.blocks):
         if block.replaceable:
-            key = (block.input, block.output, block.calls)
-            found.setdefault(key, []).append(Site(block, *_neighbours(graph.blocks, index)))
+            found.setdefault(block.contracts, []).append(Site(block, *_neighbours(graph.blocks, index)))
     return {key: _best(options) for key, options in found.items()}
 
 
@@ -70,6 +72,6 @@ def _count(site: Site) -> int:
     return (site.before is not None) + (site.after is not None)
 
 
-def of_block(graph_sites: Mapping[tuple[TensorSpec, TensorSpec, int], Site], block: Block) -> Site:
+def of_block(graph_sites: Mapping[Contracts, Site], block: Block) -> Site:
     """Return the site where the operations of ``block`` are timed."""
-    return graph_sites[block.input, block.output, block.calls]
+    return graph_sites[block.contracts]

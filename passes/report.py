@@ -22,6 +22,7 @@ from ..transformer.contracts.report import ParityReport, Report
 from ..transformer.contracts.store import RunStore
 from .export import file_digest
 from .figures.run import operation_shares
+from .latency_model import split_up
 from .reporting import gather
 from .reporting.comment import comment
 from .reporting.origin import origin
@@ -86,6 +87,7 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
     winner = gather.need(store, WinnerRecord, "winner")
     verified = gather.need(store, VerificationRecord, "verification")
     export = gather.need(store, ExportRecord, "export")
+    scale, *outside = split_up(store, winner.choice, verified.teacher.ms, verified.predicted_ratio)
     macs, parameters = gather.sizes(store, graph, winner.choice)
     return Report(
         budget=str(budget),
@@ -100,7 +102,7 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
             top1_agreement=verified.top1_agreement,
         ),
         selection=winner.choice,
-        blocks=gather.blocks(store, graph, winner.choice),
+        blocks=gather.blocks(store, graph, winner.choice, scale),
         search=gather.search(store, winner),
         parameters=parameters,
         macs=macs,
@@ -113,4 +115,6 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
         training=gather.training(store),
         operations=operation_shares([record.choice for record in store.all(SelectionRecord).values()]),
         origin=origin(store),
+        outside_ms=dict(zip(("teacher", "student"), outside, strict=True)),
+        measured_at=gather.measured_at(store),
     )

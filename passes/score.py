@@ -19,7 +19,7 @@ from ..transformer.contracts.context import Context
 from ..transformer.contracts.data import Sample, split, take
 from ..transformer.contracts.data_images import batches, size
 from ..transformer.contracts.lookup import slower
-from ..transformer.contracts.pass_ import Count, Pass, PassResult
+from ..transformer.contracts.pass_ import Count, Factor, Pass, PassResult
 from ..transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord
 from ..transformer.contracts.work import Work
 from ..transformer.ir.block import Block
@@ -42,6 +42,9 @@ class ScorePass(Pass):
     samples: Count = 6000
     """Held-out training images to score on, at most (HANT section 2.2)."""
     batch_size: Count = 128
+    largest_drop: Factor | None = None
+    """Candidates that alone lose more accuracy than this, in the metric's unit, are not selected (5 points in HANT
+    section 3). None: all are, and their loss decides; small networks need such candidates for small budgets."""
 
     def work(self, context: Context) -> Work:
         """Count the images of all candidates; on average half of the network runs again for each."""
@@ -55,12 +58,12 @@ class ScorePass(Pass):
         waiting = self._waiting(context)
         total = sum(map(len, waiting.values()))
         if not total:
-            return PassResult(notes=("all candidates are scored",))
+            return PassResult(notes=("all candidates are scored", *self._leave_out(context)))
         with placed(context.device, context.teacher.module, context.teacher.network):
             teacher = self._score(context, waiting, held_out)
         scored = f"{total} candidates on {size(held_out)} images"
         accuracy = context.metric.text(teacher.accuracy)
-        return PassResult(notes=(f"{scored}; teacher loss {teacher.loss:.4f}, {accuracy}",))
+        return PassResult(notes=(f"{scored}; teacher loss {teacher.loss:.4f}, {accuracy}", *self._leave_out(context)))
 
     def _score(self, context: Context, waiting: dict[str, list[CandidateRecord]], held_out: Dataset[Sample]) -> Metrics:
         """Score block by block; return the teacher's metrics."""
@@ -79,6 +82,25 @@ class ScorePass(Pass):
                         self._keep(context, record, found[record.operation], teacher)
                 bar.advance(len(records), block.name)
         return teacher
+
+    def _leave_out(self, context: Context) -> tuple[str, ...]:
+        """Mark the candidates that lose more than is allowed, and take the mark from others; return a note of how many.
+
+        The teacher's own operation always stays.
+        """
+        scores, most = context.store.all(ScoreRecord), self.largest_drop
+        own = {score.block: score.accuracy for score in scores.values() if score.operation == "teacher"}
+        left_out = 0
+        with context.store.transaction():
+            for key, score in scores.items():
+                drop = context.metric.drop(own.get(score.block, score.accuracy), score.accuracy)
+                lost = most is not None and score.operation != "teacher" and drop > most
+                left_out += lost
+                if lost != score.left_out:
+                    context.store.put(key, score.model_copy(update={"left_out": lost}))
+        if most is None:
+            return ()
+        return (f"{left_out} candidates lose more than {context.metric.difference(most)} and are left out",)
 
     def _waiting(self, context: Context) -> dict[str, list[CandidateRecord]]:
         """Return the ready candidates without a score of this recipe, by block."""

@@ -50,8 +50,8 @@ class SearchTable:
 
 
 def search_table(store: RunStore, graph: Graph) -> SearchTable:
-    """Build the table from the records of a run: every scored candidate of every replaceable block, but
-    those that are slower than the block's own operation.
+    """Build the table from the records of a run: of each replaceable block the scored candidates that are not left out
+    and not slower than the block's own operation.
 
     Raises:
         UsageError: there is nothing to choose from.
@@ -64,7 +64,7 @@ def search_table(store: RunStore, graph: Graph) -> SearchTable:
     rows: dict[str, list[tuple[str, float, float, float, float, float]]] = {name: [] for name in names}
     for key, score in scores.items():
         facts = listed.get(key)
-        if score.block not in rows or facts is None or not facts.fits or key not in ready:
+        if score.block not in rows or facts is None or not facts.fits or key not in ready or score.left_out:
             continue
         ms = latencies[facts.latency_key]
         numbers = (score.delta, ms, facts.parameters, facts.macs, 4 * facts.parameters)

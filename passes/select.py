@@ -14,6 +14,7 @@ from ..transformer.contracts.budget import Budget, Limit
 from ..transformer.contracts.context import Context
 from ..transformer.contracts.pass_ import Count, Pass, PassResult, Share, one_of
 from ..transformer.contracts.records import NetworkLatencyRecord, RankRecord, SelectionRecord, WinnerRecord
+from ..transformer.contracts.statistics import ratio_interval
 from ..transformer.errors import InfeasibleError
 from ..transformer.ir.graph import Graph
 from .latency_model import check_measured, limit_for, measure_network, predict, refit, surprise
@@ -22,7 +23,9 @@ from .solver.problem import Selection, SelectionProblem
 from .solver.solve import ENGINES, solve
 
 MARGIN = 0.015
-"""Share of a latency budget that is kept free for the noise of the last measurement."""
+"""Least share of a latency budget that is kept free for the noise of the last measurement."""
+_MOST_MARGIN = 0.05
+"""A network that is known less well than this was measured on a busy machine; verification will tell."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,11 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
     """
     fastest = table.choice(table.fastest())
     inside: float | None = None
-    scale, notes = 1.0, []
+    scale, kept_free, notes = 1.0, MARGIN, []
     tried: list[dict[str, str]] = []
     refit(context.store)
     for _ in range(options.attempts):
-        limit = limit_for(context.store, allowed_ms(context, options.budget) / scale)
+        limit = limit_for(context.store, allowed_ms(context, options.budget, kept_free) / scale)
         try:
             choice = table.choice(options.solve(table, context.teacher, limit, 1)[0].choice)
         except InfeasibleError as error:
@@ -103,8 +106,7 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
         tried.append(choice)
         record = measure_network(context, choice)
         used = used_share(record, options.budget)
-        how = "estimated" if record.timing.estimated else "measured"
-        notes.append(f"{how} {record.timing.ms:.3f} ms, {100 * used:.1f} % of the budget")
+        notes.append(_told(record, options.budget))
         if used <= 1:
             inside = max(inside or 0.0, limit if choice is not fastest else table.total("ms", fastest))
             if used >= options.fill:
@@ -112,22 +114,31 @@ def settle(context: Context, table: SearchTable, options: SelectPass) -> tuple[f
         elif choice is fastest:
             break
         refit(context.store, tried)
-        scale = surprise(context.store, record)
+        scale, kept_free = surprise(context.store, record), margin(record, options.budget)
     if inside is None:
         inside = _fastest_limit(context, table, fastest, options.budget)
     return inside, tuple(notes)
 
 
-def allowed_ms(context: Context, budget: Budget) -> float:
+def allowed_ms(context: Context, budget: Budget, kept_free: float = MARGIN) -> float:
     """Return the latency that a selection may have (ms), the margin taken off."""
     teacher = context.store.get(NetworkLatencyRecord, "teacher")
     assert teacher is not None, "required by the pass contract"
-    return budget.latency.absolute(teacher.timing.ms) * (1 - MARGIN)
+    return budget.latency.absolute(teacher.timing.ms) * (1 - kept_free)
+
+
+def margin(record: NetworkLatencyRecord, budget: Budget) -> float:
+    """Return the share of the budget that a measured network leaves free: what its own measurement may be wrong by."""
+    timing, teacher = record.timing, record.teacher
+    if timing.estimated:
+        return MARGIN
+    high = ratio_interval(timing, teacher).high * teacher.ms if budget.latency.relative else timing.high
+    return min(max(MARGIN, 1 - timing.ms / high), _MOST_MARGIN)
 
 
 def used_share(record: NetworkLatencyRecord, budget: Budget) -> float:
     """Return how much of the budget, margin taken off, a measured network uses; its teacher was timed beside it."""
-    return record.timing.ms / (budget.latency.absolute(record.teacher.ms) * (1 - MARGIN))
+    return record.timing.ms / (budget.latency.absolute(record.teacher.ms) * (1 - margin(record, budget)))
 
 
 def further_limits(budget: Budget, table: SearchTable, graph: Graph) -> dict[str, float]:
@@ -165,6 +176,15 @@ def _fastest_limit(context: Context, table: SearchTable, fastest: dict[str, str]
         "or a --pool with faster operations such as hant-197",
         least={"ms": record.timing.ms, "ratio": ratio},
     )
+
+
+def _told(record: NetworkLatencyRecord, budget: Budget) -> str:
+    """Return what a network takes against what it may, both relative to the teacher that was timed beside it."""
+    how = "estimated" if record.timing.estimated else "measured"
+    ratio = record.timing.ms / record.teacher.ms
+    allowed = budget.latency.absolute(record.teacher.ms) / record.teacher.ms
+    free = 100 * margin(record, budget)
+    return f"{how} at {ratio:.3f} of the teacher, the budget is {allowed:.3f} less {free:.1f} % for noise"
 
 
 def _record(context: Context, table: SearchTable, index: int, selection: Selection) -> SelectionRecord:

@@ -16,6 +16,7 @@ from ..transformer.contracts.statistics import summarise
 from ..transformer.contracts.timing import Timing
 from ..transformer.errors import UsageError
 from ..transformer.rewrite.copied import copied
+from ..transformer.rewrite.deploy import deploy
 from .provenance import absence, here, what_instead
 
 Arrays = tuple[NDArray[np.generic], ...]
@@ -50,7 +51,7 @@ class Workbench:
             context = self._context
             path = self._folder / f"teacher-{context.target.fingerprint}.lowered"
             if not path.exists():
-                context.backend.lower(on_cpu(context.model), network_inputs(context), context.target, path)
+                context.backend.lower(lowerable(context.model), network_inputs(context), context.target, path)
             self._teacher = context.backend.load(path, context.target)
         return self._teacher
 
@@ -58,7 +59,7 @@ class Workbench:
         """Lower modules and open them; where that cannot be done, the reason stands in place of the runner."""
         context = self._context
         paths = [self._next_path() for _ in modules]
-        reasons = context.backend.lower_many([on_cpu(module) for module in modules], inputs, context.target, paths)
+        reasons = context.backend.lower_many([lowerable(module) for module in modules], inputs, context.target, paths)
         pairs = zip(reasons, paths, strict=True)
         found = [context.backend.load(path, context.target) if reason is None else reason for reason, path in pairs]
         for path in paths:
@@ -100,8 +101,12 @@ def network_inputs(context: Context) -> tuple[Tensor, ...]:
     return tuple(batch_of(tensor.cpu(), context.target.batch_size) for tensor in context.example_inputs)
 
 
-def on_cpu(module: nn.Module) -> nn.Module:
-    """Return ``module``, or a copy where its weights are on a device that trains; exporters take one device."""
+def lowerable(module: nn.Module) -> nn.Module:
+    """Return ``module`` as it runs on users' devices, with its weights on the processor, where exporters want them.
+
+    What trains in another form or on another device is not touched.
+    """
+    module = deploy(module)
     tensors = chain(module.parameters(), module.buffers())
     return module if all(tensor.device.type == "cpu" for tensor in tensors) else copied(module)[0].cpu()
 

@@ -24,6 +24,8 @@ PRODUCTS = frozenset(
         "_scaled_dot_product_flash_attention",
     ]
 )
+_BEFORE = {"addmm": 1, "baddbmm": 1}
+"""How many arguments stand before the two factors of a product."""
 REDUCTIONS = frozenset(
     [
         "mean",
@@ -132,13 +134,14 @@ def _kind(op: Operation) -> Kind:
     if op.name not in PRODUCTS:
         return Kind.REDUCE if op.name in REDUCTIONS else Kind.MOVE
     _, _, depth, groups = _product(op)
-    alone = op.name == "convolution" and groups > 1 and depth == math.prod(shape(op.node.all_input_nodes[1])[2:])
+    alone = op.name == "convolution" and groups > 1 and depth == math.prod(shape(cast(fx.Node, op.node.args[1]))[2:])
     return Kind.DEPTHWISE if alone else Kind.PRODUCT
 
 
 def _product(op: Operation) -> tuple[int, int, int, int]:
     """Return (rows, columns, depth, groups) of a convolution or matrix product as matrix products."""
-    first, second, *_ = op.node.all_input_nodes if op.name != "addmm" else op.node.all_input_nodes[1:]
+    # by place, not by ``all_input_nodes``: that holds a tensor which is multiplied with itself only once
+    first, second = cast(tuple[fx.Node, fx.Node], op.node.args[_BEFORE.get(op.name, 0) :][:2])
     a, b, out = shape(first), shape(second), shape(op.node)
     if op.name == "convolution":
         transposed, groups = bool(op.node.args[6]), cast(int, op.node.args[8])

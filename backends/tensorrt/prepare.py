@@ -18,6 +18,8 @@ from polygraphy.backend.onnx import fold_constants
 from polygraphy.logger import G_LOGGER
 
 Array = NDArray[np.generic]
+_ROWS = 16
+"""Samples that the calibration runs at a time, where the graph leaves it open: all values in between are kept."""
 _QUANTIZED = ["Conv", "Gemm", "MatMul"]
 
 
@@ -40,13 +42,12 @@ def quantize(model: onnx.ModelProto, inputs: Sequence[Array]) -> onnx.ModelProto
 
     Symmetric, weights per channel: the form that TensorRT takes in every version.
     """
-    names = [item.name for item in model.graph.input]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "quantized.onnx"
         quantize_static(
             _copy(model),
             path,
-            _Once(dict(zip(names, inputs, strict=True))),
+            _Batches(model, inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTIZED,
             per_channel=True,
@@ -83,11 +84,16 @@ def _without_identities(graph: gs.Graph) -> None:
         node.outputs.clear()
 
 
-class _Once(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Gives one batch to the calibration."""
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Gives the samples to the calibration in batches as the graph takes them, an open batch in small ones."""
 
-    def __init__(self, feed: dict[str, Array]) -> None:
-        self._feeds = iter([feed])
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[Array]) -> None:
+        first = model.graph.input[0].type.tensor_type.shape.dim[0]
+        rows = first.dim_value or _ROWS
+        names = [item.name for item in model.graph.input]
+        whole = len(inputs[0]) // rows * rows if first.dim_value else len(inputs[0])
+        parts = ([array[start : start + rows] for array in inputs] for start in range(0, whole, rows))
+        self._feeds = (dict(zip(names, part, strict=True)) for part in parts)
 
     def get_next(self) -> dict[str, Array] | None:
         return next(self._feeds, None)

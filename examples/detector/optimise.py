@@ -140,8 +140,8 @@ def main() -> None:
     detector = train_detector(given.steps)
     result = optimise(detector, given.images, run=given.run, budget=given.budget, epochs=given.epochs)
     changed = sum(operation != "teacher" for operation in result.selection.values())
-    print(f"{changed} of {len(result.selection)} blocks replaced, {result.latency['ratio']:.3f} of the latency;")
-    print(f"overlap {result.metrics['teacher']:.3f} before, {result.metrics['student']:.3f} after, as in {result.run}")
+    print(f"{changed} of {len(result.selection)} blocks replaced, {result.latency.ratio:.3f} of the latency;")
+    print(f"overlap {result.metrics.teacher:.3f} before, {result.metrics.student:.3f} after, as in {result.run}")
     print("found:", detector([Squares(1, 700_000)[0][0]])[0]["boxes"][:1])
 
 

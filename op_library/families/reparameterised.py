@@ -31,7 +31,7 @@ from ..reparameterise import Branches
 
 @dataclass(frozen=True, kw_only=True)
 class Reparameterised(MapOperation):
-    """Branches that ``fuse`` turns into one convolution."""
+    """Branches that are one convolution wherever they are timed and exported (``transformer/rewrite/deploy.py``)."""
 
     default_activation: ClassVar[str] = ""
     adds_input: ClassVar[bool] = False
@@ -65,7 +65,7 @@ class Reparameterised(MapOperation):
 
 @dataclass(frozen=True, kw_only=True)
 class RepVgg(Reparameterised):
-    """A kxk and a 1x1 convolution and the input, each with batch norm, summed."""
+    """A kxk and a 1x1 convolution, each with batch norm, and the input as it is, summed."""
 
     family: ClassVar[str] = "repvgg"
 
@@ -78,7 +78,7 @@ class RepVgg(Reparameterised):
 
 @dataclass(frozen=True, kw_only=True)
 class DiverseBranch(Reparameterised):
-    """A 1x1 convolution, a chain of two and the input, each with batch norm, summed."""
+    """A 1x1 convolution and a chain of two, each with batch norm, and the input as it is, summed."""
 
     family: ClassVar[str] = "dbb"
     kernel: int = 1

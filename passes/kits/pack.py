@@ -19,7 +19,7 @@ from ...transformer.errors import StorageError, UsageError
 from ..latency_model import assembled
 from ..profile_plan import Plan
 from ..profile_row import Group, groups
-from ..workbench import network_inputs, on_cpu
+from ..workbench import lowerable, network_inputs
 from .manifest import GroupPlan, Input, Manifest, Network, RowPlan
 from .measure import MANIFEST, RESULT
 from .script import script
@@ -51,7 +51,7 @@ class Packer:
         self._folder.mkdir(parents=True, exist_ok=True)
         whole = self._folder / "teacher.lowered"
         inputs = network_inputs(context)
-        context.backend.lower(on_cpu(context.model), inputs, context.target, whole)
+        context.backend.lower(lowerable(context.model), inputs, context.target, whole)
         self._teacher = self._added(whole, inputs)
 
     def teacher(self) -> None:
@@ -115,7 +115,7 @@ class Packer:
         """Add modules; return those that could be lowered, and for each why not."""
         backend, target = self._context.backend, self._context.target
         paths = [self._folder / f"{index:05d}.lowered" for index in range(len(modules))]
-        reasons = list(backend.lower_many([on_cpu(module) for module in modules], inputs, target, paths))
+        reasons = list(backend.lower_many([lowerable(module) for module in modules], inputs, target, paths))
         triples = zip(paths, inputs, reasons, strict=True)
         return tuple(self._added(path, args) for path, args, reason in triples if reason is None), reasons
 

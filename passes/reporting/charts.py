@@ -89,24 +89,31 @@ def block_times(report: Report) -> str:
     before = {row.block: row.teacher_ms for row in report.blocks}
     after = {row.block: row.student_ms for row in report.blocks}
     kind = "estimated" if any(row.estimated for row in report.blocks) else "measured"
-    return bars({"teacher": before, "student": after}, f"ms ({kind}, block alone)", "Latency of each block", _SIZE[0])
+    return bars({"teacher": before, "student": after}, f"ms of the network ({kind})", "Latency of each block", _SIZE[0])
 
 
 def predicted(networks: Sequence[NetworkReport]) -> str:
-    """Draw predicted against measured latency of every network that was predicted before it was measured."""
-    told = [network for network in networks if network.predicted_ms is not None]
+    """Draw predicted against measured latency of every network that was predicted before it was measured.
+
+    Both over the teacher that was timed beside it: milliseconds of different moments do not compare.
+    """
+    told = [(n, n.ratio, n.predicted_ratio) for n in networks if n.ratio is not None and n.predicted_ratio is not None]
     if not told:
         return ""
-    ends = [value for network in told for value in (network.predicted_ms or 0.0, network.measured_ms)]
+    ends = [value for _, measured, told_before in told for value in (measured, told_before)]
     same = Series("equal", [(min(ends), min(ends)), (max(ends), max(ends))], joined=True, marked=False)
-    groups = {"student": [n for n in told if n.name == "student"], "others": [n for n in told if n.name != "student"]}
+    groups = {
+        "student": [n for n in told if n[0].name == "student"],
+        "others": [n for n in told if n[0].name != "student"],
+    }
     series = [
-        Series(name, [(n.measured_ms, n.predicted_ms or 0.0) for n in group], [n.name for n in group])
+        Series(name, [(measured, before) for _, measured, before in group], [n.name for n, _, _ in group])
         for name, group in groups.items()
         if group
     ]
-    kind = "estimated" if any(network.estimated for network in told) else "measured"
-    return scatter([*series, same], (f"{kind}, ms", "predicted, ms"), "Predicted against measured", size=_SIZE)
+    kind = "estimated" if any(network.estimated for network, _, _ in told) else "measured"
+    labels = (f"{kind}, share of the teacher's latency", "predicted share")
+    return scatter([*series, same], labels, "Predicted against measured", size=_SIZE)
 
 
 def front(report: Report) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from ...transformer.contracts.budget import Budget, Limit
 from ...transformer.contracts.lookup import operation_ms, slower
 from ...transformer.contracts.records import (
+    CalibrationRecord,
     CandidateRecord,
     EpochRecord,
     LatencyRecord,
@@ -34,10 +35,12 @@ from ...transformer.contracts.report import (
     PointReport,
     SearchReport,
 )
+from ...transformer.contracts.statistics import Interval, ratio_interval
 from ...transformer.contracts.store import RunStore
+from ...transformer.contracts.timing import Timing
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
-from ..latency_model import network_key
+from ..latency_model import fastest, network_key
 
 R = TypeVar("R", bound=Record)
 _ROUNDING = 1e-9
@@ -46,6 +49,7 @@ _ROUNDING = 1e-9
 
 def latency(verified: VerificationRecord) -> LatencyReport:
     """Return teacher and student as timed on the target."""
+    plain = verified.plain_ratios
     return LatencyReport(
         teacher_ms=verified.teacher.ms,
         student_ms=verified.student.ms,
@@ -55,6 +59,8 @@ def latency(verified: VerificationRecord) -> LatencyReport:
         estimated=verified.teacher.estimated or verified.student.estimated,
         teacher=verified.teacher,
         student=verified.student,
+        plain_teacher_ms=None if plain is None else plain[0] * verified.teacher.ms,
+        plain_student_ms=None if plain is None else plain[1] * verified.teacher.ms,
     )
 
 
@@ -76,8 +82,14 @@ def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | No
     )
 
 
-def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> list[BlockReport]:
-    """Return each replaceable block before and after."""
+def measured_at(store: RunStore) -> str:
+    """Return when teacher and student were timed on the target."""
+    written = store.written(VerificationRecord, "verification")
+    return "" if written is None else f"{written:%Y-%m-%d %H:%M} UTC"
+
+
+def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str], scale: float) -> list[BlockReport]:
+    """Return each replaceable block before and after; a row of the table counts ``scale`` ms for each of its own."""
     listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
     latencies, times = store.all(LatencyRecord), operation_ms(store)
     rows = []
@@ -91,8 +103,8 @@ def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> list[Blo
                 output=str(block.output),
                 teacher=block.class_name,
                 operation=choice[block.name],
-                teacher_ms=times[before],
-                student_ms=times[after],
+                teacher_ms=scale * times[before],
+                student_ms=scale * times[after],
                 score=scores[chosen].delta,
                 estimated=any(latencies[key].timing.estimated for key in (before, after)),
             )
@@ -137,29 +149,63 @@ def _states(store: RunStore) -> dict[str, int]:
 
 def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:
     """Return every measured network, the slowest first, and the exported student."""
-    names = {network_key(winner.choice): "winner"}
+    records, names = store.all(NetworkLatencyRecord), network_names(store, winner)
+    teacher = records.get("teacher")
     found = [
-        NetworkReport(
-            name=names.get(key, key),
+        _network(
+            names[key],
+            record.timing,
+            record.teacher,
+            predicted_ratio=None
+            if teacher is None or record.predicted_ms is None
+            else record.predicted_ms / teacher.timing.ms,
             predicted_ms=record.predicted_ms,
-            measured_ms=record.timing.ms,
-            low=record.timing.low,
-            high=record.timing.high,
-            teacher_ms=record.teacher.ms,
-            estimated=record.timing.estimated,
         )
-        for key, record in store.all(NetworkLatencyRecord).items()
+        for key, record in records.items()
     ]
-    student = NetworkReport(
-        name="student",
-        predicted_ms=verified.predicted_ratio * verified.teacher.ms if verified.predicted_ratio else None,
-        measured_ms=verified.student.ms,
-        low=verified.student.low,
-        high=verified.student.high,
-        teacher_ms=verified.teacher.ms,
-        estimated=verified.student.estimated,
+    known = verified.predicted_ratio or None
+    student = _network(
+        "student",
+        verified.student,
+        verified.teacher,
+        predicted_ratio=known,
+        predicted_ms=known and known * verified.teacher.ms,
     )
-    return [*sorted(found, key=lambda network: -network.measured_ms), student]
+    return [*sorted(found, key=lambda network: -(network.ratio or 0.0)), student]
+
+
+def network_names(store: RunStore, winner: WinnerRecord) -> dict[str, str]:
+    """Return what every measured network is, by its key."""
+    known = {network_key(winner.choice): "winner", "teacher": "teacher", network_key(fastest(store)): "fastest"}
+    for point in store.all(ParetoRecord).values():
+        if point.choice:
+            known.setdefault(network_key(point.choice), f"best at {point.budget}")
+    for selection in store.all(SelectionRecord).values():
+        known.setdefault(network_key(selection.choice), f"selection {selection.index}")
+    calibration = store.get(CalibrationRecord, "calibration")
+    for place, key in enumerate(() if calibration is None else calibration.networks, start=1):
+        known.setdefault(key, f"calibration {place}")
+    others = (key for key in store.all(NetworkLatencyRecord) if key not in known)
+    return known | {key: f"tried {place}" for place, key in enumerate(others, start=1)}
+
+
+def _network(
+    name: str, timing: Timing, teacher: Timing, *, predicted_ratio: float | None, predicted_ms: float | None
+) -> NetworkReport:
+    ratio = timing.ms / teacher.ms
+    found = Interval(ratio, ratio, ratio) if timing.estimated or teacher == timing else ratio_interval(timing, teacher)
+    return NetworkReport(
+        name=name,
+        predicted_ms=predicted_ms,
+        measured_ms=timing.ms,
+        low=timing.low,
+        high=timing.high,
+        teacher_ms=teacher.ms,
+        ratio=found.value,
+        ratio_interval=(found.low, found.high),
+        predicted_ratio=predicted_ratio,
+        estimated=timing.estimated,
+    )
 
 
 def front(store: RunStore) -> list[PointReport]:

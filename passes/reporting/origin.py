@@ -15,9 +15,6 @@ from ...transformer.contracts.report import OriginReport
 from ...transformer.contracts.store import RunStore
 from ...transformer.plugins import load_plugin
 
-_FLAGS = {"limits": "--limit"}
-"""Flags that are not named as their option."""
-
 
 def origin(store: RunStore) -> OriginReport:
     """Return what the run was made from, by its record and its effective configuration."""
@@ -55,7 +52,7 @@ def _words(configuration: Mapping[str, Any]) -> Iterator[str]:
                 for option, setting in changed(stage, table).items():
                     yield from ("--set", f"{stage}.{option}={json.dumps(setting, ensure_ascii=False)}")
         else:
-            yield from _flag(_FLAGS.get(name, f"--{name.replace('_', '-')}"), value)
+            yield from _flag(f"--{name.replace('_', '-')}", value)
 
 
 def _flag(flag: str, value: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ from ...transformer.contracts.report import Report
 from . import words
 from .charts import charts
 
-_FILTERS = ("count", "duration", "kept", "kind", "ms", "share", "speedup")
+_FILTERS = ("count", "duration", "kept", "kind", "ms", "share", "speedup", "whole")
 
 
 def page(report: Report) -> str:

@@ -49,3 +49,10 @@ def kind(report: Report) -> str:
 def kept(report: Report) -> bool:
     """Return whether everything that was asked was met."""
     return report.within_budget and report.accuracy.within_limit and all(limit.kept for limit in report.limits)
+
+
+def whole(report: Report) -> dict[str, float]:
+    """Return what blocks and rest add up to (ms), of ``teacher`` and ``student``; nothing for an older report."""
+    rest = report.outside_ms
+    sums = {"teacher": [row.teacher_ms for row in report.blocks], "student": [row.student_ms for row in report.blocks]}
+    return {name: rest[name] + sum(rows) for name, rows in sums.items() if name in rest}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...transformer.errors import InfeasibleError
+from .highs import quiet_highs
 from .instance import Floats, Instance, Ints
 from .limits import holds
 
@@ -78,9 +79,8 @@ def branch(
 
 
 def _model(instance: Instance, earlier: NDArray[np.int64], entries: Ints) -> highspy.Highs:
-    highs = highspy.Highs()
+    highs = quiet_highs()
     options: dict[str, object] = {
-        "output_flag": False,
         "threads": 1,
         "mip_abs_gap": 0.0,
         "mip_feasibility_tolerance": 1e-9,

@@ -11,6 +11,7 @@ import numpy as np
 import pulp
 
 from ...transformer.errors import InfeasibleError
+from .highs import no_output
 from .instance import Floats, Instance, Ints
 from .limits import alone_infeasible, holds, jointly_infeasible
 from .problem import Selection
@@ -104,7 +105,8 @@ def _optimum(model: _Model, instance: Instance, solver: Solver) -> Ints:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the name goes with PuLP 4, which is not admitted
             engine = pulp.PULP_CBC_CMD(msg=False, gapRel=0.0, gapAbs=0.0, threads=1)
-    model.program.solve(engine)
+    with no_output():
+        model.program.solve(engine)
     if model.program.status == pulp.LpStatusInfeasible:
         raise InfeasibleError("the integer program has no solution")
     # PuLP 3 calls a time-limited solution "Optimal" too; only sol_status tells a proof from an incumbent

@@ -12,6 +12,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from .highs import quiet_highs
 from .instance import Floats, Instance, Ints
 
 TOLERANCE = 1e-9
@@ -45,8 +46,8 @@ class Relaxation:
         self._cut_of_row: list[int] = []
         self._column = np.full(len(instance.block), -1, dtype=np.int64)
         self._entry = np.zeros(0, dtype=np.int64)
-        self._highs = highspy.Highs()
-        options = {"output_flag": False, "threads": 1, "presolve": "off", "small_matrix_value": 1e-12}
+        self._highs = quiet_highs()
+        options = {"threads": 1, "presolve": "off", "small_matrix_value": 1e-12}
         for name, value in options.items():
             self._highs.setOptionValue(name, value)
         for _ in range(instance.blocks):

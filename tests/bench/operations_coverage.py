@@ -32,10 +32,11 @@ from hant.backends.onnx.export import export_many
 from hant.op_library.activations import final
 from hant.op_library.cost import parameters
 from hant.op_library.op_spec import OpSpec
-from hant.op_library.reparameterise import Branches, fuse
+from hant.op_library.reparameterise import Branches
 from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.errors import CaptureError
 from hant.transformer.ir.block import Block
+from hant.transformer.rewrite.deploy import deploy
 from torch import Tensor, nn
 
 TEACHERS = ("resnet18", "efficientnet_b0", "tf_efficientnetv2_b0", "resnest50d_1s4x24d")
@@ -166,7 +167,7 @@ def export(group: dict[str, nn.Module], x: Tensor) -> Iterator[Row]:
     """Export the group together and compare each operation in ONNX Runtime."""
     if not group:
         return
-    modules = [fuse(module) if _branched(module) else module for module in group.values()]
+    modules = [deploy(module) if _branched(module) else module for module in group.values()]
     graphs = export_many(modules, [x] * len(modules))
     for name, module, graph in zip(group, modules, graphs, strict=True):
         if isinstance(graph, CaptureError):

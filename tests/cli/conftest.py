@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -111,6 +112,11 @@ rounds = 5
 max_rounds = 5
 """
 """A target that is timed just long enough to have a time."""
+SMALL_JOB = [
+    *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
+    *("--budget", "1", "--pool", "teacher,identity", "--epochs", "1", "--set", "pretrain.epochs=1"),
+    *("-o", "run", "--quiet"),
+]
 Command = Callable[..., Done]
 
 
@@ -126,6 +132,16 @@ def network_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     save_file(module.net().state_dict(), place / "net.safetensors")
+    return place
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> Path:
+    """A directory with the network's files and a finished run ``run``, to copy and not to change."""
+    place = tmp_path_factory.mktemp("small")
+    shutil.copytree(network_files, place, dirs_exist_ok=True)
+    with contextlib.chdir(place):
+        assert main(SMALL_JOB) in (0, 4)
     return place
 
 

@@ -331,7 +331,7 @@ def test_a_kit_for_a_device_that_is_not_here(place: Path, command: Command) -> N
     [
         (
             ["select", "--kit", "k.zip"],
-            "--kit goes with profile, not select: hant-opt profile MODEL_OR_RUN --kit k.zip",
+            "--kit goes with profile, not select; leave it out",
         ),
         (["profile", "--kit", "k.zip", "--import", "r.json"], "--kit and --import are two jobs; give one of them"),
         (["profile", "--kit", "k.zip", "--dry-run"], "--kit and --dry-run are two jobs; give one of them"),

@@ -11,26 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from hant.transformer.cli.main import main
 from hant.transformer.contracts.inspection import FILE as NETWORK
 from hant.transformer.contracts.records import OperationRecord, PassRecord, WinnerRecord
 from hant.transformer.contracts.store import RunStore
 
-JOB = [
-    *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
-    *("--budget", "1", "--pool", "teacher,identity", "--epochs", "0", "-o", "run", "--quiet"),
-]
 CANARY = "open('canary', 'w').close()\n"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> Path:
+def finished(small_run: Path) -> Path:
     """A directory with a finished run ``run``."""
-    place = tmp_path_factory.mktemp("strangers")
-    shutil.copytree(network_files, place, dirs_exist_ok=True)
-    with contextlib.chdir(place):
-        assert main(JOB) in (0, 4)
-    return place
+    return small_run
 
 
 @pytest.fixture

@@ -288,8 +288,8 @@ def test_images_are_treated_as_the_model_was_trained(tmp_path: Path, model: str)
         network.pretrained_cfg = _told(models, "resnet50", "DEFAULT")  # type: ignore[assignment]
     root = folder(tmp_path)
     data = load_data(f"imagefolder:{root}", (3, 48, 48), told=preprocessing(network))
-    half = {"timm": 0.5}.get(model, 0.485)
-    assert data.train[0][0][0, 0, 0].item() == pytest.approx(-half / {"timm": 0.5}.get(model, 0.229), abs=1e-4)
+    mean, std = (0.5, 0.5) if model == "timm" else (0.485, 0.229)
+    assert data.train[0][0][0, 0, 0].item() == pytest.approx((10 / 255 - mean) / std, abs=1e-4)
     crop, way = {
         "timm": (48 / 50, "bicubic"),
         "torchvision": (224 / 232, "bilinear"),

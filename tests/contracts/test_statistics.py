@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hant.transformer.contracts.statistics import median_interval, ratio_interval, ridge, summarise, trimmed_mean
+from hant.transformer.contracts.statistics import (
+    median_interval,
+    pooled,
+    ratio_interval,
+    ridge,
+    summarise,
+    trimmed_mean,
+)
 from hant.transformer.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,3 +76,10 @@ def test_ridge_is_least_squares_without_pull_and_the_wished_for_with_much() -> N
     toward = (1.0, -2.0, 3.0)
     assert ridge(x, y, toward, (0, 0, 0), weight) == pytest.approx(exact)
     assert ridge(x, y, toward, (1e9, 1e9, 1e9), weight) == pytest.approx(toward, abs=1e-6)
+
+
+def test_pooled_timings_are_one_of_all_samples() -> None:
+    first, second = summarise([1.0, 2.0], True), summarise([3.0, 4.0, 5.0], False)
+    assert pooled([first]) == first
+    both = pooled([first, second])
+    assert both == summarise([1.0, 2.0, 3.0, 4.0, 5.0], False)

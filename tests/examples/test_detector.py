@@ -56,10 +56,10 @@ def test_the_detector_runs_with_the_verified_backbone_in_place(tmp_path: Path) -
     result = script.optimise(detector, 40, run=tmp_path / "run", target=target, include=few, epochs=0, **limits)
     assert "identity" in result.selection.values()
     assert detector.backbone is result.model is not before
-    assert result.metrics["metric"]["name"] == "overlap"
-    assert result.report["parity"]["max_abs_difference"] <= 1e-4
+    assert result.metrics.metric.name == "overlap"
+    assert result.report.parity.max_abs_difference <= 1e-4
     squares = script.Squares(10, 500_000)
     pictures, targets = zip(*(squares[index] for index in range(10)), strict=True)
     with torch.no_grad():
         found = detector.eval()(list(pictures))
-    assert script.overlap(found, targets) == pytest.approx(result.metrics["student"], abs=1e-3)
+    assert script.overlap(found, targets) == pytest.approx(result.metrics.student, abs=1e-3)

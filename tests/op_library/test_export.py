@@ -12,8 +12,8 @@ import pytest
 import torch
 from hant.op_library.op_spec import OpSpec
 from hant.op_library.pools import operation
-from hant.op_library.reparameterise import fuse
 from hant.op_library.tensor_spec import Layout, TensorSpec
+from hant.transformer.rewrite.deploy import deploy
 from torch import Tensor, nn
 
 FAMILIES = sorted({spec.family for spec in hant.pool("hant-197")} - {"teacher", "identity"})
@@ -50,7 +50,7 @@ def check(specs: list[OpSpec], input: TensorSpec, output: TensorSpec) -> None:
         for module in modules:
             # statistics of a batch norm that was trained
             module(input.random(8))
-    side = Side([fuse(module) for module in modules]).eval()
+    side = Side([deploy(module) for module in modules]).eval()
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(side, (input.random(2),), dynamic_shapes=({0: batch},))
     session = lower(program)

@@ -1,4 +1,4 @@
-"""What a run's export writes, how the files are called, and what is left out with a reason."""
+"""What exporting is given, what it writes, how the files are called, and what is left out with a reason."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import torch
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.backends.pytorch.backend import PyTorchBackend
 from hant.backends.targets.load import load_target
-from hant.passes.export import ExportPass
+from hant.passes.export import CALIBRATION, ExportPass, typical_inputs
 from hant.transformer.contracts.backend import Backend
 from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.data import split
+from hant.transformer.contracts.data_images import batches
 from hant.transformer.contracts.records import ExportRecord, StudentRecord
 from hant.transformer.contracts.store import RunStore
 from torch import Tensor, nn
@@ -74,3 +76,17 @@ def test_the_runtimes_files_are_called_after_what_they_are(
         assert record.files.keys() == {*names, "student.safetensors", "student.json", "student.pt2"}
         assert record.sha256.keys() == record.files.keys()
         assert store.path(f"student.{ending}").read_bytes()[:2] == (b"PK" if ending == "pt" else b"\x08\n")
+
+
+def test_int8_is_calibrated_on_training_images(make_context: Callable[..., Context], tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run") as store:
+        context = make_context(store)
+        assert typical_inputs(context) is context.example_inputs
+        target = context.target.model_copy(update={"precision": "int8"})
+        context = replace(context, target=target)
+        (images,) = typical_inputs(context)
+        assert images.shape == (CALIBRATION, 1, 8, 8)
+        fit = {image.numpy().tobytes() for part, _ in batches(split(context.dataset, 0).fit, 256) for image in part}
+        assert {image.numpy().tobytes() for image in images} <= fit
+        assert torch.equal(images, typical_inputs(context)[0])
+        assert typical_inputs(replace(context, data=None)) is context.example_inputs

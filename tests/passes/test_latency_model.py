@@ -17,6 +17,7 @@ from hant.passes.latency_model import (
     network_key,
     predict,
     refit,
+    split_up,
     surprise,
     table_sum,
 )
@@ -67,6 +68,23 @@ def test_the_teacher_is_predicted_exactly(store: RunStore) -> None:
     refit(store)
     assert predict(store, {}) == predict(store, dict.fromkeys(BLOCKS, "teacher")) == pytest.approx(TEACHER_MS)
     assert predict(store, {"a": "fast"}) == pytest.approx(TEACHER_MS - 0.75)
+
+
+@pytest.mark.parametrize("teacher_ms", [3.0, 6.0, 9.0])
+@pytest.mark.parametrize(("table_teacher", "rest"), [(6.0, True), (3.0, False)])
+def test_blocks_and_rest_add_up_to_the_teacher_of_today(
+    store: RunStore, teacher_ms: float, table_teacher: float, rest: bool
+) -> None:
+    """The blocks alone are 4 ms of the table; where that is more than the teacher, they are scaled down to it."""
+    store.put("teacher", network({}, table_teacher, table_teacher))
+    refit(store)
+    choice = {"a": "fast", "b": "identity"}
+    ratio = predict(store, choice) / table_teacher
+    scale, outside, beyond = split_up(store, choice, teacher_ms, ratio)
+    assert scale * table_sum(store, {}) + outside == pytest.approx(teacher_ms)
+    assert scale * table_sum(store, choice) + beyond == pytest.approx(ratio * teacher_ms)
+    assert scale * table_sum(store, {}) <= teacher_ms * (1 + 1e-9)
+    assert (outside > 1e-6) is rest
 
 
 @pytest.mark.parametrize("slope", [0.8, 1.0, 1.2])

@@ -11,11 +11,13 @@ from hant.passes.assemble import CandidateWeights
 from hant.passes.evaluate import evaluate
 from hant.passes.pretrain import PretrainPass
 from hant.passes.score import ScorePass
+from hant.passes.search_table import search_table
 from hant.passes.suffix import Suffix, SuffixError
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import split
-from hant.transformer.contracts.records import CandidateRecord, ScoreRecord
+from hant.transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord, ScoreRecord
 from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.timing import Timing
 from hant.transformer.ir.graph import Graph
 from torch import Tensor, fx, nn
 
@@ -49,6 +51,41 @@ def test_scores_are_the_loss_changes_of_whole_networks(
             whole = evaluate(network, held_out, 50)
             assert score.delta == whole.loss - teacher.loss
             assert (score.accuracy, score.samples) == (whole.accuracy, 216)
+
+
+def test_candidates_that_lose_much_are_left_out_of_every_search(tmp_path: Path, make_context: MakeContext) -> None:
+    with RunStore(tmp_path) as store:
+        context = make_context(store, "teacher,identity,cb_res_3x3")
+        PretrainPass(epochs=0.1, batch_size=64).run(context)
+        ScorePass(samples=64).run(context)
+        own = store.get(ScoreRecord, "one/teacher")
+        other = store.get(ScoreRecord, "one/cb_res_3x3")
+        assert own is not None
+        assert other is not None
+        store.put("one/teacher", own.model_copy(update={"accuracy": 90.0}))
+        for accuracy, lost in ((84.9, True), (85.0, False)):
+            store.put("one/cb_res_3x3", other.model_copy(update={"accuracy": accuracy}))
+            notes = ScorePass(samples=64, largest_drop=5.0).run(context).notes
+            found = store.all(ScoreRecord)
+            assert found["one/cb_res_3x3"].left_out is lost
+            assert not any(score.left_out for score in found.values() if score.operation == "teacher")
+            expected = {key.partition("/")[2] for key, s in found.items() if s.block == "one" and not s.left_out}
+            for block in context.teacher.replaceable:  # the table wants a latency of every row
+                for name in ("teacher", "identity", "cb_res_3x3"):
+                    record = store.get(OperationRecord, f"{block.name}/{name}")
+                    assert record is not None
+                    store.put(f"{block.name}/{name}", record.model_copy(update={"latency_key": f"t/{name}/x"}))
+            for name in ("teacher", "identity", "cb_res_3x3"):
+                row = LatencyRecord(
+                    operation=name, input="", output="", target="t", provenance={},
+                    timing=Timing(ms=1.0, low=1.0, high=1.0, trimmed_mean=1.0),
+                )  # fmt: skip
+                store.put(f"t/{name}/x", row)
+            assert set(search_table(store, context.teacher).operations[0]) == expected
+            count = sum(score.left_out for score in found.values())
+            assert f"{count} candidates lose more than 5.00 points and are left out" in notes
+        ScorePass(samples=64).run(context)
+        assert not any(score.left_out for score in store.all(ScoreRecord).values())
 
 
 def test_finished_scores_are_kept_and_new_candidates_scored(tmp_path: Path, make_context: MakeContext) -> None:

@@ -24,10 +24,12 @@ def test_a_dump_reads_back_the_same() -> None:
 
 
 def test_trust_is_never_written_and_never_read(tmp_path: Path) -> None:
-    assert dump(make({"trust_model": True, "trust_run": True})) == dump(Config())
+    trusting = make({"trust_model": True, "trust_run": True})
+    assert trusting.trust_model
+    assert dump(trusting) == dump(Config())
     for name, flag in (("trust_model", "--trust-model"), ("trust_run", "--trust-run")):
         (tmp_path / FILE).write_text(f"seed = 3\n{name} = true\n")
-        with pytest.raises(UsageError, match=rf"{FILE}: {name} is not taken from a file; give {flag} yourself"):
+        with pytest.raises(UsageError, match=rf"{FILE}: {name} is not taken from a file; give {flag} with the command"):
             read(tmp_path / FILE)
         assert read_stored(tmp_path) == {"seed": 3}
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import hant
@@ -67,9 +70,9 @@ def test_objects_go_in_and_a_student_comes_out_and_the_same_call_resumes(tmp_pat
     assert set(first.selection) == {"1", "2"}
     assert set(first.selection.values()) <= {"teacher", "identity"}
     assert "identity" in first.selection.values()
-    assert 0 < first.latency["ratio"] <= 0.95
-    assert first.metrics["teacher"] >= 0
-    assert first.report["budget"] == "0.95"
+    assert 0 < first.latency.ratio <= 0.95
+    assert first.metrics.teacher >= 0
+    assert first.report.budget == "0.95"
     assert first.model(torch.zeros(2, 1, 10, 10)).shape == (2, 3)
     assert not first.model.training
     assert second.selection == first.selection
@@ -78,6 +81,125 @@ def test_objects_go_in_and_a_student_comes_out_and_the_same_call_resumes(tmp_pat
     assert "score: up to date" in progress.lines
     with RunStore(tmp_path / "run") as store:
         assert [put["key"] for _, put in store.events("put") if put["kind"] == "selection"].count("000") == 1
+
+
+class Named(nn.Module):
+    """A network with a method of its own, in training, with buffers that training changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.blocks = nn.Sequential(Block(), Block())
+        self.head = nn.Linear(8, 3)
+        self.norm.eval()  # frozen
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.blocks(self.norm(self.stem(x)))
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.forward_features(x).mean((2, 3)))
+        return logits
+
+
+def quick() -> hant.Target:
+    return load_target("cpu-ort").model_copy(update={"protocol": Protocol(warmup_seconds=0.02, rounds=5, max_rounds=5)})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Named, dict[str, Tensor], hant.Result]:
+    """A user's network, its weights before, and what was made of it without naming a run."""
+    model = Named()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with contextlib.chdir(tmp_path_factory.mktemp("unnamed")):
+        Path("runs/Named-cpu-ort").mkdir(parents=True)
+        result = hant.optimize(
+            model,
+            data=Data(train=shades(150), test=shades(60), name="shades"),
+            target=quick(),
+            budget="1000ms",
+            pool="zero-shot",
+            epochs=0,
+            limits=["params=90%"],
+        )
+        return model, before, replace(result, run=result.run.absolute())
+
+
+def test_the_users_network_stays_as_it_is(made: tuple[Named, dict[str, Tensor], hant.Result]) -> None:
+    model, before, _ = made
+    assert {name for name, module in model.named_modules() if not module.training} == {"norm"}
+    assert all(model.state_dict()[name].equal(tensor) for name, tensor in before.items())
+    assert set(vars(model)) == set(vars(Named()))
+
+
+def test_the_student_is_of_the_users_class_and_shares_nothing(
+    made: tuple[Named, dict[str, Tensor], hant.Result],
+) -> None:
+    model, _, result = made
+    student = result.model
+    assert type(student) is Named
+    assert not student.training
+    assert "identity" in result.selection.values()
+    assert student.forward_features(torch.zeros(2, 1, 10, 10)).shape == (2, 8, 10, 10)
+    assert not {p.data_ptr() for p in student.parameters()} & {p.data_ptr() for p in model.parameters()}
+    images = shades(6).images
+    loaded = hant.load(result.run / "student.safetensors")
+    torch.testing.assert_close(student(images), loaded(images))
+
+
+def test_a_run_without_a_name_is_new_and_named(made: tuple[Named, dict[str, Tensor], hant.Result]) -> None:
+    run = made[2].run
+    assert run.name == "Named-cpu-ort-2"
+    assert run.parent.name == "runs"
+    assert (run / "report.json").is_file()
+
+
+def test_what_came_out_is_typed(made: tuple[Named, dict[str, Tensor], hant.Result]) -> None:
+    result = made[2]
+    assert isinstance(result.report, hant.Report)
+    assert (result.latency, result.metrics) == (result.report.latency, result.report.accuracy)
+    assert result.latency.ratio == result.latency.student_ms / result.latency.teacher_ms
+
+
+def test_passes_run_on_an_opened_run(made: tuple[Named, dict[str, Tensor], hant.Result]) -> None:
+    from hant.passes import CapturePass, FiguresPass
+
+    model, _, result = made
+    data = Data(train=shades(150), test=shades(60), name="shades")
+    before = (result.run / "config.toml").read_text()
+    with hant.open_run(result.run, model, data=data, target=quick()) as context:
+        assert context.seed == 0
+        after = hant.Pipeline([CapturePass(), FiguresPass()]).run(context)
+        assert after.teacher.block("blocks.0").class_name == "Block"
+    assert (result.run / "config.toml").read_text() == before
+    with (
+        pytest.raises(UsageError, match=r"was made by a program that gave its model <Named> as an object"),
+        hant.open_run(result.run),
+    ):
+        pass
+    with pytest.raises(UsageError, match="made with another seed"), hant.open_run(result.run, model, data=data, seed=1):
+        pass
+
+
+def test_a_network_that_cannot_be_copied_is_told(tmp_path: Path) -> None:
+    model = network()
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    data = Data(train=shades(15), test=shades(6), name="shades")
+    with pytest.raises(UsageError, match=r"the model Sequential cannot be copied \(cannot pickle '_thread.lock'"):
+        hant.optimize(model, data=data, run=tmp_path / "run")
+
+
+@pytest.mark.gpu
+def test_a_network_on_a_gpu_gives_a_student_there(tmp_path: Path) -> None:
+    model = Named().cuda()
+    data = Data(train=shades(150), test=shades(60), name="shades")
+    result = hant.optimize(
+        model, data=data, target=quick(), budget="1000ms", pool="zero-shot", epochs=0, run=tmp_path / "run"
+    )
+    assert {p.device.type for p in model.parameters()} == {"cuda"}
+    assert model.training
+    assert result.model(torch.zeros(2, 1, 10, 10, device="cuda")).device.type == "cuda"
 
 
 def test_what_is_wrong_is_told_before_anything_is_made(tmp_path: Path) -> None:

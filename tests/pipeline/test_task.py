@@ -120,10 +120,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, hant.
 
 def test_teacher_and_student_are_told_in_the_tasks_metric(finished: tuple[nn.Module, hant.Result]) -> None:
     network, result = finished
-    assert result.metrics["metric"] == {"name": IOU.name, "unit": "", "higher_is_better": True}
-    assert result.metrics["teacher"] == pytest.approx(expected(network), abs=1e-6)
-    assert result.metrics["student"] == pytest.approx(expected(result.model), abs=1e-6)
-    assert result.metrics["drop"] == result.metrics["teacher"] - result.metrics["student"]
+    assert result.metrics.metric == IOU
+    assert result.metrics.teacher == pytest.approx(expected(network), abs=1e-6)
+    assert result.metrics.student == pytest.approx(expected(result.model), abs=1e-6)
+    assert result.metrics.drop == result.metrics.teacher - result.metrics.student
 
 
 def test_the_student_returns_what_the_teacher_does(finished: tuple[nn.Module, hant.Result]) -> None:
@@ -148,7 +148,7 @@ def test_outputs_are_compared_and_networks_ranked_without_classes(finished: tupl
 
 def test_the_report_speaks_of_the_metric(finished: tuple[nn.Module, hant.Result]) -> None:
     result = finished[1]
-    told = f"{result.metrics['teacher']:.4g}"
+    told = f"{result.metrics.teacher:.4g}"
     comment = (result.run / "report.md").read_text()
     assert f"| `IoU of a\\|b`, 21 test images | `{told}` |" in comment
     page = re.sub(r"\s+", " ", (result.run / "report.html").read_text())

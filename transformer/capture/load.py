@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -18,7 +19,8 @@ from .onnx_file import load_onnx
 from .trusted import load_trusted
 from .weights import Weights, read_torch_file, read_weights
 
-_SHAPES = "_hant_input_shapes"
+_SHAPES: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], ...]] = WeakKeyDictionary()
+"""What files declare of networks that were read; on the network itself a user would find it in the way."""
 
 
 def load(
@@ -57,7 +59,7 @@ def load(
     file = Path(path)
     if file.suffix == ".onnx":
         network, shapes = load_onnx(file)
-        setattr(network, _SHAPES, shapes)
+        declare_shapes(network, shapes)
         return network
     if trust:
         trusted = load_trusted(file)
@@ -100,7 +102,7 @@ def _described(file: Path, weights: Weights, architecture: Architecture) -> nn.M
     else:
         raise LoadError(f"{file} does not describe its network; give --arch")
     if architecture.input_shape:
-        setattr(network, _SHAPES, architecture.input_shape)
+        declare_shapes(network, architecture.input_shape)
     return network
 
 
@@ -139,15 +141,19 @@ def _made(file: Path, weights: Weights, arch: str | None, kwargs: dict[str, Any]
             network = make(num_classes=classes)
     assign(network, tensors, file)
     if weights.architecture is not None and weights.architecture.input_shape:
-        setattr(network, _SHAPES, weights.architecture.input_shape)
+        declare_shapes(network, weights.architecture.input_shape)
     return network
+
+
+def declare_shapes(model: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Remember the shapes of the network's inputs for one sample, for ``input_shapes``."""
+    _SHAPES[model] = shapes
 
 
 def input_shapes(model: nn.Module) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of the network's inputs for one sample where its file or its library tells; else ()."""
-    shapes = getattr(model, _SHAPES, None)
-    if isinstance(shapes, tuple):
-        return shapes
+    if model in _SHAPES:
+        return _SHAPES[model]
     told = getattr(model, "pretrained_cfg", None)
     size = told.get("input_size") if isinstance(told, Mapping) else None
     return (tuple(size),) if isinstance(size, tuple | list) and len(size) == 3 else ()

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ...op_library.cost import MacCounter
 from ..errors import CaptureError, HantError
 from .arguments import resized, tensors_of
 from .leaf import LeafPolicy, designers_leaf
-from .macs import MacCounter
 from .memory import Write
 from .merge import merge_batches, merge_training
 from .own_words import own_words

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ...op_library.cost import MacCounter
 from ..errors import CaptureError
 from .functional import VALUE_READERS, as_function, assigning, out_of_place
 from .leaf import LeafPolicy
-from .macs import MacCounter
 from .memory import Memory, Write
 from .owned import owned_tensors
 from .recording import InputDevice, ModuleCall, Ref, Step, StepKind, leaves, map_leaves

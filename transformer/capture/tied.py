@@ -55,7 +55,6 @@ def _tied(tree: Hierarchy, path: str, sites: Sequence[Site], blocks: Sequence[Bl
         module=module,
         macs=sum(b.macs for b in blocks),
         identity_allowed=all(b.identity_allowed for b in blocks),
-        calls=len(sites),
         other_calls=tuple((b.input, b.output) for b in blocks[1:]),
         trunk=all(b.trunk for b in blocks),
     )

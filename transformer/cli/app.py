@@ -1,4 +1,4 @@
-"""The commands and their flags. What they do is imported when one of them runs."""
+"""The commands. Their flags are made from fields, and what they do is imported when one of them runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from . import options as o
-from . import search
+from ..pipeline.default import VERBS
+from ..plugins import registered
+from .options import ApplyCommand, Command, InspectCommand, OpsCommand, OptionsCommand, ParetoCommand, StageCommand
+from .verbs import Verb
 
 app = typer.Typer(
     name="hant-opt",
@@ -38,134 +40,108 @@ _STAGES = {
 }
 
 
-def verbs() -> tuple[str, ...]:
-    """Return the names of all commands."""
-    return tuple(command.name or "" for command in app.registered_commands)
+def _run_stage(command: StageCommand) -> int:
+    from .stages import run_stage
+
+    return run_stage(command)
 
 
-def _stage(verb: str, text: str) -> None:
-    """Register a verb that runs passes of the pipeline; all of them take the same flags."""
-
-    def command(
-        subject: o.Subject = None,
-        target: o.TargetName = None,
-        budget: o.BudgetText = None,
-        limits: o.Limits = None,
-        max_drop: o.MaxDrop = None,
-        data: o.DataSpec = None,
-        classes: o.Classes = None,
-        output: o.Output = None,
-        arch: o.Arch = None,
-        arch_kwargs: o.ArchKwargs = None,
-        trust_model: o.TrustModel = False,
-        trust_run: o.TrustRun = False,
-        input_shape: o.InputShape = None,
-        submodule: o.Submodule = None,
-        granularity: o.Granularity = None,
-        pool: o.Pool = None,
-        precision: o.Precision = None,
-        batch_size: o.BatchSize = None,
-        solutions: o.Solutions = None,
-        max_overlap: o.MaxOverlap = None,
-        include: o.Include = None,
-        exclude: o.Exclude = None,
-        epochs: o.Epochs = None,
-        seed: o.Seed = None,
-        device: o.Device = None,
-        executor: o.Executor = None,
-        workers: o.Workers = None,
-        memory: o.Memory = None,
-        settings: o.Settings = None,
-        config: o.ConfigFile = None,
-        save_config: o.SaveConfig = None,
-        resume: o.Resume = False,
-        kit: o.Kit = None,
-        latencies: o.Import = None,
-        dry_run: o.DryRun = False,
-        as_json: o.AsJson = False,
-        verbose: o.Verbose = 0,
-        quiet: o.Quiet = False,
-    ) -> int:
-        flags = dict(locals())
-        from .stages import run_stage
-
-        return run_stage(verb, flags)
-
-    command.__doc__ = text
-    app.command(verb)(command)
-
-
-for _verb, _text in _STAGES.items():
-    _stage(_verb, _text)
-
-
-@app.command("inspect")
-def inspect(
-    subject: o.Subject = None,
-    data: o.DataSpec = None,
-    classes: o.Classes = None,
-    arch: o.Arch = None,
-    arch_kwargs: o.ArchKwargs = None,
-    trust_model: o.TrustModel = False,
-    trust_run: o.TrustRun = False,
-    input_shape: o.InputShape = None,
-    submodule: o.Submodule = None,
-    granularity: o.Granularity = None,
-    include: o.Include = None,
-    exclude: o.Exclude = None,
-    settings: o.Settings = None,
-    config: o.ConfigFile = None,
-    graph: o.ShowGraph = False,
-    svg: o.Picture = None,
-    as_json: o.AsJson = False,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
-) -> int:
-    """Show the blocks of a network, and why the rest is in no block."""
-    flags = dict(locals())
+def _run_inspect(command: InspectCommand) -> int:
     from .inspection import run_inspect
 
-    return run_inspect(flags)
+    return run_inspect(command)
 
 
-@app.command("targets")
-def targets(as_json: o.AsJson = False, verbose: o.Verbose = 0, quiet: o.Quiet = False) -> int:
-    """List the targets and whether this machine can measure on them."""
+def _run_targets(command: Command) -> int:
     from .listings import run_targets
 
-    return run_targets(as_json)
+    return run_targets(command)
 
 
-@app.command("ops")
-def ops(
-    input: o.OpInput,
-    output: o.OpOutput = None,
-    pool: o.Pool = None,
-    as_json: o.AsJson = False,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
-) -> int:
-    """List the operations of a pool between two shapes, with their MACs and parameters."""
+def _run_ops(command: OpsCommand) -> int:
     from .listings import run_ops
 
-    return run_ops(input, output, pool or "fast", as_json)
+    return run_ops(command)
 
 
-@app.command("demo")
-def demo(
-    output: o.Output = None,
-    budget: o.BudgetText = None,
-    as_json: o.AsJson = False,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
-) -> int:
-    """Do the whole job on the digits teacher and the handwritten digits that come along (about 4 minutes)."""
+def _run_options(command: OptionsCommand) -> int:
+    from .listings import run_options
+
+    return run_options(command)
+
+
+def _run_demo(command: Command) -> int:
     from .stages import run_demo
 
-    return run_demo(output, budget, as_json=as_json, verbose=verbose, quiet=quiet)
+    return run_demo(command)
 
 
-search.register(app)
+def _run_pareto(command: ParetoCommand) -> int:
+    from .studies import run_pareto
+
+    return run_pareto(command)
+
+
+def _run_passes(command: ApplyCommand) -> int:
+    from .studies import run_passes
+
+    return run_passes(command)
+
+
+_OPENING = ("reading", "model", "run")
+
+
+ALL = (
+    *(
+        Verb(name, text, StageCommand, _run_stage, (*_OPENING, *VERBS[name]), keeps=True)
+        for name, text in _STAGES.items()
+    ),
+    Verb(
+        "inspect",
+        "Show the blocks of a network, and why the rest is in no block.",
+        InspectCommand,
+        _run_inspect,
+        ("reading", "model", "capture"),
+    ),
+    Verb("targets", "List the targets and whether this machine can measure on them.", Command, _run_targets),
+    Verb(
+        "ops",
+        "List the operations of a pool between two shapes, with their MACs and parameters.",
+        OpsCommand,
+        _run_ops,
+        ("ops",),
+    ),
+    Verb("options", "List the options of passes, for --set.", OptionsCommand, _run_options),
+    Verb(
+        "demo",
+        "Do the whole job on the digits teacher and the handwritten digits that come along (about 4 minutes).",
+        Command,
+        _run_demo,
+        ("demo",),
+    ),
+    Verb(
+        "pareto",
+        "Find the best network for each of several budgets from one run, before fine-tuning.",
+        ParetoCommand,
+        _run_pareto,
+        ("reading", "pareto"),
+    ),
+    Verb(
+        "apply",
+        "Run any registered passes on a run: figures, proxy, baselines, or your own.",
+        ApplyCommand,
+        _run_passes,
+        ("reading", *(name for name in registered("hant.passes") if name != "capture")),
+    ),
+)
+"""All verbs, in the order of ``--help``."""
+for _verb in ALL:
+    _verb.register(app)
+
+
+def verbs() -> tuple[str, ...]:
+    """Return the names of all commands."""
+    return tuple(verb.name for verb in ALL)
 
 
 def _version(asked: bool) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -12,14 +10,15 @@ from ..contracts.inspection import inspect_graph
 from ..contracts.records import OperationRecord
 from ..contracts.store import RunStore
 from ..ir.graph import Graph
-from ..pipeline.build import build_pipeline, effective
+from ..pipeline.build import effective
 from ..pipeline.config import Config, dump
 from ..pipeline.default import VERBS
 from ..pipeline.forecast import Expected, forecast
 from ..pipeline.identity import check_identity
 from ..pipeline.preflight import check_options
-from ..pipeline.session import load_materials, make_context
 from .inspection import write_blocks
+from .opening import opened
+from .options import StageCommand
 from .resolve import Job, is_run
 from .streams import result_only
 from .tables import write_line
@@ -40,12 +39,12 @@ class Plan:
     """What each stage that is to run is expected to take; estimates."""
 
 
-def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
+def dry_run(command: StageCommand, job: Job) -> int:
     """Load and capture everything, then say which passes would run on which blocks with how many candidates."""
     with result_only():
-        plan = make_plan(verb, job)
+        plan = make_plan(command, job)
     told = inspect_graph(plan.graph)
-    if as_json:
+    if command.as_json:
         plain = {
             "run": str(job.root),
             "run_passes": plan.todo,
@@ -70,23 +69,21 @@ def dry_run(verb: str, job: Job, *, as_json: bool) -> int:
     return 0
 
 
-def make_plan(verb: str, job: Job) -> Plan:
-    """Capture in a scratch directory, and look up in the run, where there is one, what is up to date."""
-    pipeline = build_pipeline(job.config)
-    materials = load_materials(job.config)
-    names = VERBS[verb]
-    with tempfile.TemporaryDirectory(prefix="hant-") as folder, RunStore(Path(folder)) as store:
-        context = make_context(job.config, materials, store)
-        check_options(context, [stage for stage in pipeline.passes if stage.name in names])
+def make_plan(command: StageCommand, job: Job) -> Plan:
+    """Capture in a scratch run, and look up in the run, where there is one, what is up to date."""
+    names = VERBS[command.verb]
+    with opened(command, job, scratch=True) as (context, pipeline):
+        stages = [stage for stage in pipeline.passes if stage.name in names]
+        check_options(context, stages)
         scratch = pipeline.run(context, only=("capture", "candidates"))
-        expected = forecast(scratch, [stage for stage in pipeline.passes if stage.name in names])
-        fitting = sum(record.fits for record in store.all(OperationRecord).values())
-    done: list[str] = []
-    if is_run(job.root):
-        with RunStore(job.root) as store:
-            context = replace(make_context(job.config, materials, store), graph=scratch.graph)
-            check_identity(context, record=False)
-            done = [stage.name for stage in pipeline.passes if pipeline.finished(stage, context)]
+        expected = forecast(scratch, stages)
+        fitting = sum(record.fits for record in context.store.all(OperationRecord).values())
+        done: list[str] = []
+        if is_run(job.root):
+            with RunStore(job.root) as store:
+                there = replace(scratch, store=store)
+                check_identity(there, record=False)
+                done = [stage.name for stage in pipeline.passes if pipeline.finished(stage, there)]
     todo = [name for name in names if name not in done]
     return Plan(
         scratch.teacher,

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from ..contracts.inspection import FILE, Inspection, inspect_graph
-from ..contracts.store import RunStore, write_atomically
+from ..contracts.store import write_atomically
 from ..errors import LoadError, StorageError
 from ..ir.block import Diagnostic
 from ..ir.graph import Graph
-from ..pipeline.build import build_pipeline
-from ..pipeline.config import Config
-from ..pipeline.session import Materials, load_materials, make_context
+from .opening import opened
+from .options import InspectCommand
 from .picture import picture
 from .resolve import resolve
-from .streams import hush, result_only
+from .streams import result_only
 from .tables import number, write_line, write_table
 from .terminal import write_json
 
 
-def run_inspect(flags: dict[str, Any]) -> int:
+def run_inspect(command: InspectCommand) -> int:
     """Print the blocks of a network; those of a run as they were captured, with nothing loaded where that suffices."""
-    job = resolve(flags)
-    hush(flags["verbose"])
-    told = None if job.changed or flags["graph"] or flags["svg"] else known(job.root)
+    job = resolve(command.given)
+    told = None if job.changed or command.graph or command.svg else known(job.root)
     console = Console()
     if told is None:
-        with result_only():
-            graph = captured(job.config, load_materials(job.config))
+        with result_only(), opened(command, job, scratch=True) as (context, pipeline):
+            graph = pipeline.run(context, only=("capture",)).teacher
         told = inspect_graph(graph)
-        if flags["svg"]:
-            save_picture(graph, Path(flags["svg"]))
-        if flags["graph"] and not flags["as_json"]:
+        if command.svg:
+            save_picture(graph, Path(command.svg))
+        if command.graph and not command.as_json:
             write_line(console, str(graph))
-    if flags["as_json"]:
+    if command.as_json:
         write_json(told.model_dump(mode="json", by_alias=True))
     else:
         write_blocks(told, console)
@@ -62,14 +58,6 @@ def known(root: Path) -> Inspection | None:
         raise LoadError(
             f"{path} is damaged: {where}: {first['msg'].lower()}; delete it, and it is made again"
         ) from error
-
-
-def captured(config: Config, materials: Materials) -> Graph:
-    """Return the captured network without making a run."""
-    pipeline = build_pipeline(config)
-    with tempfile.TemporaryDirectory(prefix="hant-") as folder, RunStore(Path(folder)) as store:
-        context = pipeline.run(make_context(config, materials, store), only=("capture",))
-    return context.teacher
 
 
 def write_blocks(told: Inspection, console: Console) -> None:

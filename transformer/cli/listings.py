@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
+import textwrap
+from itertools import pairwise
+from typing import Any
+
 from rich.console import Console
 
 from ...backends.targets.load import list_targets
@@ -11,16 +18,22 @@ from ...op_library.pools import pool as named_pool
 from ...op_library.tensor_spec import Layout, TensorSpec
 from ..contracts.target import Target
 from ..errors import HantError
+from ..pipeline.config import make
 from ..pipeline.shapes import parse_shape
-from ..plugins import load_plugin
+from ..plugins import load_plugin, registered
+from ..rewrite.deploy import deploy
+from .options import Command, OpsCommand, OptionsCommand
+from .resolve import values
+from .streams import result_only
 from .tables import number, write_line, write_table
 from .terminal import write_json
 
 
-def run_targets(as_json: bool) -> int:
+def run_targets(command: Command) -> int:
     """List every target with whether it can be measured here."""
-    rows = [(target, unavailable(target)) for target in list_targets()]
-    if as_json:
+    with result_only():
+        rows = [(target, unavailable(target)) for target in list_targets()]
+    if command.as_json:
         plain = [target.model_dump(mode="json") | {"unavailable": reason} for target, reason in rows]
         write_json(plain)
         return 0
@@ -50,11 +63,12 @@ def unavailable(target: Target) -> str | None:
     return reason
 
 
-def run_ops(input: str, output: str | None, pool: str, as_json: bool) -> int:
+def run_ops(command: OpsCommand) -> int:
     """List the operations of a pool between two shapes."""
-    entry, leave = spec(input), spec(output or input)
-    rows = [describe(operation, entry, leave) for operation in named_pool(pool)]
-    if as_json:
+    entry, leave = spec(command.input), spec(command.output or command.input)
+    with result_only():
+        rows = [describe(operation, entry, leave) for operation in named_pool(make(values(command.given)).pool)]
+    if command.as_json:
         write_json({"input": str(entry), "output": str(leave), "operations": rows})
         return 0
     heads = ("operation", "family", "fits", "MACs", "params")
@@ -74,6 +88,53 @@ def run_ops(input: str, output: str | None, pool: str, as_json: bool) -> int:
     return 0
 
 
+def run_options(command: OptionsCommand) -> int:
+    """List the options of the named passes, or of all."""
+    rows = [row for name in command.names or sorted(registered("hant.passes")) for row in options_of(name)]
+    if command.as_json:
+        write_json(rows)
+        return 0
+    heads = ("option", "type", "default", "decides the result", "meaning")
+    keys = ("option", "type", "default", "decides", "help")
+    write_table(Console(), heads, [tuple(row[key] for key in keys) for row in rows])
+    return 0
+
+
+def options_of(name: str) -> list[dict[str, str]]:
+    """Return the options of a pass with type, default and meaning, as its fields declare them."""
+    kind = load_plugin("hant.passes", name)
+    meanings = field_docs(kind)
+    return [
+        {
+            "option": f"{name}.{field.name}",
+            "type": str(field.type),
+            "default": str(default_of(field)),
+            "decides": "yes" if field.metadata.get("decides", True) else "no",
+            "help": meanings.get(field.name, ""),
+        }
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of an option; all of them have one."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """Return the docstring below each field of a dataclass and of those it inherits from."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(base):
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            assert isinstance(tree, ast.ClassDef)
+            for field, below in pairwise(tree.body):
+                match field, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[name] = " ".join(text.replace("``", "").split())
+    return found
+
+
 def describe(operation: OpSpec, entry: TensorSpec, leave: TensorSpec) -> dict[str, object]:
     """Return name, family, fit, reason, MACs and parameters of an operation."""
     reason = operation.unfit(entry, leave)
@@ -87,7 +148,7 @@ def describe(operation: OpSpec, entry: TensorSpec, leave: TensorSpec) -> dict[st
     }
     # The teacher's own operation is a different module in every block: it has no cost of its own.
     if reason is None and operation.name != "teacher":
-        module = operation.build(entry, leave)
+        module = deploy(operation.build(entry, leave))
         row |= {"macs": macs(module, entry), "parameters": parameters(module)}
     return row
 

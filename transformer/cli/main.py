@@ -22,6 +22,7 @@ STOPPED = "interrupted; what was finished is kept, the same command resumes"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 bug, 2 usage, 3 budget, 4 unverified, 130 interrupted."""
+    _share_processor()
     from .app import AbortError, ClickError, app, verbs
 
     words = normalise(sys.argv[1:] if arguments is None else arguments, verbs())
@@ -69,6 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _trace() -> None:
     sys.stderr.write(shown_lines(traceback.format_exc()))
+
+
+def _share_processor() -> None:
+    """Have threads that wait for each other sleep, not spin; read when PyTorch is imported.
+
+    Beside other busy processes a thread that spins takes the processor from the one it waits for: a training step on
+    two threads took 3.6 times as long so (docs/pretraining.md). Who sets the policy keeps it.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # Intel's library goes by its own
 
 
 def _fail(message: str, code: int) -> int:

@@ -16,7 +16,7 @@ from ..contracts.progress import Progress, Task
 from .terminal import shown
 
 EVERY_SECONDS = 5.0
-"""Least time between two plain lines of one task."""
+"""Least time between two plain lines of tasks."""
 
 
 def progress_for(quiet: bool) -> Progress:
@@ -86,25 +86,28 @@ class PlainProgress(Progress):
 
     def __init__(self, write: Callable[[str], None], every: float = EVERY_SECONDS) -> None:
         self._write, self._every = write, every
+        self._last = time.monotonic()
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
-        """Write a line of how far it is, at most one in a few seconds."""
-        yield _PlainTask(self._write, self._every, description, total)
+        """Write lines of how far it is."""
+        yield _PlainTask(self._now_and_then, description, total)
 
     def log(self, message: str) -> None:
         """Write one line."""
         self._write(message)
 
+    def _now_and_then(self, line: str) -> None:
+        """Write a line unless a task, this or another, has written one in the last few seconds."""
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self._write(line)
+
 
 class _PlainTask(Task):
-    def __init__(self, write: Callable[[str], None], every: float, description: str, total: int) -> None:
-        self._write, self._every = write, every
-        self._description, self._total, self._done = description, total, 0
-        self._last = time.monotonic()
+    def __init__(self, write: Callable[[str], None], description: str, total: int) -> None:
+        self._write, self._description, self._total, self._done = write, description, total, 0
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self._done += count
-        if time.monotonic() - self._last >= self._every:
-            self._last = time.monotonic()
-            self._write(f"{self._description}: {self._done}/{self._total}" + (f" ({note})" if note else ""))
+        self._write(f"{self._description}: {self._done}/{self._total}" + (f" ({note})" if note else ""))

@@ -8,42 +8,16 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..contracts.store import slug
 from ..errors import UsageError
-from ..pipeline.config import FILE, NEVER_STORED, Config, dump, make, merge, read, read_stored
+from ..pipeline.config import FILE, Config, declared, dump, make, merge, read, read_stored
+from ..pipeline.session import default_output
 from ..pipeline.trust import mark_foreign
 from ..reading import bounded, parse_json
-
-_SAME_NAME = [
-    "target",
-    "budget",
-    "limits",
-    "max_drop",
-    "data",
-    "classes",
-    "output",
-    "arch",
-    "input_shape",
-    "submodule",
-    "granularity",
-    "pool",
-    "precision",
-    "batch_size",
-    "solutions",
-    "max_overlap",
-    "include",
-    "exclude",
-    "epochs",
-    "seed",
-    "device",
-    "executor",
-    "workers",
-    "memory",
-]
 
 
 @dataclass(frozen=True)
@@ -59,7 +33,7 @@ class Job:
     """Whether the command says anything else than that."""
 
 
-def resolve(flags: dict[str, Any]) -> Job:
+def resolve(flags: Mapping[str, Any]) -> Job:
     """Return the job that the flags ask for.
 
     Raises:
@@ -93,18 +67,11 @@ def is_run(path: Path) -> bool:
     return path.is_dir() and ((path / FILE).is_file() or (path / "run.sqlite").is_file())
 
 
-def default_output(config: Config) -> str:
-    """Return where a run goes if ``--output`` is left out."""
-    name = Path(config.model).stem or config.arch or "run"
-    return str(Path("runs") / f"{slug(name)}-{slug(Path(config.target).stem)}")
-
-
-def values(flags: dict[str, Any]) -> dict[str, Any]:
+def values(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration values that flags give."""
-    given = {name: flags[name] for name in _SAME_NAME if flags.get(name) is not None}
-    given |= {name: True for name in NEVER_STORED if flags.get(name)}
-    if flags.get("arch_kwargs"):
-        given["arch_kwargs"] = _table(flags["arch_kwargs"])
+    given = {name: flags[name] for name in declared(Config) if flags.get(name) not in (None, [], ())}
+    if "arch_kwargs" in given:
+        given["arch_kwargs"] = _table(given["arch_kwargs"])
     for item in flags.get("settings") or ():
         given = merge(given, {"passes": _setting(item)})
     return given

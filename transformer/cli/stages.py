@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 from ..contracts.context import Context
 from ..contracts.processes import processes
-from ..contracts.progress import Progress
 from ..contracts.store import RunStore
 from ..errors import UnverifiedError, UsageError
-from ..pipeline.build import build_pipeline
-from ..pipeline.default import VERBS
+from ..pipeline.default import DEFAULT_PASSES, VERBS
 from ..pipeline.outcome import check_limits, check_outcome, is_report_finished
 from ..pipeline.pipeline import Listener, Pipeline
-from ..pipeline.session import load_materials, open_run, save_config
+from ..pipeline.session import save_config
 from ..pipeline.watch import watch
 from .crash import crash_log
 from .dry_run import dry_run
-from .kit import run_kit, with_pass
+from .opening import opened
+from .options import Command, StageCommand
 from .progress import progress_for
 from .resolve import Job, resolve
-from .streams import hush, result_only
+from .streams import hushed, result_only
 from .summary import show_passes, show_summary
 
 _NEED_BUDGET = ("optimize", "select")
@@ -31,48 +29,58 @@ _SHARED = ("finetune",)
 _NEED_DATA = ("optimize", "pretrain", "score", "rank", "finetune", "verify")
 
 
-def run_stage(verb: str, flags: dict[str, Any]) -> int:
-    """Run the passes of ``verb``; return the exit code."""
-    if flags.get("kit"):
-        return run_kit(verb, flags)
+def run_stage(command: StageCommand) -> int:
+    """Run the passes of the verb; return the exit code."""
     main = processes().main
-    job = resolve(flags)
-    _check_given(verb, job)
-    if flags["save_config"] and main:
-        save_config(job.config, Path(flags["save_config"]))
-    if flags["dry_run"]:
-        return dry_run(verb, job, as_json=flags["as_json"]) if main else 0
-    hush(flags["verbose"])
-    with crash_log(job.root):
-        if verb == "report" and job.from_run and not job.changed and _told(job, flags):
-            return 0
-        with result_only():
-            progress = progress_for(flags["quiet"]) if main else Progress()
-            pipeline = build_pipeline(job.config)
-            working = with_pass(job.config, "import", flags["latencies"]) if flags.get("latencies") else pipeline
-            materials = load_materials(job.config)
-        with open_run(job.config, job.root, materials, pipeline, progress, VERBS[verb]) as context:
-            _run(verb, context, working, watch(job.config.parsed_budget()), as_json=flags["as_json"])
+    _check_words(command)
+    job = resolve(command.given)
+    _check_given(command.verb, job)
+    if command.save_config and main:
+        save_config(job.config, Path(command.save_config))
+    if command.dry_run:
+        return dry_run(command, job) if main else 0
+    if command.kit is not None:
+        return write_kit(command, job)
+    if command.verb == "report" and job.from_run and not job.changed and _told(command, job):
+        return 0
+    imported = {} if command.latencies is None else {"import": {"file": command.latencies}}
+    with opened(command, job, _before_profile(*imported), imported, only=VERBS[command.verb]) as (context, pipeline):
+        _run(command, context, pipeline, watch(job.config.parsed_budget()))
     return 0
 
 
-def _told(job: Job, flags: dict[str, Any]) -> bool:
+def _told(command: StageCommand, job: Job) -> bool:
     """Show the report of a finished run from what is written there; neither model nor data is loaded."""
     if processes().count > 1 or not (job.root / "run.sqlite").is_file():
         return False
-    with RunStore(job.root) as store:
+    with hushed(command.verbose), crash_log(job.root), RunStore(job.root) as store:
         if not is_report_finished(store):
             return False
-        progress_for(flags["quiet"]).log("report: up to date")
-        show_summary(store, as_json=flags["as_json"])
+        progress_for(command.quiet).log("report: up to date")
+        show_summary(store, as_json=command.as_json)
         check_outcome(store)
         check_limits(store)
     return True
 
 
-def _run(verb: str, context: Context, pipeline: Pipeline, listener: Listener, *, as_json: bool) -> None:
+def write_kit(command: StageCommand, job: Job) -> int:
+    """List the candidates and write the kit; the run's stored configuration does not name it."""
+    with opened(command, job, _before_profile("kit"), {"kit": {"file": command.kit}}) as (context, pipeline):
+        with result_only():
+            context = pipeline.run(context, only=("capture", "candidates", "kit"))
+        show_passes(context.store, ("candidates", "kit"), as_json=command.as_json)
+    return 0
+
+
+def _before_profile(*names: str) -> tuple[str, ...]:
+    """Return the default passes with ``kit`` or ``import`` before profiling."""
+    place = DEFAULT_PASSES.index("profile")
+    return (*DEFAULT_PASSES[:place], *names, *DEFAULT_PASSES[place:])
+
+
+def _run(command: StageCommand, context: Context, pipeline: Pipeline, listener: Listener) -> None:
     """Run the verb's passes and print what came out, also where it is not verified."""
-    names = VERBS[verb]
+    names = VERBS[command.verb]
     unverified: UnverifiedError | None = None
     with result_only():
         try:
@@ -82,9 +90,9 @@ def _run(verb: str, context: Context, pipeline: Pipeline, listener: Listener, *,
     if not processes().main:
         return
     if names[-1] == "report":
-        show_summary(context.store, as_json=as_json)
+        show_summary(context.store, as_json=command.as_json)
     else:
-        show_passes(context.store, names[1:], as_json=as_json)
+        show_passes(context.store, names[1:], as_json=command.as_json)
     if unverified is not None:
         raise unverified
     if names[-1] in ("verify", "report"):
@@ -93,15 +101,21 @@ def _run(verb: str, context: Context, pipeline: Pipeline, listener: Listener, *,
         check_limits(context.store)
 
 
-def run_demo(output: str | None, budget: str | None, *, as_json: bool, verbose: int, quiet: bool) -> int:
+def run_demo(command: Command) -> int:
     """Do the whole job on the teacher of digits that is part of the package."""
     teacher = files(__package__.partition(".")[0]) / "examples" / "digits" / "teacher.pt"
     if not teacher.is_file():
         raise UsageError("the demo's teacher is not installed; clone the repository and run: make demo")
     with as_file(teacher) as path:
-        words = {"subject": str(path), "data": "digits", "budget": budget or "0.45", "output": output or "runs/digits"}
-        switches = {"as_json": as_json, "verbose": verbose, "quiet": quiet, "save_config": None, "dry_run": False}
-        return run_stage("optimize", words | switches)
+        given = {"budget": "0.45", "output": "runs/digits", **command.given, "subject": str(path), "data": "digits"}
+        loud = {"as_json": command.as_json, "verbose": command.verbose, "quiet": command.quiet}
+        return run_stage(StageCommand(verb="optimize", given=given, **loud))
+
+
+def _check_words(command: StageCommand) -> None:
+    for said, flag in ((command.latencies, "--import"), (command.dry_run, "--dry-run")):
+        if command.kit is not None and said:
+            raise UsageError(f"--kit and {flag} are two jobs; give one of them")
 
 
 def _check_given(verb: str, job: Job) -> None:

@@ -25,8 +25,17 @@ def result_only() -> Iterator[None]:
         os.close(kept)
 
 
-def hush(verbose: int) -> None:
-    """Hide the warnings of libraries unless the user asked for more."""
-    if verbose == 0:
+@contextmanager
+def hushed(verbose: int) -> Iterator[None]:
+    """Hide the warnings of libraries meanwhile, unless the user asked for more."""
+    if verbose:
+        yield
+        return
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)

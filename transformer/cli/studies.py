@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
@@ -14,16 +14,14 @@ from ..contracts.metric import Metric
 from ..contracts.records import ParetoRecord
 from ..contracts.target import Target
 from ..errors import InfeasibleError, LoadError, UnverifiedError, UsageError
-from ..pipeline.build import build_pipeline
 from ..pipeline.default import DEFAULT_PASSES
 from ..pipeline.front import front_elsewhere
 from ..pipeline.pipeline import Pipeline
-from ..pipeline.session import load_materials, open_run
 from ..reading import parse_json
-from .crash import crash_log
-from .progress import progress_for
-from .resolve import Job, resolve
-from .streams import hush, result_only
+from .opening import opened
+from .options import ApplyCommand, ParetoCommand, StudyCommand
+from .resolve import resolve
+from .streams import result_only
 from .summary import show_passes
 from .tables import write_line, write_table
 from .terminal import write_json
@@ -31,58 +29,41 @@ from .terminal import write_json
 _HEADS = ("target", "budget", "front", "network ms", "teacher ms", "ratio", "loss")
 
 
-def run_pareto(flags: dict[str, Any]) -> int:
+def run_pareto(command: ParetoCommand) -> int:
     """Find and print the points; exit code 3 where no budget can be met."""
-    given = _split(flags["budgets"])
-    options = {"budgets": given} if given else {}
-    if flags["limits"]:
-        options["limits"] = list(flags["limits"])
-    with _opened(flags | {"limits": None}, ("pareto",), {"pareto": options}) as (context, pipeline):
+    options: dict[str, Any] = {}
+    if command.budgets is not None:
+        options["budgets"] = _split(command.budgets)
+    if "limits" in command.given:
+        options["limits"] = command.given["limits"]
+    given = {name: value for name, value in command.given.items() if name != "limits"}
+    with _study(command, given, ("pareto",), {"pareto": options}) as (context, pipeline):
         with result_only():
             context = pipeline.run(context, only=("capture",))
-            _fronts(context, pipeline, [load_target(name) for name in _split(flags["targets"])])
-        _show(context, as_json=flags["as_json"])
+            _fronts(context, pipeline, [load_target(name) for name in _split(command.targets)])
+        _show(context, as_json=command.as_json)
     return 0
 
 
-def run_passes(flags: dict[str, Any]) -> int:
+def run_passes(command: ApplyCommand) -> int:
     """Run the named passes and print their notes."""
-    names = tuple(flags["names"])
-    extra = tuple(name for name in names if name not in DEFAULT_PASSES)
-    with _opened(flags, extra, {}) as (context, pipeline):
+    extra = tuple(name for name in command.names if name not in DEFAULT_PASSES)
+    with _study(command, command.given, extra, {}) as (context, pipeline):
         with result_only():
-            context = pipeline.run(context, only=("capture", *names))
-        show_passes(context.store, names, as_json=flags["as_json"])
+            context = pipeline.run(context, only=("capture", *command.names))
+        show_passes(context.store, command.names, as_json=command.as_json)
     return 0
 
 
-@contextmanager
-def _opened(
-    flags: dict[str, Any], extra: Sequence[str], options: dict[str, dict[str, Any]]
-) -> Iterator[tuple[Context, Pipeline]]:
-    """Open the run and yield its context with a pipeline that has the extra passes at its end.
-
-    The flags are of this command only: the run's stored configuration stays as it is.
-    """
-    job = _existing(flags)
-    stored = resolve({"subject": flags["subject"]}).config
-    tables = {**job.config.passes, **{name: job.config.passes.get(name, {}) | table for name, table in options.items()}}
-    config = job.config.model_copy(update={"passes": tables})
-    hush(flags["verbose"])
-    with crash_log(job.root):
-        with result_only():
-            progress = progress_for(flags["quiet"])
-            pipeline = build_pipeline(config, (*DEFAULT_PASSES, *extra))
-            materials = load_materials(job.config)
-        with open_run(stored, job.root, materials, build_pipeline(stored), progress, ()) as context:
-            yield context, pipeline
-
-
-def _existing(flags: dict[str, Any]) -> Job:
-    job = resolve(flags)
+def _study(
+    command: StudyCommand, given: Mapping[str, Any], extra: Sequence[str], options: Mapping[str, dict[str, Any]]
+) -> AbstractContextManager[tuple[Context, Pipeline]]:
+    """Open the run with the extra passes at the pipeline's end; its stored configuration stays as it is."""
+    job = resolve(given)
     if not job.from_run:
-        raise UsageError(f"{flags['subject']} is not a run; give the directory of one, made by: hant-opt score MODEL")
-    return job
+        raise UsageError(f"{command.subject} is not a run; give the directory of one, made by: hant-opt score MODEL")
+    stored = resolve({"subject": command.subject}).config
+    return opened(command, job, (*DEFAULT_PASSES, *extra), options, kept=stored)
 
 
 def _fronts(context: Context, pipeline: Pipeline, targets: Sequence[Target]) -> None:

@@ -64,7 +64,7 @@ def _close(ours: Look, theirs: Look) -> bool:
 def _labels(part: Dataset[Any]) -> list[str]:
     """Return what a data set says of all its labels at once; empty where only its samples tell."""
     if isinstance(part, ImageFiles):
-        return [*part.classes, *(Path(file).name for file in part.files), _text(part.labels)]
+        return [*(Path(file).name for file in part.files), _text(part.labels)]
     if isinstance(part, ImageTensors):
         return [_text(part.labels)]
     if isinstance(part, TensorDataset) and len(part.tensors) == 2:

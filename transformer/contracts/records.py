@@ -161,6 +161,8 @@ class ScoreRecord(Record):
     """Top-1 with the candidate, in percent."""
     samples: int
     recipe: str = ""
+    left_out: bool = False
+    """Whether it loses more accuracy than the score pass allows, so that no search may choose it."""
 
 
 class SelectionRecord(Record):
@@ -394,6 +396,8 @@ class VerificationRecord(Record):
     """Bootstrap interval of the ratio of the interleaved samples."""
     predicted_ratio: float
     within_budget: bool
+    plain_ratios: tuple[float, float] | None = None
+    """A plain call of teacher and of student, arrays in and arrays out, over the teacher's latency; None on a GPU."""
     max_abs_difference: float
     """Largest difference between the runtime's and PyTorch's outputs of the student."""
     max_scaled_difference: float

@@ -34,6 +34,10 @@ class LatencyReport(_Part):
     teacher: Timing
     """With the raw samples (ms)."""
     student: Timing
+    plain_teacher_ms: float | None = None
+    """One plain call, arrays in and arrays out: all other latencies are of inputs and outputs bound to memory.
+    None where that was not timed."""
+    plain_student_ms: float | None = None
 
 
 class AccuracyReport(_Part):
@@ -89,9 +93,9 @@ class BlockReport(_Part):
     operation: str
     """The chosen operation."""
     teacher_ms: float
-    """Of the teacher's operation, from the lookup table."""
+    """What the teacher's operation takes of the teacher's latency, by the lookup table (``Report.outside_ms``)."""
     student_ms: float
-    """Of the chosen operation."""
+    """What the chosen operation takes, in the same measure."""
     score: float
     """Change of cross-entropy when the chosen operation alone replaces the block."""
     estimated: bool = False
@@ -102,7 +106,7 @@ class NetworkReport(_Part):
     """A whole network that was measured, each next to the teacher in the same minutes."""
 
     name: str
-    """``teacher``, ``winner`` before its training, ``student`` as exported, or the key of another network."""
+    """``teacher``, ``winner`` before its training, ``student`` as exported, or what else it was measured for."""
     predicted_ms: float | None
     """From the lookup table, before the network was measured; None where it served to fit the prediction."""
     measured_ms: float
@@ -111,6 +115,11 @@ class NetworkReport(_Part):
     high: float
     teacher_ms: float
     """The teacher, timed interleaved with it."""
+    ratio: float | None = None
+    """Over that teacher: milliseconds of different moments do not compare."""
+    ratio_interval: tuple[float, float] | None = None
+    predicted_ratio: float | None = None
+    """Over the teacher, where ``predicted_ms`` is known."""
     estimated: bool = False
 
 
@@ -204,3 +213,8 @@ class Report(_Part):
     operations: dict[str, float] = {}
     """Share of each operation over the blocks of all selections that were ranked, the most frequent first."""
     origin: OriginReport = OriginReport()
+    outside_ms: dict[str, float] = {}
+    """Of ``teacher`` and ``student``: what the whole network takes beyond its blocks. The teacher's adds up to its
+    latency with the blocks, the student's to the prediction; below zero where blocks take less together than alone."""
+    measured_at: str = ""
+    """When teacher and student were timed, as ``2026-01-31 09:30 UTC``."""

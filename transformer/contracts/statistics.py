@@ -11,7 +11,7 @@ from ..errors import UsageError
 from .interval import Interval, median_interval
 from .timing import Timing
 
-__all__ = ["Interval", "median_interval", "ratio_interval", "ridge", "summarise", "trimmed_mean"]
+__all__ = ["Interval", "median_interval", "pooled", "ratio_interval", "ridge", "summarise", "trimmed_mean"]
 
 
 def trimmed_mean(samples: Sequence[float], trim: float = 0.1) -> float:
@@ -34,6 +34,12 @@ def ratio_interval(first: Timing, second: Timing, confidence: float = 0.99, seed
             f"cannot compare timings of {len(first.samples)} and {len(second.samples)} rounds; time both together"
         )
     return median_interval(np.asarray(first.samples) / np.asarray(second.samples), confidence, seed)
+
+
+def pooled(timings: Sequence[Timing], confidence: float = 0.99, trim: float = 0.1) -> Timing:
+    """Return one timing of the samples of all ``timings``, in their order."""
+    samples = [sample for timing in timings for sample in timing.samples]
+    return summarise(samples, all(timing.converged for timing in timings), confidence, trim)
 
 
 def ridge(

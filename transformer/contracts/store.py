@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
@@ -140,6 +141,14 @@ class RunStore:
             self._db.execute(
                 "INSERT INTO event (created, what, payload) VALUES (?, ?, ?)", (time.time(), what, json.dumps(payload))
             )
+
+    def written(self, kind: type[Record], key: str) -> datetime | None:
+        """Return when the record was written (UTC); None if there is none."""
+        with _storage("read a record"):
+            found = self._db.execute(
+                "SELECT created FROM record WHERE kind = ? AND key = ?", (kind.kind, key)
+            ).fetchone()
+        return None if found is None else datetime.fromtimestamp(found[0], UTC)
 
     def events(self, what: str | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Return (what, payload) of the history in order, of one sort if ``what`` is given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -48,14 +49,27 @@ class Block:
     """Hash of structure and shapes, weights left out: equal for blocks that cost the same."""
     replaceable: bool = True
     """False for stems and heads, which are timed but not replaced by default."""
-    calls: int = 1
-    """How often the network runs it (more than once for a tied block)."""
     other_calls: tuple[tuple[TensorSpec, TensorSpec], ...] = ()
     """Contracts (input, output) of a tied block's second and further calls; sizes may differ over a pyramid."""
     sides: tuple[TensorSpec, ...] = ()
     """Contracts of what ``module`` reads after its input, from elsewhere in the network; replacements do without it."""
     trunk: bool = False
     """Whether the whole flow of the network is in its input, and in its output."""
+
+    @property
+    def calls(self) -> int:
+        """How often the network runs it (more than once for a tied block)."""
+        return 1 + len(self.other_calls)
+
+    @property
+    def contracts(self) -> tuple[tuple[TensorSpec, TensorSpec], ...]:
+        """Contract (input, output) of every call, the first one's first."""
+        return ((self.input, self.output), *self.other_calls)
+
+    @property
+    def distinct_calls(self) -> tuple[tuple[tuple[TensorSpec, TensorSpec], int], ...]:
+        """Distinct contracts with how many calls have each, the first call's first."""
+        return tuple(Counter(self.contracts).items())
 
     @cached_property
     def alone(self) -> nn.Module:

@@ -14,25 +14,13 @@ from ..contracts.budget import Budget
 from ..contracts.pass_ import Pass
 from ..errors import UsageError, nearest
 from ..plugins import load_plugin, registered
-from .config import Config
+from .config import Config, declared
 from .default import DEFAULT_PASSES
 from .paths import anchored
 from .pipeline import Pipeline
 
-SHARED: dict[str, tuple[str, ...] | None] = {
-    "budget": None,
-    "granularity": None,
-    "include": None,
-    "exclude": None,
-    "solutions": None,
-    "max_overlap": None,
-    "max_drop": None,
-    "epochs": ("finetune",),
-    "executor": ("pretrain",),
-    "workers": ("pretrain",),
-    "memory": ("pretrain",),
-}
-"""Options of the whole that passes take by field name: every pass that has the field (None), or the named ones only."""
+_HANDED = {name: flag for name, (_, flag) in declared(Config).items() if flag.handed}
+"""Options of the whole that passes take by field name."""
 
 
 def build_pipeline(config: Config, names: Sequence[str] = DEFAULT_PASSES) -> Pipeline:
@@ -53,8 +41,7 @@ def build_pipeline(config: Config, names: Sequence[str] = DEFAULT_PASSES) -> Pip
 
 def shared_options(config: Config) -> dict[str, Any]:
     """Return the options of the whole that were given."""
-    values: dict[str, Any] = {"budget": config.parsed_budget()}
-    values |= {name: getattr(config, name) for name in SHARED if name != "budget"}
+    values = {name: getattr(config, name) for name in _HANDED} | {"budget": config.parsed_budget()}
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 
@@ -70,9 +57,9 @@ def build_pass(kind: type[Pass], table: dict[str, Any], shared: dict[str, Any]) 
 
 
 def _takes(stage: str, option: str) -> bool:
-    """Return whether the pass is given the shared option."""
-    takers = SHARED.get(option, ())
-    return takers is None or stage in takers
+    """Return whether the pass, if it has a field of that name, is given the shared option."""
+    flag = _HANDED.get(option)
+    return flag is not None and (flag.handed == "any" or stage in flag.used_by)
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from ..contracts.budget import Budget
 from ..contracts.inside import check_inside
@@ -17,65 +19,119 @@ from ..reading import read_toml
 FILE = "config.toml"
 """Name of the effective configuration inside a run."""
 
-NEVER_STORED = ("trust_model", "trust_run")
-"""Options that a command must say itself, each time."""
+
+JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
+"""Panels of ``--help``."""
+_BASELINES = ("baseline-ilp", "baseline-random", "baseline-greedy", "baseline-snas", "baseline-reinforce")
+_BUDGETED = ("profile", "select", "rank", "verify", "report", *_BASELINES)
+_COMPUTING = ("pretrain", "score", "rank", "finetune", "verify", "pareto", "proxy", *_BASELINES)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the command takes a field. The flag bears the field's name, and its help is the field's docstring."""
+
+    panel: str = "Run"
+    used_by: tuple[str, ...] = ()
+    """Of the configuration: passes that use the option, or what else a verb does: ``reading`` a model, working on a
+    ``model`` or a ``run``. Of what is said to one command: the verbs; none stands for all that have the flag."""
+    also: tuple[str, ...] = ()
+    """Further spellings, such as ``-t``."""
+    spelled: str = ""
+    """The flag, where it does not bear the field's name; without dashes it is an argument."""
+    metavar: str = ""
+    counted: bool = False
+    """Whether the value is how often it is given."""
+    handed: Literal["", "any", "named"] = ""
+    """Whether passes take the option by field name: any that has such a field, or those of ``used_by`` only."""
+
+    def spelling(self, name: str) -> str:
+        """Return the flag of the field called ``name``."""
+        return self.spelled or f"--{name.replace('_', '-')}"
+
+
+def declared(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, Flag]]:
+    """Return the fields of a model that have a flag."""
+    marks = {
+        name: (info, [mark for mark in info.metadata if isinstance(mark, Flag)])
+        for name, info in model.model_fields.items()
+    }
+    return {name: (info, found[0]) for name, (info, found) in marks.items() if found}
 
 
 class Config(BaseModel):
-    """Everything that decides what an optimisation does. ``None`` means: the default of whoever uses it."""
+    """Everything that decides what an optimisation does. ``None`` means: the default of whoever uses it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    Each option is declared here and nowhere else: as flag, key of a file, help, and check of its values. What is left
+    out of files (``exclude``) is given to each command anew.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
 
     model: str = ""
     """File of the teacher; may be empty where ``arch`` alone makes it."""
-    arch: str | None = None
-    """``timm:NAME``, ``torchvision:NAME``, ``package.module:function`` or ``file.py:function``."""
-    arch_kwargs: dict[str, Any] = {}
-    trust_model: bool = False
-    """Whether the model file may run code when it is read. Of one command: never stored."""
-    trust_run: bool = False
-    """Whether code may run that the stored configuration of a run of somebody else names. Never stored."""
-    target: str = "cpu-ort"
-    """Name of a target or path of a target file."""
-    precision: str | None = None
-    batch_size: int | None = Field(default=None, ge=1)
-    """Of the measured network."""
-    budget: str | None = None
-    """``0.45``, ``45%``, ``12ms`` or ``80img/s``."""
-    limits: tuple[str, ...] = ()
-    """Further limits such as ``params=50%``."""
-    data: str | None = None
-    classes: str | None = None
-    """File that says which class folder of ``imagefolder:DIR`` is which output of the network, one a line."""
-    pool: str = "fast"
-    """Name of a pool, or operations divided by commas."""
-    input_shape: tuple[str, ...] = ()
-    """``3x224x224``, or ``name:1x3x224x224`` with the batch; one for every input."""
-    submodule: str | None = None
-    """Path of the part of the model to work on, such as ``backbone``; all of it if left out."""
-    granularity: Literal["fine", "block", "stage"] | None = None
-    """How large blocks are: parts of blocks, blocks, or stages of them."""
-    include: tuple[str, ...] = ()
-    """Patterns of the blocks that may be replaced."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of the blocks that may not."""
-    solutions: int | None = Field(default=None, ge=1)
-    max_overlap: float | None = Field(default=None, ge=0, le=1)
-    max_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Largest loss that is allowed, in the unit of the metric: points of top-1."""
-    epochs: int | None = Field(default=None, ge=0)
-    """Of fine-tuning; 0 skips it."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    device: str = "auto"
-    """Where training runs: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."""
-    executor: Literal["local", "ray"] | None = None
-    """Where candidates are trained."""
-    workers: int | None = Field(default=None, ge=1)
-    """How many train candidates at a time."""
-    memory: int | None = Field(default=None, ge=1)
-    """Bound in MiB on what candidates in training take together."""
-    output: str | None = None
+    target: Annotated[str, Flag(JOB, ("run",), also=("-t",))] = "cpu-ort"
+    """Where the student will run: a name that hant-opt targets lists, or a target file."""
+    budget: Annotated[str | None, Flag(JOB, (*_BUDGETED, "demo"), also=("-b",), handed="any")] = None
+    """``0.45`` of the teacher's latency, ``45%``, ``12ms`` or ``80img/s``."""
+    limits: Annotated[tuple[str, ...], Flag(JOB, (*_BUDGETED, "pareto"), also=("--limit",), metavar="NAME=VALUE")] = ()
+    """A further limit: ``params=50%``, ``macs=300M``, ``memory=8MiB``; may be given several times."""
+    max_drop: Annotated[float | None, Flag(JOB, ("report",), metavar="POINTS", handed="any")] = Field(
+        default=None, ge=0, allow_inf_nan=False
+    )
+    """Fail (exit code 3) if more accuracy is lost, in the unit of the metric: points of top-1."""
+    data: Annotated[str | None, Flag(JOB, ("reading",))] = None
+    """``digits``, ``cifar10:DIR``, ``imagefolder:DIR``, ``package.module:function`` or ``file.py:function``."""
+    classes: Annotated[str | None, Flag(JOB, ("reading",), metavar="FILE")] = None
+    """Which class folder of ``imagefolder:DIR`` is which output of the network: a text, one a line."""
+    precision: Annotated[str | None, Flag(JOB, ("run",))] = None
+    """``fp32``, ``fp16``, ...: instead of the target's."""
+    batch_size: Annotated[int | None, Flag(JOB, ("run",))] = Field(default=None, ge=1)
+    """Batch of the measured network, instead of the target's."""
+    output: Annotated[str | None, Flag(JOB, ("run", "demo"), also=("-o",), metavar="DIR")] = None
     """Directory of the run."""
+    arch: Annotated[str | None, Flag(MODEL, ("model",))] = None
+    """``timm:NAME``, ``torchvision:NAME``, ``package.module:function`` or ``file.py:function``."""
+    arch_kwargs: Annotated[dict[str, Any], Flag(MODEL, ("model",), metavar="JSON")] = {}
+    """Its arguments: ``{"num_classes": 10}``."""
+    trust_model: Annotated[bool, Flag(MODEL, ("reading",))] = Field(default=False, exclude=True)
+    """Let the model file run code when it is read; for this command only."""
+    trust_run: Annotated[bool, Flag(MODEL, ("reading",))] = Field(default=False, exclude=True)
+    """Run the code that the stored configuration of somebody else's run names; for this command only."""
+    input_shape: Annotated[tuple[str, ...], Flag(MODEL, ("model",), metavar="SHAPE")] = ()
+    """``3x224x224``, or ``x:1x3x224x224`` with name and batch; one for every input."""
+    submodule: Annotated[str | None, Flag(MODEL, ("model",), metavar="PATH")] = None
+    """Work on this part of the model alone: ``backbone``."""
+    granularity: Annotated[Literal["fine", "block", "stage"] | None, Flag(MODEL, ("capture",), handed="any")] = None
+    """How large blocks are: parts of blocks, blocks, or stages of them."""
+    include: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any")] = ()
+    """Replace only the blocks of these patterns."""
+    exclude: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any")] = ()
+    """Leave the blocks of these patterns alone."""
+    pool: Annotated[str, Flag(SEARCH, ("run", "ops"))] = "fast"
+    """Operations to choose from: a pool's name or file, or operations divided by commas."""
+    solutions: Annotated[int | None, Flag(SEARCH, ("select", "pareto", "baseline-ilp"), also=("-k",), handed="any")] = (
+        Field(default=None, ge=1)
+    )
+    """How many selections to rank."""
+    max_overlap: Annotated[float | None, Flag(SEARCH, ("select", "pareto", "proxy", "baseline-ilp"), handed="any")] = (
+        Field(default=None, ge=0, le=1)
+    )
+    """Largest share of blocks that two selections have in common."""
+    epochs: Annotated[int | None, Flag(SEARCH, ("finetune",), handed="named")] = Field(default=None, ge=0)
+    """Epochs of fine-tuning; 0 skips it."""
+    seed: Annotated[int, Flag(SEARCH, ("run",))] = Field(default=0, ge=0, lt=2**63)
+    """Decides everything that is random."""
+    device: Annotated[str, Flag(SEARCH, _COMPUTING)] = "auto"
+    """Where training runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+    executor: Annotated[Literal["local", "ray"] | None, Flag(SEARCH, ("pretrain",), handed="named")] = None
+    """Where candidates are trained."""
+    workers: Annotated[int | None, Flag(SEARCH, ("pretrain",), handed="named")] = Field(default=None, ge=1)
+    """How many train candidates at a time."""
+    memory: Annotated[int | None, Flag(SEARCH, ("pretrain",), metavar="MIB", handed="named")] = Field(
+        default=None, ge=1
+    )
+    """Bound on what candidates in training take together."""
     passes: dict[str, dict[str, Any]] = {}
     """Options of single passes: ``[passes.finetune] learning_rate = 0.01``."""
 
@@ -133,19 +189,24 @@ def make(values: Mapping[str, Any], where: str = "configuration") -> Config:
         raise UsageError(f"{where}: {option}: {first['msg'].lower()} (got {first['input']!r:.80})") from error
 
 
+NEVER_STORED = tuple(name for name, info in Config.model_fields.items() if info.exclude)
+"""Options that no file holds: a command that needs one is given it."""
+
+
 def read(path: Path) -> dict[str, Any]:
     """Return the values of a TOML file.
 
     Raises:
         LoadError: missing, unreadable or not TOML.
-        UsageError: it gives trust, which a command must do itself.
+        UsageError: it says what only a command can say.
     """
     if not path.exists():
         raise LoadError(f"no configuration file {path}; --save-config {path} writes one")
     values = read_toml(path, f"configuration {path}", LoadError)
     for name in NEVER_STORED:
         if values.get(name):
-            raise UsageError(f"{path}: {name} is not taken from a file; give --{name.replace('_', '-')} yourself")
+            flag = declared(Config)[name][1].spelling(name)
+            raise UsageError(f"{path}: {name} is not taken from a file; give {flag} with the command")
     return values
 
 

@@ -15,6 +15,7 @@ from ..contracts.timing import Timing
 from ..errors import UsageError
 from ..ir.graph import Graph
 from ..plugins import load_plugin
+from ..rewrite.deploy import deploy
 
 
 def measure(
@@ -36,7 +37,7 @@ def measure(
     reason = backend.unavailable(chosen)
     if reason is not None:
         raise UsageError(f"target {chosen.name} cannot be run here: {reason}")
-    module = network.network if isinstance(network, Graph) else network
+    module = deploy(network.network if isinstance(network, Graph) else network)
     inputs = _inputs(network, example_inputs, chosen.batch_size)
     with tempfile.TemporaryDirectory(prefix="hant-") as folder:
         path = Path(folder) / "network.lowered"

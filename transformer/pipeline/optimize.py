@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...op_library.op_spec import OpSpec
+from ..capture.load import declare_shapes, input_shapes
+from ..capture.wrappers import unwrapped
 from ..contracts.budget import Budget
 from ..contracts.context import Context
 from ..contracts.data import Data
 from ..contracts.progress import Progress
+from ..contracts.report import AccuracyReport, LatencyReport, Report
 from ..contracts.target import Target
+from ..rewrite.copied import copied
+from . import session
 from .build import build_pipeline
-from .config import make
+from .config import FILE, Config, make, merge, read_stored
 from .outcome import check_limits, check_outcome
-from .session import load_materials, open_run
+from .trust import mark_foreign
 from .watch import watch
-
-Listener = Any
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,17 @@ class Result:
     """What an optimisation made."""
 
     model: nn.Module
-    """The student in eval mode, on the CPU."""
+    """The student, in eval mode and on the device of the model that was given.
+
+    A copy of that model with other submodules, so its class and methods are its own; a ``GraphModule`` where a block
+    is no submodule that could be exchanged."""
     selection: dict[str, str]
     """Operation of every replaceable block."""
-    latency: dict[str, Any]
+    latency: LatencyReport
     """``teacher_ms``, ``student_ms``, ``ratio``, ``predicted_ratio``, ``estimated``, and the timings."""
-    metrics: dict[str, Any]
-    """Accuracy of ``teacher`` and ``student`` in percent, ``drop`` in points."""
-    report: dict[str, Any]
+    metrics: AccuracyReport
+    """Of ``teacher`` and ``student`` in percent, ``drop`` in points; or in the metric of the data's task."""
+    report: Report
     """All of ``report.json``."""
     run: Path
     """The run's directory, with the exported files."""
@@ -50,14 +58,15 @@ def optimize(
     target: Target | str = "cpu-ort",
     budget: Budget | float | str = 0.45,
     pool: tuple[OpSpec, ...] | str = "fast",
-    run: Path | str,
+    run: Path | str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
     """Make a student of ``model`` that is inside ``budget`` on ``target``; the whole job of the command.
 
     ``options`` are those of the configuration file (``epochs=3``, ``seed=1``, ``passes={"finetune": {...}}``).
-    The same call on the same ``run`` resumes it.
+    The same call on the same ``run`` resumes it; without ``run`` a new one is made in ``runs``, which the result names.
+    ``model`` itself stays as it is, with its mode and on its device.
 
     Raises:
         UsageError: something given is unknown or does not fit.
@@ -65,53 +74,118 @@ def optimize(
         AccuracyError: the student loses more than ``max_drop`` points; the run has it.
         UnverifiedError: the student was made but not verified on the target; the run has it.
     """
-    values = {
-        "model": str(model) if isinstance(model, str | Path) else f"<{type(model).__name__}>",
-        "data": data if isinstance(data, str) else f"<{data.name}>",
-        "target": target if isinstance(target, str) else target.name,
-        "pool": pool if isinstance(pool, str) else ",".join(spec.name for spec in pool),
-        "output": str(run),
-        **_budget(budget),
-        **options,
-    }
-    from ..capture.wrappers import unwrapped
-
-    config = make(values, "hant.optimize")
-    pipeline = build_pipeline(config)
-    materials = load_materials(
-        config,
-        model=unwrapped(model).eval() if isinstance(model, nn.Module) else None,
-        data=data if isinstance(data, Data) else None,
-        target=target if isinstance(target, Target) else None,
-        pool=pool if isinstance(pool, tuple) else None,
-    )
-    with open_run(config, Path(run), materials, pipeline, progress) as context:
-        context = pipeline.run(context, listener=watch(config.parsed_budget()))
+    values = {"budget": _budget_text(budget), **_limits(budget), **options}
+    with _opened(run, model, data, target, pool, values, progress) as (context, config):
+        context = build_pipeline(config).run(context, listener=watch(config.parsed_budget()))
         check_outcome(context.store)
         check_limits(context.store)
-        return read_result(context)
+        return read_result(context, _device(model) if isinstance(model, nn.Module) else torch.device("cpu"))
 
 
-def read_result(context: Context) -> Result:
-    """Return the result of a finished run."""
+@contextmanager
+def open_run(
+    run: Path | str,
+    model: nn.Module | str | Path | None = None,
+    *,
+    data: Data | str | None = None,
+    target: Target | str | None = None,
+    pool: tuple[OpSpec, ...] | str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Iterator[Context]:
+    """Open the run at ``run``, or make it, and yield the context that passes work on.
+
+    What is left out is what the run was made with, as far as it has a name: a program that gave an object gives it
+    again. ``options`` are those of the configuration file.
+
+    Raises:
+        UsageError: something given is unknown, does not fit, or is not what the run was made with.
+        StorageError: the directory cannot be used.
+    """
+    with _opened(run, model, data, target, pool, options, progress, resume=True) as (context, _):
+        yield context
+
+
+def read_result(context: Context, device: torch.device) -> Result:
+    """Return the result of a finished run; the student on ``device``."""
     from ...passes.assemble import load_student
-    from ..capture.load import load
 
-    report: dict[str, Any] = json.loads(context.store.path("report.json").read_text())
-    described = context.store.path("student.json").is_file()  # else its network is no data: see the export's record
-    student = load(context.store.path("student.safetensors")) if described else load_student(context).network.cpu()
+    report = Report.model_validate_json(context.store.path("report.json").read_text(encoding="utf-8"))
     return Result(
-        model=student.eval(),
-        selection=report["selection"],
-        latency=report["latency"],
-        metrics=report["accuracy"],
+        model=load_student(context).network.eval().to(device),
+        selection=report.selection,
+        latency=report.latency,
+        metrics=report.accuracy,
         report=report,
         run=context.store.root,
     )
 
 
-def _budget(budget: Budget | float | str) -> Mapping[str, Any]:
-    if isinstance(budget, Budget):
-        head = str(Budget(budget.latency))
-        return {"budget": head, "limits": [f"{name}={limit}" for name, limit in budget.limits]}
-    return {"budget": str(budget)}
+@contextmanager
+def _opened(
+    run: Path | str | None,
+    model: nn.Module | str | Path | None,
+    data: Data | str | None,
+    target: Target | str | None,
+    pool: tuple[OpSpec, ...] | str | None,
+    options: Mapping[str, Any],
+    progress: Progress | None,
+    *,
+    resume: bool = False,
+) -> Iterator[tuple[Context, Config]]:
+    """Open a run from objects, or names of them, and options."""
+    names = {
+        "model": f"<{type(model).__name__}>" if isinstance(model, nn.Module) else model and str(model),
+        "data": f"<{data.name}>" if isinstance(data, Data) else data,
+        "target": target.name if isinstance(target, Target) else target,
+        "pool": ",".join(spec.name for spec in pool) if isinstance(pool, tuple) else pool,
+    }
+    given = {name: value for name, value in names.items() if value is not None}
+    stored = read_stored(Path(run)) if resume and run is not None and (Path(run) / FILE).is_file() else {}
+    said = merge(given, options)
+    config = make(merge(stored, said), "hant.open_run" if resume else "hant.optimize")
+    if stored:
+        config = mark_foreign(config, Path(str(run)), make(stored, str(Path(str(run)) / FILE)), said)
+    materials = session.load_materials(
+        config,
+        model=_copied(model) if isinstance(model, nn.Module) else None,
+        data=data if isinstance(data, Data) else None,
+        target=target if isinstance(target, Target) else None,
+        pool=pool if isinstance(pool, tuple) else None,
+    )
+    root = _new_folder(Path(session.default_output(config))) if run is None else Path(run)
+    config = config.model_copy(update={"output": str(root)})
+    with session.open_run(config, root, materials, build_pipeline(config), progress) as context:
+        yield context, config
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode on the CPU to work on, without what only wraps the network.
+
+    Raises:
+        CaptureError: it cannot be copied.
+    """
+    (own,) = copied(unwrapped(model))
+    shapes = input_shapes(model)
+    if shapes:
+        declare_shapes(own, shapes)
+    return own.eval().cpu()
+
+
+def _device(model: nn.Module) -> torch.device:
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _new_folder(first: Path) -> Path:
+    """Return ``first`` or, where that is taken, ``first-2`` and so on."""
+    names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
+    return next(path for path in names if not path.exists())
+
+
+def _budget_text(budget: Budget | float | str) -> str:
+    return str(Budget(budget.latency) if isinstance(budget, Budget) else budget)
+
+
+def _limits(budget: Budget | float | str) -> dict[str, list[str]]:
+    return {"limits": [f"{name}={limit}" for name, limit in budget.limits]} if isinstance(budget, Budget) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ..contracts.data_check import check_data
 from ..contracts.follower import FollowerStore
 from ..contracts.processes import join, processes, wait
 from ..contracts.progress import Progress
-from ..contracts.store import RunStore, write_atomically
+from ..contracts.store import RunStore, slug, write_atomically
 from ..contracts.target import Target
 from ..errors import HantError, StorageError, UnverifiedError, UsageError
 from ..plugins import load_plugin
@@ -78,6 +79,12 @@ def load_materials(
     return Materials(model, inputs, target, backend, pool, data)
 
 
+def default_output(config: Config) -> str:
+    """Return where a run goes if nothing is said."""
+    name = Path(config.model.strip("<>")).stem or config.arch or "run"
+    return str(Path("runs") / f"{slug(name)}-{slug(Path(config.target).stem)}")
+
+
 @contextmanager
 def open_run(
     config: Config,
@@ -134,6 +141,13 @@ def _follow(root: Path) -> Iterator[RunStore]:
     with FollowerStore(root) as store:
         wait()
         yield store
+
+
+@contextmanager
+def scratch_context(config: Config, materials: Materials) -> Iterator[Context]:
+    """Yield the context of a run that is deleted at the end."""
+    with tempfile.TemporaryDirectory(prefix="hant-") as folder, RunStore(Path(folder)) as store:
+        yield make_context(config, materials, store)
 
 
 def make_context(config: Config, materials: Materials, store: RunStore, progress: Progress | None = None) -> Context:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ...op_library.cost import MacCounter
 from ...op_library.tensor_spec import TensorSpec
-from ..capture.macs import MacCounter
 from ..capture.preserve import evaluating, preserved
 from ..errors import UnfitError
 from ..ir.block import Block
@@ -33,7 +33,7 @@ def probe(block: Block, module: nn.Module) -> Probe:
     Raises:
         UnfitError: it fails, or returns another shape or type than the block's output contract says.
     """
-    macs = sum(_probe(block, module, *contract) for contract in ((block.input, block.output), *block.other_calls))
+    macs = sum(_probe(block, module, *contract) for contract in block.contracts)
     return Probe(macs, _signature(block, module))
 
 

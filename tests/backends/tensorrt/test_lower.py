@@ -118,6 +118,16 @@ def test_int8_is_explicit_and_close(fixed: onnx.ModelProto) -> None:
     assert fixed.SerializeToString() == before
 
 
+def test_int8_takes_its_ranges_from_all_images(dynamic: onnx.ModelProto) -> None:
+    images = np.concatenate([image().numpy()] * 40)
+    images[-1] *= 50
+    quantized = quantize(dynamic, [images])
+    first = next(node for node in quantized.graph.node if node.op_type == "QuantizeLinear")
+    assert first.input[0] == quantized.graph.input[0].name
+    (scale,) = (onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer if t.name == first.input[1])
+    assert float(scale) == pytest.approx(float(np.abs(images).max()) / 127, rel=0.02)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_engines_are_built_for_gpus_that_are_not_here(fixed: onnx.ModelProto, precision: str) -> None:
     pytest.importorskip("tensorrt_rtx")

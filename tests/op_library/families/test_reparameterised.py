@@ -3,8 +3,9 @@ import pytest
 import torch
 from hant.op_library.op_spec import OpSpec
 from hant.op_library.pools import operation
-from hant.op_library.reparameterise import Branches, fuse
+from hant.op_library.reparameterise import Branches
 from hant.op_library.tensor_spec import Layout, TensorSpec
+from hant.transformer.rewrite.deploy import deploy
 from torch import nn
 
 SPECS = hant.pool("repvgg_*,dbb_*")
@@ -32,7 +33,7 @@ def trained(spec: OpSpec, input: TensorSpec, output: TensorSpec) -> nn.Module:
 @pytest.mark.parametrize("border", BORDERS, ids=lambda border: f"{border[0]}-{border[1]}")
 def test_fused_is_one_convolution_with_the_same_output(spec: OpSpec, border: tuple[TensorSpec, TensorSpec]) -> None:
     module = trained(spec, *border)
-    fused = fuse(module)
+    fused = deploy(module)
     x = border[0].random(4)
     with torch.no_grad():
         expected = module(x)
@@ -48,12 +49,12 @@ def test_branches_inside_a_network_are_fused() -> None:
         first, nn.ReLU(), nn.ModuleDict({"tail": trained(operation("dbb_1x1_relu"), *BORDERS[0])})["tail"]
     )
     network.eval()
-    fused = fuse(network)
+    fused = deploy(network)
     x = BORDERS[0][0].random(2)
     with torch.no_grad():
         torch.testing.assert_close(fused(x), network(x), rtol=1e-4, atol=1e-4)
     assert not any(isinstance(part, Branches | nn.BatchNorm2d) for part in fused.modules())
-    alone = fuse(nn.Sequential(nn.Conv2d(3, 3, 1))).get_submodule("0")
+    alone = deploy(nn.Sequential(nn.Conv2d(3, 3, 1))).get_submodule("0")
     assert isinstance(alone, nn.Conv2d)
     assert alone.kernel_size == (1, 1)
 
@@ -76,8 +77,8 @@ def test_half_precision_and_tokens_fuse_too() -> None:
     module = trained(operation("dbb_1x1"), tokens, tokens)
     x = tokens.random(2)
     with torch.no_grad():
-        torch.testing.assert_close(fuse(module)(x), module(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(deploy(module)(x), module(x), rtol=1e-4, atol=1e-4)
     half = operation("repvgg_3x3").build(
         TensorSpec((4, 8, 8), dtype="bfloat16"), TensorSpec((4, 8, 8), dtype="bfloat16")
     )
-    assert {parameter.dtype for parameter in fuse(half.eval()).parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in deploy(half.eval()).parameters()} == {torch.bfloat16}

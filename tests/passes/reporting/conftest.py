@@ -38,7 +38,7 @@ def report() -> Report:
         within_budget=True,
         latency=LatencyReport(
             teacher_ms=5.0, student_ms=2.0, ratio=0.4, ratio_interval=(0.39, 0.41), predicted_ratio=0.42,
-            estimated=False, teacher=timing(5.0), student=timing(2.0),
+            estimated=False, teacher=timing(5.0), student=timing(2.0), plain_teacher_ms=5.5, plain_student_ms=2.42,
         ),
         accuracy=AccuracyReport(
             teacher=98.5, student=98.25, drop=0.25, samples=360, max_drop=0.5, selected=97.0, finetuned=98.4
@@ -60,9 +60,19 @@ def report() -> Report:
         files={"student.onnx": "abc"},
         limits=[LimitReport(name="params", limit=1e6, teacher=2e6, student=9e5, kept=True)],
         networks=[
-            NetworkReport(name="teacher", predicted_ms=None, measured_ms=5, low=4.9, high=5.1, teacher_ms=5),
-            NetworkReport(name="winner", predicted_ms=2.1, measured_ms=2, low=1.9, high=2.1, teacher_ms=5),
-            NetworkReport(name="student", predicted_ms=2.1, measured_ms=2, low=1.9, high=2.1, teacher_ms=5),
+            NetworkReport(
+                name="teacher", predicted_ms=None, measured_ms=5, low=4.9, high=5.1, teacher_ms=5,
+                ratio=1, ratio_interval=(1, 1),
+            ),
+            # measured while the machine was twice as slow: 4.2 ms were predicted of a teacher of 10 ms
+            NetworkReport(
+                name="winner", predicted_ms=2.1, measured_ms=4, low=3.9, high=4.1, teacher_ms=10,
+                ratio=0.4, ratio_interval=(0.39, 0.41), predicted_ratio=0.42,
+            ),
+            NetworkReport(
+                name="student", predicted_ms=2.1, measured_ms=2, low=1.9, high=2.1, teacher_ms=5,
+                ratio=0.4, ratio_interval=(0.39, 0.41), predicted_ratio=0.42,
+            ),
         ],
         front=[
             PointReport(budget="0.3", target="cpu-ort", met=True, ratio=0.3, measured_ms=1.5, accuracy=95.0),
@@ -72,6 +82,8 @@ def report() -> Report:
             EpochReport(epoch=i, train_loss=1 / i, held_out_accuracy=90 + i, learning_rate=0.1, seconds=2)
             for i in range(1, 5)
         ],
+        outside_ms={"teacher": 3.5, "student": 1.7298},
+        measured_at="2026-01-31 09:30 UTC",
         operations={"identity": 0.5, "teacher": 0.3, "efn_3x3_e1_se1.00": 0.2},
         origin=OriginReport(
             hant="0.1.0", teacher="c681", inputs=["3x32x32"], data="digits",

@@ -26,7 +26,6 @@ VALUES = st.fixed_dictionaries(
         "max_drop": st.floats(0, 100),
         "arch_kwargs": st.dictionaries(WORDS, st.integers() | WORDS, max_size=2),
         "include": st.lists(WORDS, max_size=2),
-        "trust_model": st.booleans(),
         "epochs": st.integers(0, 300),
         "executor": st.sampled_from(["local", "ray"]),
         "workers": st.integers(1, 64),

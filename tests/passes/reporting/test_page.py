@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 from xml.dom.minidom import parseString
 
 import pytest
-from hant.passes.reporting.charts import charts
+from hant.passes.reporting.charts import charts, predicted
 from hant.passes.reporting.page import page
+from hant.passes.reporting.words import whole
 from hant.transformer.contracts.metric import Metric
-from hant.transformer.contracts.report import AccuracyReport, Report
+from hant.transformer.contracts.report import AccuracyReport, LimitReport, Report
 
 
 class Reader(HTMLParser):
@@ -51,6 +53,8 @@ def test_the_page_tells_everything(report: Report) -> None:
         "everything asked was kept", "2.50x", "0.400 of the teacher's latency", "2.000 ms", "0.390 to 0.410",
         "98.25 %", "0.5 points lost", "-0.25 points", "params", "900 k", "2 of 3 blocks", "efn_3x3_e1_se1.00",
         "BasicBlock", "+0.0213", "0.1234 ms", "not met: the least is 0.2", "+5.0 %", "97.00 %", "98.40 %", "4 epochs",
+        "rest of the network", "3.500 ms", "1.730 ms", "measured 2026-01-31 09:30 UTC", "98.50 %: -0.25 points",
+        "the teacher 5.500 ms and the student 2.420 ms, a ratio of 0.440", "0.420 0.400 0.390 to 0.410 +5.0 %",
         "hant-opt net.pt --budget 0.45", 'race = "x"', "a processor", "2 min 5 s", "9 ready, 1 dropped", "student.onnx",
     ):  # fmt: skip
         assert fact in " ".join(seen.words.split()), fact
@@ -124,6 +128,33 @@ def test_verdicts(report: Report, changes: dict[str, object], verdicts: list[str
     assert [name.removeprefix("verdict ") for name in classes if name.startswith("verdict")] == verdicts
 
 
+@pytest.mark.parametrize(
+    ("changes", "red"),
+    [
+        ({}, []),
+        ({"within_budget": False}, ["2.50x", "2.000 ms"]),
+        ({"within_limit": False}, ["98.25 %"]),
+        ({"limits": [LimitReport(name="macs", limit=1e6, teacher=4e7, student=1.4e7, kept=False)]}, ["35.0 %"]),
+    ],
+)
+def test_what_breaks_a_limit_is_red(report: Report, changes: dict[str, Any], red: list[str]) -> None:
+    whole = {name: value for name, value in changes.items() if name != "within_limit"}
+    html = page(changed(report.model_copy(update=whole), **{n: v for n, v in changes.items() if n not in whole}))
+    assert re.findall(r'<div class="bad"><b>(.*?)</b>', html) == red
+
+
+def test_blocks_and_rest_add_up_to_the_whole(report: Report) -> None:
+    found = whole(report)
+    assert found["teacher"] == pytest.approx(report.latency.teacher_ms)
+    assert found["student"] == pytest.approx(report.latency.predicted_ratio * report.latency.teacher_ms)
+
+
+def test_predictions_are_compared_as_shares_of_the_teacher_beside(report: Report) -> None:
+    winner = report.networks[1]
+    moved = winner.model_copy(update={"measured_ms": 40.0, "teacher_ms": 100.0})
+    assert charts(report)["predicted"] == predicted([report.networks[0], moved, report.networks[2]])
+
+
 def test_a_metric_of_the_users_takes_the_place_of_top_1(report: Report) -> None:
     metric = Metric(name="off by", unit="<i>cm", higher_is_better=False).model_dump()
     values = {"metric": metric, "teacher": 2.0, "student": 2.5, "drop": 0.5, "max_drop": 0.75, "selected": 9.0}
@@ -145,7 +176,7 @@ def test_a_metric_of_the_users_takes_the_place_of_top_1(report: Report) -> None:
 
 
 def test_a_report_of_an_older_version_is_rendered(report: Report) -> None:
-    later = {"limits", "networks", "front", "training", "operations", "origin"}
+    later = {"limits", "networks", "front", "training", "operations", "origin", "outside_ms", "measured_at"}
     old = report.model_copy(update={"target": {"name": "cpu-ort"}})
     seen = read(Report.model_validate_json(old.model_dump_json(exclude=later)))
     assert "No front was drawn" in seen.words
