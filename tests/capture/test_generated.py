@@ -186,7 +186,7 @@ def test_a_module_kept_whole_that_returns_its_input_in_one_mode_only() -> None:
 
 
 @given(networks)
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_networks_are_captured_exactly(programs: list[list[Step]]) -> None:
     check(programs)
 
