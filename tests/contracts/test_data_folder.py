@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hant.transformer.contracts.data_folder import decode
 from hant.transformer.contracts.data_images import size
-from hant.transformer.contracts.data_pixels import View, fault
+from hant.transformer.contracts.data_pixels import View, decode, fault
 from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.errors import HantError, LoadError, UsageError
 from PIL import Image
