@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it
 _PUBLIC = {
-    "AccuracyReport": ".transformer.contracts.report",
+    "AccuracyReport": ".passes.reporting.schema",
     "Backend": ".transformer.contracts.backend",
     "Block": ".transformer.ir.block",
     "Budget": ".transformer.contracts.budget",
@@ -20,30 +20,30 @@ _PUBLIC = {
     "Data": ".transformer.contracts.data",
     "Graph": ".transformer.ir.graph",
     "HantError": ".transformer.errors",
-    "LatencyReport": ".transformer.contracts.report",
-    "Metric": ".transformer.contracts.metric",
+    "LatencyReport": ".passes.reporting.schema",
+    "Metric": ".transformer.contracts.task",
     "OpSpec": ".op_library.op_spec",
     "Pass": ".transformer.contracts.pass_",
     "PassResult": ".transformer.contracts.pass_",
     "Pipeline": ".transformer.pipeline.pipeline",
-    "Report": ".transformer.contracts.report",
+    "Report": ".passes.reporting.schema",
     "Result": ".transformer.pipeline.optimize",
-    "RunStore": ".transformer.contracts.store",
+    "RunStore": ".transformer.runs.store",
     "Runner": ".transformer.contracts.backend",
-    "Selection": ".passes.solver.problem",
-    "SelectionProblem": ".passes.solver.problem",
+    "Selection": ".passes.selecting.solver.problem",
+    "SelectionProblem": ".passes.selecting.solver.problem",
     "Target": ".transformer.contracts.target",
     "Task": ".transformer.contracts.task",
     "TensorSpec": ".op_library.tensor_spec",
     "Timing": ".transformer.contracts.timing",
-    "load": ".transformer.capture.load",
+    "load": ".transformer.files.load",
     "load_target": ".backends.targets.load",
     "measure": ".transformer.pipeline.measure",
     "open_run": ".transformer.pipeline.optimize",
     "optimize": ".transformer.pipeline.optimize",
     "pool": ".op_library.pools",
-    "save": ".transformer.capture.save",
-    "solve": ".passes.solver.solve",
+    "save": ".transformer.files.save",
+    "solve": ".passes.selecting.solver.solve",
     "trace": ".transformer.capture.trace",
 }
 
@@ -54,28 +54,27 @@ if TYPE_CHECKING:
     from .op_library.op_spec import OpSpec as OpSpec
     from .op_library.pools import pool as pool
     from .op_library.tensor_spec import TensorSpec as TensorSpec
-    from .passes.solver.problem import Selection as Selection
-    from .passes.solver.problem import SelectionProblem as SelectionProblem
-    from .passes.solver.solve import solve as solve
-    from .transformer.capture.load import load as load
-    from .transformer.capture.save import save as save
+    from .passes.reporting.schema import AccuracyReport as AccuracyReport
+    from .passes.reporting.schema import LatencyReport as LatencyReport
+    from .passes.reporting.schema import Report as Report
+    from .passes.selecting.solver.problem import Selection as Selection
+    from .passes.selecting.solver.problem import SelectionProblem as SelectionProblem
+    from .passes.selecting.solver.solve import solve as solve
     from .transformer.capture.trace import trace as trace
     from .transformer.contracts.backend import Backend as Backend
     from .transformer.contracts.backend import Runner as Runner
     from .transformer.contracts.budget import Budget as Budget
     from .transformer.contracts.context import Context as Context
     from .transformer.contracts.data import Data as Data
-    from .transformer.contracts.metric import Metric as Metric
     from .transformer.contracts.pass_ import Pass as Pass
     from .transformer.contracts.pass_ import PassResult as PassResult
-    from .transformer.contracts.report import AccuracyReport as AccuracyReport
-    from .transformer.contracts.report import LatencyReport as LatencyReport
-    from .transformer.contracts.report import Report as Report
-    from .transformer.contracts.store import RunStore as RunStore
     from .transformer.contracts.target import Target as Target
+    from .transformer.contracts.task import Metric as Metric
     from .transformer.contracts.task import Task as Task
     from .transformer.contracts.timing import Timing as Timing
     from .transformer.errors import HantError as HantError
+    from .transformer.files.load import load as load
+    from .transformer.files.save import save as save
     from .transformer.ir.block import Block as Block
     from .transformer.ir.graph import Graph as Graph
     from .transformer.pipeline.measure import measure as measure
@@ -83,6 +82,7 @@ if TYPE_CHECKING:
     from .transformer.pipeline.optimize import open_run as open_run
     from .transformer.pipeline.optimize import optimize as optimize
     from .transformer.pipeline.pipeline import Pipeline as Pipeline
+    from .transformer.runs.store import RunStore as RunStore
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from ..transformer.errors import UsageError, nearest
 from ..transformer.plugins import load_plugin, registered
-from ..transformer.reading import read_toml
+from ..transformer.tools.reading import read_toml
 from .op_spec import Family, OpSpec
 
 GROUP = "hant.op_libraries"

@@ -1,4 +1,4 @@
-"""One pass a file; the algorithm in free functions beside it."""
+"""The passes, one room a subject; each stands in the file of its verb's name."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Any
 from ..transformer.plugins import registered
 
 if TYPE_CHECKING:
-    from .baselines.greedy import GreedyPass as GreedyPass
-    from .baselines.ilp import IlpPass as IlpPass
-    from .baselines.random_search import RandomPass as RandomPass
-    from .baselines.reinforce import ReinforcePass as ReinforcePass
-    from .baselines.snas import SnasPass as SnasPass
-    from .candidates import CandidatesPass as CandidatesPass
-    from .capture import CapturePass as CapturePass
-    from .export import ExportPass as ExportPass
-    from .figures.run import FiguresPass as FiguresPass
-    from .finetune import FinetunePass as FinetunePass
-    from .import_latencies import ImportPass as ImportPass
-    from .kit import KitPass as KitPass
-    from .pareto import ParetoPass as ParetoPass
-    from .pretrain import PretrainPass as PretrainPass
-    from .profile import ProfilePass as ProfilePass
-    from .proxy import ProxyPass as ProxyPass
-    from .rank import RankPass as RankPass
-    from .report import ReportPass as ReportPass
-    from .score import ScorePass as ScorePass
-    from .select import SelectPass as SelectPass
-    from .verify import VerifyPass as VerifyPass
+    from .candidates.candidates import CandidatesPass as CandidatesPass
+    from .capturing.capture import CapturePass as CapturePass
+    from .delivering.export import ExportPass as ExportPass
+    from .delivering.verify import VerifyPass as VerifyPass
+    from .finetuning.finetune import FinetunePass as FinetunePass
+    from .latency.import_latencies import ImportPass as ImportPass
+    from .latency.kits.kit import KitPass as KitPass
+    from .latency.profile import ProfilePass as ProfilePass
+    from .pretraining.pretrain import PretrainPass as PretrainPass
+    from .ranking.rank import RankPass as RankPass
+    from .reporting.figures.run import FiguresPass as FiguresPass
+    from .reporting.report import ReportPass as ReportPass
+    from .scoring.score import ScorePass as ScorePass
+    from .searching.greedy import GreedyPass as GreedyPass
+    from .searching.ilp import IlpPass as IlpPass
+    from .searching.random_search import RandomPass as RandomPass
+    from .searching.reinforce import ReinforcePass as ReinforcePass
+    from .searching.snas import SnasPass as SnasPass
+    from .selecting.pareto import ParetoPass as ParetoPass
+    from .selecting.proxy import ProxyPass as ProxyPass
+    from .selecting.select import SelectPass as SelectPass
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hant.transformer.contracts.records import CandidateRecord, LatencyRecord, NetworkLatencyRecord, Record
-from hant.transformer.contracts.store import RunStore
+from hant.passes.latency.records import LatencyRecord, NetworkLatencyRecord
+from hant.passes.pretraining.records import CandidateRecord
+from hant.transformer.contracts.record import Record
+from hant.transformer.runs.store import RunStore
 
 ROOT = Path(__file__).parent.parent
 HANT = Path(sys.executable).with_name("hant-opt")

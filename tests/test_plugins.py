@@ -38,7 +38,7 @@ def test_two_of_one_name_are_refused_and_both_named(tmp_path: Path) -> None:
         "try: registered('hant.passes')\nexcept UsageError as error: print(error)"
     )
     assert ask(tmp_path, code) == (
-        "two plugins of group hant.passes are named 'select': hant.passes.select:SelectPass and "
+        "two plugins of group hant.passes are named 'select': hant.passes.selecting.select:SelectPass and "
         "other_package:SelectPass; uninstall one of the packages"
     )
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ...transformer.contracts.estimator import Estimator
+from ...transformer.contracts.backend import Estimator
 from ...transformer.contracts.target import Target
 from ..options import asked
 from .constants import constants

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ...transformer.capture.preserve import evaluating
 from ...transformer.errors import CaptureError
+from ...transformer.tools.modes import evaluating
 
 FREE = frozenset(
     [

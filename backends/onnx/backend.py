@@ -14,7 +14,7 @@ from ...transformer.contracts.backend import Backend, Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError
-from ..stopwatch import interleave
+from ..measuring.stopwatch import interleave
 from .chain import export_chains
 from .export import export_graph, write_graph
 from .tile import tiled

@@ -13,8 +13,8 @@ import onnx.compose
 import torch
 from torch import Tensor, nn
 
-from ...transformer.capture.preserve import evaluating
 from ...transformer.errors import CaptureError
+from ...transformer.tools.modes import evaluating
 from .export import export_many
 
 _TOGETHER = 24  # modules of one exporter call: enough to share its fixed cost, few enough to bound memory

@@ -16,9 +16,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ...transformer.capture.preserve import evaluating
-from ...transformer.contracts.store import write_atomically
 from ...transformer.errors import CaptureError
+from ...transformer.tools.files import write_atomically
+from ...transformer.tools.modes import evaluating
 from .split import split_parts
 
 OPSET = 20

@@ -6,11 +6,10 @@ import inspect
 from pathlib import Path
 from typing import ClassVar
 
-from ...transformer.contracts import interval
-from ...transformer.contracts.backend import Runner
-from ...transformer.contracts.kit import KitPart
+from ...transformer.contracts.backend import KitPart, Runner
 from ...transformer.contracts.target import Target
-from .. import device, rounds
+from ..measuring import interval, rounds
+from ..measuring import machine as device
 from ..onnx.backend import OnnxBackend
 from ..options import asked
 from . import session, support

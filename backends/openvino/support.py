@@ -7,7 +7,7 @@ from typing import Any
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import HantError, MissingExtraError
-from ..device import host, processor
+from ..measuring.machine import host, processor
 from ..options import asked, check_options, thread_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}

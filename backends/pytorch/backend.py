@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...transformer.contracts.backend import Backend, Runner
-from ...transformer.contracts.estimator import Estimator
+from ...transformer.contracts.backend import Backend, Estimator, Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import UsageError
 from ..cost_model.estimate import estimator
-from ..cuda import DeviceClock, side_stream
-from ..stopwatch import Call, interleave
+from ..measuring.cuda import DeviceClock, side_stream
+from ..measuring.stopwatch import Call, interleave
 from . import support
 from .lower import lower_module
 from .run import PyTorchRunner

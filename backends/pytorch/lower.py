@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...transformer.capture.save import save
-from ...transformer.contracts.store import write_atomically
 from ...transformer.errors import CaptureError
-from ...transformer.rewrite.copied import copied
+from ...transformer.files.save import save
+from ...transformer.tools.copied import copied
+from ...transformer.tools.files import write_atomically
 
 
 def lower_module(module: nn.Module, inputs: Sequence[Tensor], precision: torch.dtype, path: Path) -> None:

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...transformer.capture.load import input_shapes, load_described
-from ...transformer.capture.recording import tensors
-from ...transformer.contracts.allocator import keep_memory
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
-from ..cuda import captured
+from ...transformer.files.load import input_shapes, load_described
+from ...transformer.tools.allocator import keep_memory
+from ...transformer.tools.nested import tensors
+from ..measuring.cuda import captured
 from . import support
 
 

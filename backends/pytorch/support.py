@@ -9,7 +9,7 @@ import torch
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError, nearest
-from ..device import host, processor
+from ..measuring.machine import host, processor
 from ..options import asked, check_options, thread_count
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

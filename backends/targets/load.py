@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError, nearest
-from ...transformer.reading import read_toml
+from ...transformer.tools.reading import read_toml
 
 
 def load_target(name_or_path: str | Path) -> Target:

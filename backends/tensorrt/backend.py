@@ -19,20 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...transformer.contracts import interval
-from ...transformer.contracts.backend import Runner
-from ...transformer.contracts.estimator import Estimator
-from ...transformer.contracts.kit import KitPart
+from ...transformer.contracts.backend import Estimator, KitPart, Runner
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import CaptureError, LoadError
-from .. import rounds
 from ..cost_model.estimate import estimator
-from ..cuda import DeviceClock, side_stream
+from ..measuring import interval, rounds
+from ..measuring.cuda import DeviceClock, side_stream
+from ..measuring.stopwatch import interleave
 from ..onnx.backend import OnnxBackend
 from ..onnx.export import write_graph
 from ..options import asked
-from ..stopwatch import interleave
 from . import cudart, on_device, support
 from .build import build_engine
 from .options import Options, read_options

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from ...transformer.contracts.store import write_atomically
+from ...transformer.tools.files import write_atomically
 from . import support
 from .options import Flavour
 

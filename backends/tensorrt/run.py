@@ -13,7 +13,7 @@ from torch import Tensor
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.target import Target
 from ...transformer.errors import LoadError, UsageError
-from ..cuda import captured
+from ..measuring.cuda import captured
 from . import caches, support
 from .build import LARGEST_BATCH, listener, words
 from .options import Options, read_options

@@ -13,8 +13,8 @@ from pathlib import Path
 import hant
 import torch
 import torch.nn.functional as F
-from hant.transformer.contracts.data_images import batches, shuffled, size
-from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.data.images import batches, shuffled, size
+from hant.transformer.data.sources import load_data
 from network import digits_net
 from torch import nn
 

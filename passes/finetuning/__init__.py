@@ -1,1 +1,1 @@
-"""Training of the selected student as a whole."""
+"""Training of whole students."""

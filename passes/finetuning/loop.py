@@ -1,7 +1,8 @@
-"""The steps of fine-tuning: cross-entropy and distillation from the teacher (HANT section 2.2 and A.1)."""
+"""The steps of a training of the whole student, whatever it is trained on."""
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,49 +10,22 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ...transformer.contracts.candidate import derived_seed
-from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.data import Sample
-from ...transformer.contracts.data_images import batches, shuffled, size
-from ...transformer.contracts.task import Task
+from ...transformer.data.images import batches, shuffled, size
+from ...transformer.tools.seeds import derived_seed
+from .lesson import Lesson
 from .parallel import Parallel
-from .recipe import FinetuneRecipe
+from .recipe import TrainingRecipe
 from .state import FinetuneState
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-Objective = Callable[[nn.Module, nn.Module, Tensor, Any], Tensor]
-"""Mean loss of a batch, from the student, the teacher, the images (N, C, H, W) and what the data say of them."""
 
 _CHECK_EVERY = 25
 """Steps between looks at whether the loss is still a number (a look waits for the device)."""
 _TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def loss_of(logits: Tensor, labels: Tensor, taught: Tensor, recipe: FinetuneRecipe) -> Tensor:
-    """Return gamma_CE x cross-entropy + gamma_KL x KL(teacher || student); logits and ``taught`` are (N, classes)."""
-    logits, taught = (x.float() if x.dtype.itemsize < 4 else x for x in (logits, taught))
-    loss = recipe.cross_entropy * F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    if recipe.distillation:
-        divergence = F.kl_div(
-            F.log_softmax(logits, 1), F.log_softmax(taught, 1), reduction="batchmean", log_target=True
-        )
-        loss = loss + recipe.distillation * divergence
-    return loss
-
-
-def objective_of(task: Task, recipe: FinetuneRecipe) -> Objective:
-    """Return what training makes small: the task's own loss; for classification the paper's, with its factors."""
-
-    def objective(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            taught = teacher(images) if recipe.distillation else images
-        return loss_of(student(images), labels, taught, recipe)
-
-    return objective if isinstance(task, Classification) else task.train_loss
 
 
 @dataclass
@@ -59,26 +33,29 @@ class Loop:
     """Trains a student from where its state is. Each epoch depends on the seed and its number alone."""
 
     state: FinetuneState
-    teacher: nn.Module
-    recipe: FinetuneRecipe
+    lesson: Lesson
+    recipe: TrainingRecipe
     dataset: Dataset[Sample]
     augment: Augment | None
     device: torch.device
     parallel: Parallel
-    objective: Objective
     changed: Callable[[int], Dataset[Sample]] | None = None
     """From a seed, ``dataset`` with every image augmented anew; trained on in its place."""
     workers: int = 0
     """Processes that read images; 0 reads in this one."""
 
     def __post_init__(self) -> None:
-        self._student = self.parallel.wrap(self.state.network)
-        self._teacher = self.teacher
+        self._learner = self.parallel.wrap(self.lesson.learner)
         if self.recipe.compiled:
-            compiled = torch.compile(self._student), torch.compile(self._teacher)
-            self._student, self._teacher = cast(tuple[nn.Module, nn.Module], compiled)
-        self._rows = self.parallel.part(self.recipe.batch_size // self.recipe.parts)
+            self._learner = cast(nn.Module, torch.compile(self._learner))
+        self._rows = self.parallel.part(self.recipe.batch_size // self.recipe.parts, self.recipe.name)
         self._generator = torch.Generator()
+
+    def beside(self, state: FinetuneState, recipe: TrainingRecipe) -> Loop:
+        """Return a loop of another state of the same student, with a recipe of the same batches."""
+        other = copy.copy(self)
+        other.state, other.recipe = state, recipe
+        return other
 
     def epoch(self, done: Callable[[], Any] = lambda: None, pause: Callable[[], Any] = lambda: None) -> float:
         """Train to the end of the epoch and return its mean loss, which is not finite if any step's was not.
@@ -107,11 +84,10 @@ class Loop:
         else:
             self._generator.manual_seed(self._seed())
         state.loss = state.loss.to(self.device)
-        state.network.train()
-        self.teacher.eval()
+        self.lesson.begin()
 
     def _seed(self, *names: object) -> int:
-        return derived_seed(self.recipe.seed, "finetune", str(self.state.epoch), *map(str, names)) % 2**31
+        return derived_seed(self.recipe.seed, self.recipe.name, str(self.state.epoch), *map(str, names)) % 2**31
 
     def _batches(self) -> Iterator[list[tuple[Tensor, Any]]]:
         """Yield this process's rows of every batch that is left, part by part."""
@@ -129,13 +105,15 @@ class Loop:
         torch.manual_seed(self._seed(step, self.parallel.rank))
         state.optimizer.zero_grad()
         for index, (images, labels) in enumerate(parts):
-            with self.parallel.step(self._student, last=index == recipe.parts - 1):
+            with self.parallel.step(self._learner, last=index == recipe.parts - 1):
                 loss = self._loss(self._augmented(images), labels) / recipe.parts
                 self.parallel.backward(state.scaler.scale(loss))
             state.loss += self.parallel.mean(loss.detach())
         count = state.epoch * recipe.steps + step
         for group in state.optimizer.param_groups:
-            group["lr"] = recipe.rate(count)
+            group["lr"] = recipe.rate(count) * state.share
+        state.scaler.unscale_(state.optimizer)
+        self.lesson.shape()
         state.scaler.step(state.optimizer)
         state.scaler.update()
         if recipe.ema:
@@ -146,7 +124,7 @@ class Loop:
         if self.recipe.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, kind, enabled=kind != torch.float32), self.parallel.norm():
-            return self.objective(self._student, self._teacher, images, labels)
+            return self.lesson.loss(self._learner, images, labels)
 
     def _augmented(self, images: Tensor) -> Tensor:
         """Return augmented images; what the other processes' images draw is drawn here too, for blank ones."""

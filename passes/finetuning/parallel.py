@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ...transformer.contracts.processes import processes
 from ...transformer.errors import UsageError
+from ...transformer.runs.processes import processes
 from .global_norm import GlobalBatchNorm
 
 
@@ -44,8 +44,8 @@ class Parallel:
         """Return what is called in place of ``network`` so that gradients are averaged; weights become equal."""
         return cast(nn.Module, self._accelerator.prepare_model(network, device_placement=False))
 
-    def part(self, batch_size: int) -> slice:
-        """Return this process's rows of a batch.
+    def part(self, batch_size: int, stage: str) -> slice:
+        """Return this process's rows of a batch of a stage of the pipeline.
 
         Raises:
             UsageError: the rows cannot be shared out equally.
@@ -53,7 +53,7 @@ class Parallel:
         if batch_size % self.count:
             raise UsageError(
                 f"{self.count} processes cannot share batches of {batch_size} images equally; "
-                f"give --set finetune.batch_size={-(-batch_size // self.count) * self.count} or other processes"
+                f"give --set {stage}.batch_size={-(-batch_size // self.count) * self.count} or other processes"
             )
         rows = batch_size // self.count
         return slice(self.rank * rows, (self.rank + 1) * rows)

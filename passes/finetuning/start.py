@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ...op_library.pools import operation as find_operation
-from ...transformer.contracts.candidate import build_candidate, derived_seed
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.records import CandidateRecord
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
-from ..assemble import CandidateWeights, build_student, independent
+from ...transformer.tools.seeds import derived_seed
+from ..candidates.build import build_candidate
+from ..networks.assemble import CandidateWeights, build_student, independent
+from ..pretraining.records import CandidateRecord
 
 
 def start_of(context: Context, choice: Mapping[str, str], preload: str) -> str:
@@ -26,7 +27,7 @@ def start_of(context: Context, choice: Mapping[str, str], preload: str) -> str:
     return hashlib.sha256(json.dumps([dict(choice), parts, preload], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def student(context: Context, choice: Mapping[str, str], preload: str) -> nn.Module:
+def student(context: Context, choice: Mapping[str, str], preload: str = "all") -> Graph:
     """Return the network of ``choice`` to train; it shares no parameter with anything.
 
     ``preload`` is ``all`` (the teacher's weights and the trained candidates'), ``teacher`` (the teacher's; candidates
@@ -36,13 +37,17 @@ def student(context: Context, choice: Mapping[str, str], preload: str) -> nn.Mod
         UsageError: ``none``, and a parameter that nobody knows how to initialise.
     """
     if preload == "all":
-        return independent(build_student(context.teacher, choice, CandidateWeights(context.store))).network
-    network = independent(_untrained(context.teacher, choice, context.seed)).network
+        graph = independent(build_student(context.teacher, choice, CandidateWeights(context.store)))
+    else:
+        graph = independent(_untrained(context.teacher, choice, context.seed))
+    if not any(parameter.requires_grad for parameter in context.teacher.network.parameters()):
+        for parameter in graph.network.parameters():  # frozen as a whole for inference, not to stay as it is
+            parameter.requires_grad_(parameter.is_floating_point())
     if preload == "none":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(context.seed, "finetune", "start"))
-            initialise(network)
-    return network
+            initialise(graph.network)
+    return graph
 
 
 def _untrained(graph: Graph, choice: Mapping[str, str], seed: int) -> Graph:

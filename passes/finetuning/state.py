@@ -1,17 +1,17 @@
-"""The state of a fine-tuning between steps, as one durable file."""
+"""The state of a training of the whole student between steps, as one durable file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...transformer.contracts.metric import Metric
-from ...transformer.contracts.store import RunStore
+from ...transformer.contracts.store import Store
+from .examine import Found
 
-_EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "learning_rate", "seconds")
+_EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "divergence", "learning_rate", "seconds")
 """What is kept of an epoch, in this order."""
 
 
@@ -24,9 +24,12 @@ class FinetuneState:
     average: dict[str, Tensor] = field(default_factory=dict)
     """Moving average of the network's state; empty where there is none."""
     best: dict[str, Tensor] = field(default_factory=dict)
-    best_accuracy: float = -1.0
-    best_loss: float = float("inf")
     best_epoch: int = 0
+    """0 for the start."""
+    start: Found | None = None
+    """What the start is worth, and what ..."""
+    found: Found | None = None
+    """... the best weights are."""
     history: list[dict[str, float]] = field(default_factory=list)
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     """Scale of the loss; in use with fp16 only."""
@@ -38,24 +41,21 @@ class FinetuneState:
     """State of the generator of augmentations after those steps."""
     seconds: float = 0.0
     """Time of those steps."""
+    share: float = 1.0
+    """Of the recipe's rate; 0 where a trial is to find it (``trial.py``)."""
 
     @property
     def epoch(self) -> int:
         """Number of finished epochs."""
         return len(self.history)
 
-    def offer(self, state: dict[str, Tensor], accuracy: float, loss: float, metric: Metric) -> None:
-        """Keep ``state`` as the best if it has the best held-out ``metric``, among equals the lowest loss.
-
-        Any epoch that did not ruin the network, by half of the metric, comes before the start. The teacher was trained
-        on images that are held out here, and its blocks may know them by heart: a CIFAR-10 student began with 96.8 % of
-        them and 90.4 % of the test images, and ended with 94.3 % and 91.1 %.
-        """
-        gain, best = metric.gain(accuracy), metric.gain(self.best_accuracy)
-        sound = self.best_epoch == 0 and self.epoch > 0 and gain > best - abs(best) / 2
-        if not self.best or sound or (gain, -loss) > (best, -self.best_loss):
+    def offer(self, state: dict[str, Tensor], found: Found) -> None:
+        """Keep ``state`` as the best if it diverges least from the teacher; the start is one of the states."""
+        if self.epoch == 0:
+            self.start = found
+        if self.found is None or found.divergence < self.found.divergence:
             self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
-            self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, self.epoch
+            self.found, self.best_epoch = found, self.epoch
 
     @property
     def last(self) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ class FinetuneState:
         self.history.append(row)
         self.step, self.seconds, self.loss = 0, 0.0, torch.zeros_like(self.loss)
 
-    def save(self, store: RunStore, file: str) -> None:
+    def save(self, store: Store, file: str) -> None:
         """Write everything to ``file`` of the run, atomically."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
@@ -81,15 +81,17 @@ class FinetuneState:
             tensors |= {f"optimizer.{index}.{k}": v for k, v in entry.items() if isinstance(v, Tensor)}
         rows = [[row[name] for name in _EPOCH] for row in self.history]
         tensors["history"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_EPOCH))
-        tensors["found"] = torch.tensor([self.best_accuracy, self.best_loss, self.best_epoch], dtype=torch.float64)
-        tensors["progress"] = torch.tensor([self.step, self.seconds], dtype=torch.float64)
+        for name, found in (("start", self.start), ("found", self.found)):
+            tensors[name] = torch.tensor([] if found is None else astuple(found), dtype=torch.float64)
+        tensors["best_epoch"] = torch.tensor(self.best_epoch)
+        tensors["progress"] = torch.tensor([self.step, self.seconds, self.share], dtype=torch.float64)
         tensors |= {"loss": self.loss, "drawn": self.drawn}
         if self.scaler.is_enabled():
-            found = self.scaler.state_dict()
-            tensors["scaler"] = torch.tensor([found["scale"], found["_growth_tracker"]], dtype=torch.float64)
+            scaled = self.scaler.state_dict()
+            tensors["scaler"] = torch.tensor([scaled["scale"], scaled["_growth_tracker"]], dtype=torch.float64)
         store.save_tensors(file, tensors)
 
-    def restore(self, store: RunStore, file: str) -> None:
+    def restore(self, store: Store, file: str) -> None:
         """Continue from ``file``: every later step is the same to the bit as without the stop."""
         tensors = store.load_tensors(file)
         self.network.load_state_dict(_under(tensors, "network"))
@@ -97,14 +99,19 @@ class FinetuneState:
         self.average = {name: tensor.to(device) for name, tensor in _under(tensors, "average").items()}
         self.best = _under(tensors, "best")
         state: dict[int, dict[str, Any]] = {}
+        parameters = [p.detach() for group in self.optimizer.param_groups for p in group["params"]]
         for name, tensor in _under(tensors, "optimizer").items():
             index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
+            # As its parameter in memory: a fused optimizer walks through both side by side.
+            like = parameters[int(index)]
+            state.setdefault(int(index), {})[key] = (
+                torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+            )
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.history = [dict(zip(_EPOCH, row, strict=True)) for row in tensors["history"].tolist()]
-        accuracy, loss, epoch = tensors["found"].tolist()
-        self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, int(epoch)
-        step, self.seconds = tensors["progress"].tolist()
+        self.start, self.found = (Found(*tensors[name].tolist()) for name in ("start", "found"))
+        self.best_epoch = int(tensors["best_epoch"])
+        step, self.seconds, self.share = tensors["progress"].tolist()
         self.step, self.loss, self.drawn = int(step), tensors["loss"].to(device), tensors["drawn"]
         if self.scaler.is_enabled():
             scale, tracker = tensors["scaler"].tolist()

@@ -1,81 +1,112 @@
-"""The epochs of a fine-tuning: train, evaluate, keep the best and the last, save."""
+"""The epochs of a training of the whole student: train, examine, keep the best and the last, save."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.data import Sample
-from ...transformer.contracts.records import EpochRecord
-from ..evaluate import Metrics, mean, tally
+from ...transformer.data.splits import changed_part
+from ..networks.placement import placed
+from .examine import Examiner, Found, Parts
+from .lesson import Lesson
 from .loop import Loop
 from .parallel import Parallel
-from .recipe import FinetuneRecipe
+from .recipe import TrainingRecipe
+from .records import EpochRecord
 from .state import FinetuneState
-
-_BATCH = 256
-"""Images of an evaluation at a time."""
-
-
-def checkpoint(recipe: FinetuneRecipe) -> str:
-    """Return the file, relative to the run, that holds the last good state."""
-    return f"checkpoints/finetune-{recipe.fingerprint}.safetensors"
+from .trial import share_of_rate
 
 
 @dataclass
 class Training:
-    """One fine-tuning of a run, in all processes of the job; the main one writes."""
+    """One training of a student of a run, in all processes of the job; the main one writes."""
 
     context: Context
-    recipe: FinetuneRecipe
-    parallel: Parallel
-    held_out: Dataset[Sample]
-    save_seconds: float
+    recipe: TrainingRecipe
+    parts: Parts
+    workers: int = 0
+    """Processes that read images, for each that trains; 0 reads in between the steps."""
+    save_seconds: float = 180.0
+    """Time after which an epoch in training is made durable and goes on from there."""
+    durable: bool = True
+    """False for a trial that leaves nothing in the run."""
 
-    def begin(self, network: nn.Module) -> FinetuneState:
+    def __post_init__(self) -> None:
+        self.parallel = Parallel(self.context.device)
+        self._examiner = Examiner(self.context, self.parts.judges, self.recipe.augment, *self.recipe.judged)
+
+    def run(
+        self, network: nn.Module, lesson: Lesson, fresh: Callable[[], torch.optim.Optimizer]
+    ) -> tuple[FinetuneState, str]:
+        """Train ``network``, which ``lesson`` is about, from where the run has it.
+
+        ``fresh`` makes a new optimizer. Returns the last state, which holds the best weights, and why it stopped early,
+        or nothing.
+        """
+        context, recipe, teacher = self.context, self.recipe, self.context.teacher
+        with placed(context.device, teacher.network, teacher.module), layout(recipe, teacher.module, network):
+            state = self._begin(network, fresh())
+            changed = changed_part(context.dataset, self.parts.fit) if recipe.augment else None
+            augment = context.dataset.augment if recipe.augment else None
+            loop = Loop(
+                state,
+                lesson,
+                recipe,
+                self.parts.fit,
+                augment,
+                context.device,
+                self.parallel,
+                changed,
+                self.workers,
+            )
+            if not state.share and recipe.total:
+                state.share = share_of_rate(loop, fresh, lambda one: self._examiner.examine(one, self.parallel))
+            self._save(state)
+            return state, self._epochs(loop)
+
+    def _begin(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> FinetuneState:
         """Return the state to go on from: that of the run if it has one, else ``network`` as it is."""
-        network = network.to(self.context.device)
         kind = self.context.device.type
         scaler = torch.amp.GradScaler(kind, enabled=self.recipe.mixed_precision == "fp16")
-        state = FinetuneState(network, self.recipe.make_optimizer(network.parameters()), scaler=scaler)
-        file = checkpoint(self.recipe)
-        if self.context.store.path(file).exists():
-            state.restore(self.context.store, file)
+        state = FinetuneState(network, optimizer, scaler=scaler, share=0.0 if self.recipe.tried else 1.0)
+        if self.durable and self.context.store.path(self.recipe.checkpoint).exists():
+            state.restore(self.context.store, self.recipe.checkpoint)
         else:
-            found = self._evaluate(state, dict(network.state_dict()))
-            state.offer(dict(network.state_dict()), found.accuracy, found.loss, self.context.metric)
+            state.offer(dict(network.state_dict()), self._examine(state, {}))
         self.parallel.wait()  # until all have read what the main process will write again
-        self.context.store.delete(EpochRecord)
-        for epoch in range(state.epoch):
-            self._record(state, epoch)
-        self._save(state)
+        if self.durable:
+            for key, record in self.context.store.all(EpochRecord).items():
+                if record.stage == self.recipe.name:
+                    self.context.store.delete(EpochRecord, key)
+            for epoch in range(state.epoch + 1):
+                self._record(state, epoch)
         return state
 
-    def run(self, loop: Loop) -> str:
-        """Train the epochs that are left; return why it stopped early, or nothing.
+    def _epochs(self, loop: Loop) -> str:
+        """Run the epochs that are left; return why it stopped early, or nothing.
 
         A loss or weights that are no numbers end the training: the state goes back to the last one that was saved.
         """
         recipe, state = self.recipe, loop.state
-        with self.context.progress.task("finetune", recipe.epochs * recipe.steps) as task:
+        with self.context.progress.task(recipe.name, recipe.total) as task:
             task.advance(state.epoch * recipe.steps + state.step)
             for epoch in range(state.epoch, recipe.epochs):
                 loss = loop.epoch(task.advance, lambda: self._pause(state))
                 trouble = _trouble(loss, state)
                 if trouble:
-                    state.restore(self.context.store, checkpoint(recipe))
+                    if self.durable:
+                        state.restore(self.context.store, recipe.checkpoint)
                     return f"stopped in epoch {epoch + 1}: {trouble}; the best weights before it are kept"
                 found = self._finish(state, loss)
-                held_out = self.context.metric.text(found.accuracy)
-                task.advance(0, f"epoch {epoch + 1}: loss {loss:.3f}, held out {held_out}")
+                told = f"held out {self.context.metric.text(found.accuracy)}, divergence {found.divergence:.4g}"
+                task.advance(0, f"epoch {epoch + 1}: loss {loss:.3f}, {told}")
         return ""
 
     def _pause(self, state: FinetuneState) -> None:
@@ -83,47 +114,51 @@ class Training:
             self._save(state)
 
     def _save(self, state: FinetuneState) -> None:
-        state.save(self.context.store, checkpoint(self.recipe))
+        if self.durable:
+            state.save(self.context.store, self.recipe.checkpoint)
         self._saved = time.monotonic()
 
-    def _finish(self, state: FinetuneState, loss: float) -> Metrics:
-        """Evaluate after an epoch, and make it durable."""
+    def _finish(self, state: FinetuneState, loss: float) -> Found:
+        """Examine after an epoch, and make it durable."""
         started = time.perf_counter()
-        found = self._evaluate(state, state.last)
+        found = self._examine(state, state.last)
         state.finish_epoch(
             {
                 "train_loss": loss,
                 "held_out_accuracy": found.accuracy,
                 "held_out_loss": found.loss,
-                "learning_rate": self.recipe.rate((state.epoch + 1) * self.recipe.steps - 1),
+                "divergence": found.divergence,
+                "learning_rate": state.share * self.recipe.rate((state.epoch + 1) * self.recipe.steps - 1),
                 "seconds": state.seconds + time.perf_counter() - started,
             }
         )
-        state.offer(state.last, found.accuracy, found.loss, self.context.metric)
+        state.offer(state.last, found)
         self._save(state)
-        self._record(state, state.epoch - 1)
+        if self.durable:
+            self._record(state, state.epoch)
         return found
 
-    def _evaluate(self, state: FinetuneState, weights: dict[str, Tensor]) -> Metrics:
-        """Return the metrics of the network with ``weights``; it keeps its own. Processes share the batches."""
+    def _examine(self, state: FinetuneState, weights: dict[str, Tensor]) -> Found:
+        """Return what the network with ``weights`` is worth; it keeps its own."""
         with _lent(state.network, weights if state.average else {}):
-            rank, count = self.parallel.rank, self.parallel.count
-            task = self.context.dataset.task
-            own = tally(state.network, self.held_out, _BATCH, self.context.device, task, rank, count)
-        found = self.parallel.gather((rank + count * place, counts) for place, counts in enumerate(own))
-        return mean(counts for _, counts in sorted(found, key=lambda pair: pair[0]))
+            return self._examiner.examine(state.network, self.parallel)
 
     def _record(self, state: FinetuneState, epoch: int) -> None:
-        row = state.history[epoch]
+        """Put what is known of an epoch into the run; 0 stands for the start."""
+        assert state.start is not None, "begin offers it"
+        start = {"held_out_accuracy": state.start.accuracy, "divergence": state.start.divergence}
+        row = state.history[epoch - 1] if epoch else start
         record = EpochRecord(
-            epoch=epoch + 1,
-            train_loss=row["train_loss"],
+            stage=self.recipe.name,
+            epoch=epoch,
+            train_loss=row.get("train_loss"),
             held_out_accuracy=row["held_out_accuracy"],
-            learning_rate=row["learning_rate"],
-            seconds=row["seconds"],
+            divergence=row["divergence"],
+            learning_rate=row.get("learning_rate", 0.0),
+            seconds=row.get("seconds", 0.0),
             recipe=self.recipe.fingerprint,
         )
-        self.context.store.put(f"{epoch + 1:04d}", record)
+        self.context.store.put(f"{self.recipe.name}/{epoch:04d}", record)
 
 
 def _trouble(loss: float, state: FinetuneState) -> str:
@@ -148,7 +183,7 @@ def _lent(network: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def layout(recipe: FinetuneRecipe, *networks: nn.Module) -> Iterator[None]:
+def layout(recipe: TrainingRecipe, *networks: nn.Module) -> Iterator[None]:
     """Keep weights with the channels last, where the recipe says so."""
     if not recipe.channels_last:
         yield

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ...transformer.contracts.progress import Progress
-from ...transformer.contracts.records import CandidateRecord
-from ...transformer.contracts.store import RunStore, slug
+from ...transformer.contracts.store import Store
+from ...transformer.errors import UsageError, nearest
+from ...transformer.tools.files import slug
 from . import partial
-from .executor import Executor
+from .executor import EXECUTORS, Executor, LocalExecutor, Report
 from .halving import hopeless
 from .recipe import Recipe
+from .records import CandidateRecord
 from .tally import Tally
-from .unit import Outcome, Pair, Result, TooLarge, Unit, key_of, unusable
+from .unit import Job, Outcome, Pair, Result, TooLarge, Unit, key_of, unusable
 from .units import Cut, units
 
 State = Literal["ready", "failed", "dropped"]
@@ -25,7 +27,7 @@ class Driver:
     """Takes candidates through their training, unit by unit; each is durable when it came back."""
 
     def __init__(
-        self, store: RunStore, recipe: Recipe, executor: Executor, cut: Cut, tally: Tally, progress: Progress
+        self, store: Store, recipe: Recipe, executor: Executor, cut: Cut, tally: Tally, progress: Progress
     ) -> None:
         self._store, self._recipe, self._executor = store, recipe, executor
         self._cut, self._tally, self._progress = cut, tally, progress
@@ -139,3 +141,18 @@ class Driver:
         self._ended.add(key)
         self._tally.skip(self._recipe.steps - step)
         self._tally.ended(pair, record.nmse)
+
+
+def open_executor(name: str, job: Job, workers: int, report: Report) -> Executor:
+    """Return the executor called ``name``.
+
+    Raises:
+        UsageError: no such executor, or Ray is not installed or not to be had.
+    """
+    if name not in EXECUTORS:
+        raise UsageError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
+    if name == "local":
+        return LocalExecutor(job, workers, report)
+    from .on_ray import RayExecutor
+
+    return RayExecutor(job, workers, report)

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...transformer.contracts.candidate import derived_seed
 from ...transformer.contracts.data import Sample
-from ...transformer.contracts.data_images import batches, shuffled, size
+from ...transformer.data.images import batches, shuffled, size
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
-from ..crew import Crew, Streams, crew
+from ...transformer.tools.modes import evaluating
+from ...transformer.tools.seeds import derived_seed
+from ..networks.crew import Crew, Streams, crew
 from .recipe import Recipe
 from .recorded import Fastest, Recorded, Step
 from .trainer import Trainer, half
@@ -186,15 +187,21 @@ def _run(graph: Graph, observe: Callable[[Block, Tensor, Tensor], None], stream:
 
 
 def _layout(graph: Graph, images: Tensor) -> torch.memory_format:
-    """Return the layout that images go through the teacher in; candidates get their features in it too.
+    """Return the layout that images go through the teacher in; candidates get their features in it too."""
+    return torch.channels_last if takes_channels_last(graph, images) else torch.contiguous_format
 
-    Channels-last where the teacher takes it: convolutions are no slower, depthwise ones twice as fast, on CPUs too
-    (docs/pretraining.md). A teacher that takes views of its features may refuse it.
+
+def takes_channels_last(graph: Graph, images: Tensor) -> bool:
+    """Return whether images go through the teacher with their channels together in memory.
+
+    Convolutions are no slower so, depthwise ones twice as fast, on CPUs too (docs/pretraining.md). A teacher that
+    takes views of its features may refuse it.
     """
     if images.ndim != 4:
-        return torch.contiguous_format
+        return False
     try:
-        graph.module(images[:2].contiguous(memory_format=torch.channels_last))
+        with evaluating(graph.module), torch.no_grad():
+            graph.module(images[:2].contiguous(memory_format=torch.channels_last))
     except RuntimeError:
-        return torch.contiguous_format
-    return torch.channels_last
+        return False
+    return True

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from ...transformer.errors import UsageError, nearest
 from .unit import Job, Result, States, Unit, run_unit
 
 EXECUTORS = ("local", "ray")
@@ -74,18 +73,3 @@ class LocalExecutor(Executor):
         """Run the first unit of the queue."""
         unit, states = self._waiting.popleft()
         return unit, run_unit(self._job, unit, states, self._report, self._workers)
-
-
-def open_executor(name: str, job: Job, workers: int, report: Report) -> Executor:
-    """Return the executor called ``name``.
-
-    Raises:
-        UsageError: no such executor, or Ray is not installed or not to be had.
-    """
-    if name not in EXECUTORS:
-        raise UsageError(f"unknown executor {name!r}{nearest(name, EXECUTORS)}")
-    if name == "local":
-        return LocalExecutor(job, workers, report)
-    from .on_ray import RayExecutor
-
-    return RayExecutor(job, workers, report)

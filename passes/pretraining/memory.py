@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...op_library.op_spec import OpSpec
 from ...op_library.tensor_spec import TensorSpec
-from ...transformer.contracts.candidate import build_candidate
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
+from ..candidates.build import build_candidate
 from .unit import Pair
 
 _PROBE = 2

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ...transformer.contracts.records import Record
-from ...transformer.contracts.store import RunStore, slug
+from ...transformer.contracts.record import Record
+from ...transformer.contracts.store import Store
 from ...transformer.errors import LoadError
+from ...transformer.tools.files import slug
 from .unit import Outcome, Pair, key_of
 
 
@@ -30,7 +31,7 @@ class TrainingRecord(Record):
     """safetensors file to go on from, relative to the run; empty where there is nothing to go on with."""
 
 
-def known(store: RunStore, recipe: str) -> dict[str, TrainingRecord]:
+def known(store: Store, recipe: str) -> dict[str, TrainingRecord]:
     """Return the records of this recipe by key; those whose state is gone or damaged say nothing."""
     return {
         key: record
@@ -39,7 +40,7 @@ def known(store: RunStore, recipe: str) -> dict[str, TrainingRecord]:
     }
 
 
-def _sound(store: RunStore, file: str) -> bool:
+def _sound(store: Store, file: str) -> bool:
     try:
         store.load_tensors(file)
     except LoadError:
@@ -47,7 +48,7 @@ def _sound(store: RunStore, file: str) -> bool:
     return True
 
 
-def keep(store: RunStore, pair: Pair, outcome: Outcome, recipe: str, before: TrainingRecord | None) -> TrainingRecord:
+def keep(store: Store, pair: Pair, outcome: Outcome, recipe: str, before: TrainingRecord | None) -> TrainingRecord:
     """Write how far a candidate got: its state under a new name, then the record, then older states go."""
     file = ""
     if outcome.state:
@@ -71,20 +72,20 @@ def keep(store: RunStore, pair: Pair, outcome: Outcome, recipe: str, before: Tra
     return record
 
 
-def forget(store: RunStore, pair: Pair, record: TrainingRecord) -> None:
+def forget(store: Store, pair: Pair, record: TrainingRecord) -> None:
     """Delete the state of a candidate that is done with; what is known of its errors stays."""
     store.put(key_of(pair), record.model_copy(update={"step": 0, "steps": 0, "seconds": 0.0, "file": ""}))
     discard(store, pair)
 
 
-def discard(store: RunStore, pair: Pair, but: str = "") -> None:
+def discard(store: Store, pair: Pair, but: str = "") -> None:
     """Delete the states of a candidate, all but one."""
     for path in store.path(_stem(pair)).parent.glob(f"{slug(pair[1].name)}.step*.safetensors"):
         if path != store.path(but):
             path.unlink(missing_ok=True)
 
 
-def state(store: RunStore, record: TrainingRecord | None) -> dict[str, Tensor]:
+def state(store: Store, record: TrainingRecord | None) -> dict[str, Tensor]:
     """Return what training goes on from; empty for its beginning."""
     return {} if record is None or not record.file else store.load_tensors(record.file)
 

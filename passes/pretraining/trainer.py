@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .nmse import nmse
 from .recipe import PAPER_GAMMA, Recipe
 
 _LEAST_LENGTH = 1e-20
@@ -67,12 +67,11 @@ class Trainer:
         with torch.enable_grad():
             with half(self.recipe, x.device):
                 output = self.module(x)
-            loss = F.mse_loss(output.float(), y.float())
-            loss = loss / variance if self.recipe.loss == "nmse" else loss * PAPER_GAMMA
+            loss = nmse(output, y, variance if self.recipe.loss == "nmse" else 1 / PAPER_GAMMA)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.unit_length:
-            _to_unit_length(self._parameters)
+            to_unit_length(self._parameters)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
@@ -112,12 +111,14 @@ class Trainer:
 
 
 @torch.no_grad()
-def _to_unit_length(parameters: list[nn.Parameter]) -> None:
+def to_unit_length(parameters: list[nn.Parameter]) -> None:
     """Scale the whole gradient to length 1, so that the rate is the length of a step; a gradient of zeros stays.
 
     Scaling each tensor by itself learns faster still where a norm follows every layer, but drives the weights of
     saturated gates and of attention out of range: a tensor that hardly matters must hardly move.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
     length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_div_(gradients, length.clamp_min(torch.finfo(torch.float32).tiny))

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...op_library.op_spec import OpSpec
-from ...transformer.contracts.candidate import build_candidate
 from ...transformer.contracts.data import Sample
 from ...transformer.ir.graph import Graph
-from ..placement import placed
+from ..candidates.build import build_candidate
+from ..networks.placement import placed
 from .engine import measure, train
 from .recipe import Recipe
 from .trainer import Trainer

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...transformer.capture.recording import leaves
-from ...transformer.contracts.classification import Classification
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.data import split, take
-from ...transformer.contracts.data_images import batches, size
 from ...transformer.contracts.progress import Task
-from ...transformer.contracts.records import CandidateRecord, EvaluationRecord
+from ...transformer.contracts.task import Classification
+from ...transformer.data.images import batches, shuffled, size
+from ...transformer.data.splits import split, take
+from ...transformer.tools.nested import leaves
+from ..networks.supernet import Statistics, Supernet, statistics_of
+from ..pretraining.records import CandidateRecord
 from .measures import Totals, measure
 from .recalibrate import batch_norm_statistics
-from .supernet import Supernet
+from .records import EvaluationRecord
 
 _KEPT_BYTES = 1 << 30
 """Images and teacher's outputs that are kept in memory at most; what is beyond is made again when needed."""
@@ -38,6 +39,8 @@ class Protocol:
     batch_size: int = 256
     recalibrate: bool = False
     """Whether batch-norm statistics are estimated again on training images, for every network."""
+    statistics: Statistics = "running"
+    """What the networks' batch norms normalise by; those of the teacher, whom they are compared with, use their own."""
 
 
 class Batch(NamedTuple):
@@ -65,6 +68,9 @@ class Judge:
         self._parts = split(context.dataset, context.seed)
         self._held_out = take(self._parts.held_out, protocol.samples)
         self.total = size(self._held_out)
+        # the statistics of a batch are those of its classes: data may come class by class
+        whole = protocol.statistics == "running"
+        self._order = torch.arange(self.total) if whole else shuffled(self.total, context.seed, 0)
         self.supernet = Supernet(context)
         self._recipes = {key: record.recipe for key, record in context.store.all(CandidateRecord).items()}
         self._kept: dict[int, Batch] = {}
@@ -88,7 +94,8 @@ class Judge:
         parts = [f"{b}/{op}@{self._recipes.get(f'{b}/{op}', '')}" for b, op in sorted(choice.items())]
         p = self.protocol
         name = [self.task.name] if self.task.name else []
-        text = json.dumps([self.context.seed, self.total, p.batch_size, p.recalibrate, parts, *name])
+        mode = [] if p.statistics == "running" else [p.statistics]
+        text = json.dumps([self.context.seed, self.total, p.batch_size, p.recalibrate, parts, *name, *mode])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def statistics(self, choice: Mapping[str, str]) -> dict[str, Tensor]:
@@ -100,9 +107,15 @@ class Judge:
     def run(self, choice: Mapping[str, str], buffers: dict[str, Tensor], start: int) -> dict[str, Tensor]:
         """Return the measures of the batch that begins at image ``start``."""
         batch = self.batch(start)
-        outputs, features = self._forward(self.supernet.choose(choice), buffers, batch.images)
+        network = self.supernet.choose(choice)
+        with statistics_of(network, self.protocol.statistics):
+            outputs, features = self._forward(network, buffers, batch.images)
         taught = batch.outputs, batch.features
         return measure(self.task, outputs, batch.images, batch.targets, features, taught)
+
+    def part(self, first: int, last: int) -> Tensor:
+        """Return the indices of the held-out images that are evaluated as number ``first`` to ``last - 1``."""
+        return self._order[first:last]
 
     def sample(self, indices: Tensor) -> tuple[Tensor, Any]:
         """Return held-out images (N, C, H, W) and their targets at ``indices``."""
@@ -112,13 +125,22 @@ class Judge:
         """Return the held-out images from ``start`` on, with the teacher's outputs."""
         if start in self._kept:
             return self._kept[start]
-        order = torch.arange(start, min(start + self.protocol.batch_size, self.total))
+        order = self._order[start : self.end(start)]
         images, targets = next(batches(self._held_out, len(order), order, self.context.device))
         batch = Batch(images, targets, *self._forward(self.supernet.choose({}), {}, images))
         if batch.bytes <= self._room:
             self._room -= batch.bytes
             self._kept[start] = batch
         return batch
+
+    def end(self, start: int) -> int:
+        """Return where the batch ends that begins at ``start``.
+
+        Statistics of a few images say nothing: with those of the batch, a small rest belongs to the last whole one.
+        """
+        size = self.protocol.batch_size
+        rest = self.total - start - size
+        return self.total if rest <= 0 or (self.protocol.statistics == "batch" and rest < size / 2) else start + size
 
     def _training_images(self) -> Iterator[Tensor]:
         size = self.protocol.batch_size

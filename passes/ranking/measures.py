@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...transformer.contracts.classification import Classification
-from ...transformer.contracts.task import Task
+from ...transformer.contracts.task import Classification, Task
 from ...transformer.errors import UsageError, nearest
 
 METRICS: Mapping[str, str] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...transformer.rewrite.copied import copied
+from ...transformer.tools.copied import copied
 
 
 def batch_norm_statistics(network: nn.Module, stream: Iterable[Tensor]) -> dict[str, Tensor]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...transformer.contracts.metric import Metric
-from ...transformer.contracts.report import NetworkReport, PointReport, Report
+from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.contracts.timing import Timing
-from ..figures.axes import BOTTOM, LEFT, RIGHT, TOP, Scale
-from ..figures.canvas import FAINT, INK, PALETTE, Canvas
-from ..figures.charts import Series, bars, scatter
-from ..figures.diagram import Row, diagrams
-from ..figures.run import operation_shares
+from .figures.axes import BOTTOM, LEFT, RIGHT, TOP, Scale
+from .figures.canvas import FAINT, INK, PALETTE, Canvas
+from .figures.charts import Series, bars, scatter
+from .figures.diagram import Row, diagrams
+from .figures.run import operation_shares
+from .schema import NetworkReport, PointReport, Report
 
 _SIZE = (470, 320)
 """Of a chart that shares its row with another on a wide screen, and still can be read on a phone."""
@@ -30,7 +30,7 @@ def charts(report: Report) -> dict[str, str]:
         "block_times": block_times(report),
         "predicted": predicted(report.networks),
         "front": front(report),
-        "loss": training(report, "train_loss", "training loss"),
+        "divergence": training(report, "divergence", "divergence on held-out images") if metric == TOP1 else "",
         "accuracy": training(report, "held_out_accuracy", metric.label(" on held-out images")),
         "operations": operations(report),
     }
@@ -141,10 +141,16 @@ def _about(point: PointReport, metric: Metric) -> str:
 
 
 def training(report: Report, value: str, label: str) -> str:
-    """Draw one value of each epoch."""
-    points = [(float(epoch.epoch), float(getattr(epoch, value))) for epoch in report.training]
+    """Draw one value of each epoch, fine-tuning behind alignment; their starts are drawn too."""
+    series, before = [], 0
+    for stage, name in (("align", "alignment"), ("finetune", "fine-tuning")):
+        rows = [epoch for epoch in report.training if epoch.stage == stage]
+        points = [(float(before + epoch.epoch), float(getattr(epoch, value))) for epoch in rows]
+        before += max((epoch.epoch for epoch in rows), default=0)
+        if len(points) > 1:
+            series.append(Series(name, points, joined=True))
     title = label[:1].upper() + label[1:].partition(",")[0]
-    return scatter([Series(label, points, joined=True)], ("epoch", label), title, size=_SIZE) if points else ""
+    return scatter(series, ("epoch", label), title, size=_SIZE) if series else ""
 
 
 def operations(report: Report) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ...transformer.contracts.metric import TOP1
-from ...transformer.contracts.report import Report
+from ...transformer.contracts.task import TOP1
+from .schema import Report
 from .words import count, duration, kept, kind, ms, share, speedup
 
 
@@ -43,7 +43,7 @@ def comment(report: Report) -> str:
         "|---|---|---:|---:|---:|",
         *(
             f"| {code(row.block)} | {code(row.operation)} | {ms(row.teacher_ms, row.estimated)} "
-            f"| {ms(row.student_ms, row.estimated)} | {row.score:+.4f} |"
+            f"| {ms(row.student_ms, row.estimated)} | {row.loss_change} |"
             for row in report.blocks
         ),
         "",

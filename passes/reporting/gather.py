@@ -6,26 +6,25 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TypeVar
 
+from ...backends.measuring.statistics import Interval, ratio_interval
 from ...transformer.contracts.budget import Budget, Limit
-from ...transformer.contracts.lookup import operation_ms, slower
-from ...transformer.contracts.records import (
-    CalibrationRecord,
-    CandidateRecord,
-    EpochRecord,
-    LatencyRecord,
-    NetworkLatencyRecord,
-    OperationRecord,
-    ParetoRecord,
-    PassRecord,
-    RankRecord,
-    Record,
-    ScoreRecord,
-    SelectionRecord,
-    StudentRecord,
-    VerificationRecord,
-    WinnerRecord,
-)
-from ...transformer.contracts.report import (
+from ...transformer.contracts.record import Record
+from ...transformer.contracts.store import Store
+from ...transformer.contracts.timing import Timing
+from ...transformer.errors import UsageError
+from ...transformer.ir.graph import Graph
+from ...transformer.runs.records import PassRecord
+from ..candidates.records import OperationRecord
+from ..delivering.records import VerificationRecord
+from ..finetuning.records import EpochRecord, StudentRecord
+from ..latency.predict import network_key
+from ..latency.records import CalibrationRecord, LatencyRecord, NetworkLatencyRecord
+from ..latency.table import fastest, operation_ms, slower
+from ..pretraining.records import CandidateRecord
+from ..ranking.records import RankRecord, WinnerRecord
+from ..scoring.records import ScoreRecord
+from ..selecting.records import ParetoRecord, SelectionRecord
+from .schema import (
     AccuracyReport,
     BlockReport,
     EpochReport,
@@ -35,12 +34,6 @@ from ...transformer.contracts.report import (
     PointReport,
     SearchReport,
 )
-from ...transformer.contracts.statistics import Interval, ratio_interval
-from ...transformer.contracts.store import RunStore
-from ...transformer.contracts.timing import Timing
-from ...transformer.errors import UsageError
-from ...transformer.ir.graph import Graph
-from ..latency_model import fastest, network_key
 
 R = TypeVar("R", bound=Record)
 _ROUNDING = 1e-9
@@ -64,7 +57,7 @@ def latency(verified: VerificationRecord) -> LatencyReport:
     )
 
 
-def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | None) -> AccuracyReport:
+def accuracy(store: Store, verified: VerificationRecord, max_drop: float | None) -> AccuracyReport:
     """Return the accuracies, and whether the drop is at most ``max_drop`` of the metric's unit (None: any)."""
     drop = verified.metric.drop(verified.teacher_accuracy, verified.student_accuracy)
     winner, student = store.get(WinnerRecord, "winner"), store.get(StudentRecord, "student")
@@ -82,13 +75,13 @@ def accuracy(store: RunStore, verified: VerificationRecord, max_drop: float | No
     )
 
 
-def measured_at(store: RunStore) -> str:
+def measured_at(store: Store) -> str:
     """Return when teacher and student were timed on the target."""
     written = store.written(VerificationRecord, "verification")
     return "" if written is None else f"{written:%Y-%m-%d %H:%M} UTC"
 
 
-def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str], scale: float) -> list[BlockReport]:
+def blocks(store: Store, graph: Graph, choice: Mapping[str, str], scale: float) -> list[BlockReport]:
     """Return each replaceable block before and after; a row of the table counts ``scale`` ms for each of its own."""
     listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
     latencies, times = store.all(LatencyRecord), operation_ms(store)
@@ -105,14 +98,14 @@ def blocks(store: RunStore, graph: Graph, choice: Mapping[str, str], scale: floa
                 operation=choice[block.name],
                 teacher_ms=scale * times[before],
                 student_ms=scale * times[after],
-                score=scores[chosen].delta,
+                score=scores[chosen].delta if chosen in scores else None,
                 estimated=any(latencies[key].timing.estimated for key in (before, after)),
             )
         )
     return rows
 
 
-def sizes(store: RunStore, graph: Graph, choice: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+def sizes(store: Store, graph: Graph, choice: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return MACs and parameters, each of ``teacher`` and ``student``."""
     listed = store.all(OperationRecord)
     macs, parameters = graph.macs, graph.parameters
@@ -129,9 +122,10 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
-def search(store: RunStore, winner: WinnerRecord) -> SearchReport:
+def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     return SearchReport(
+        engine="ilp" if store.get(PassRecord, "search") is None else "linear",
         objective=winner.objective,
         bound=winner.bound,
         rank=winner.index,
@@ -140,14 +134,14 @@ def search(store: RunStore, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _states(store: RunStore) -> dict[str, int]:
+def _states(store: Store) -> dict[str, int]:
     """Return how many candidates are in which state; those that are slower on the target count as dropped."""
     slow = slower(store)
     states = Counter(record.state for key, record in store.all(CandidateRecord).items() if key not in slow)
     return dict(states + Counter({"dropped": len(slow)}))
 
 
-def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:
+def networks(store: Store, winner: WinnerRecord, verified: VerificationRecord) -> list[NetworkReport]:
     """Return every measured network, the slowest first, and the exported student."""
     records, names = store.all(NetworkLatencyRecord), network_names(store, winner)
     teacher = records.get("teacher")
@@ -174,7 +168,7 @@ def networks(store: RunStore, winner: WinnerRecord, verified: VerificationRecord
     return [*sorted(found, key=lambda network: -(network.ratio or 0.0)), student]
 
 
-def network_names(store: RunStore, winner: WinnerRecord) -> dict[str, str]:
+def network_names(store: Store, winner: WinnerRecord) -> dict[str, str]:
     """Return what every measured network is, by its key."""
     known = {network_key(winner.choice): "winner", "teacher": "teacher", network_key(fastest(store)): "fastest"}
     for point in store.all(ParetoRecord).values():
@@ -208,7 +202,7 @@ def _network(
     )
 
 
-def front(store: RunStore) -> list[PointReport]:
+def front(store: Store) -> list[PointReport]:
     """Return the points that ``hant-opt pareto`` found, by target and speed; those that are not met last."""
     points = [
         PointReport(
@@ -220,14 +214,14 @@ def front(store: RunStore) -> list[PointReport]:
     return sorted(points, key=lambda point: (point.target, not point.met, point.ratio, point.budget))
 
 
-def training(store: RunStore) -> list[EpochReport]:
-    """Return the epochs of fine-tuning in order."""
+def training(store: Store) -> list[EpochReport]:
+    """Return the epochs of alignment and fine-tuning in order, with the start of each."""
     kept = set(EpochReport.model_fields)
     epochs = [EpochReport(**record.model_dump(include=kept)) for record in store.all(EpochRecord).values()]
-    return sorted(epochs, key=lambda epoch: epoch.epoch)
+    return sorted(epochs, key=lambda epoch: (epoch.stage, epoch.epoch))
 
 
-def seconds(store: RunStore) -> dict[str, float]:
+def seconds(store: Store) -> dict[str, float]:
     """Return the seconds of each pass, in the order in which they finished last."""
     records = store.all(PassRecord)
     finished = [str(event["name"]) for _, event in store.events("pass_finished")]
@@ -235,7 +229,7 @@ def seconds(store: RunStore) -> dict[str, float]:
     return {name: records[name].seconds for name in sorted(records, key=lambda name: last.get(name, -1))}
 
 
-def need(store: RunStore, kind: type[R], key: str) -> R:
+def need(store: Store, kind: type[R], key: str) -> R:
     """Return a record that the report cannot do without.
 
     Raises:

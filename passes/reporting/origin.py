@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from ...transformer.contracts.records import RunRecord
-from ...transformer.contracts.report import OriginReport
-from ...transformer.contracts.store import RunStore
+from ...transformer.contracts.store import Store
 from ...transformer.plugins import load_plugin
+from ...transformer.runs.records import RunRecord
+from .schema import OriginReport
 
 
-def origin(store: RunStore) -> OriginReport:
+def origin(store: Store) -> OriginReport:
     """Return what the run was made from, by its record and its effective configuration."""
     bound = store.get(RunRecord, "run")
     path = store.path("config.toml")

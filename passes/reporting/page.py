@@ -9,9 +9,9 @@ import tomli_w
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from ...transformer.contracts.report import Report
 from . import words
 from .charts import charts
+from .schema import Report
 
 _FILTERS = ("count", "duration", "kept", "kind", "ms", "share", "speedup", "whole")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ...transformer.contracts.report import Report
+from .schema import Report
 
 
 def ms(value: float, estimated: bool = False) -> str:

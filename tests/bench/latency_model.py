@@ -17,21 +17,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from hant import RunStore, pool, trace
+from hant.backends.measuring.statistics import ratio_interval
 from hant.backends.targets.load import load_target
 from hant.examples.cifar10 import network
-from hant.passes.candidates import CandidatesPass
-from hant.passes.latency_model import measure_networks, network_key, predict, sums_of
-from hant.passes.profile import ProfilePass
-from hant.transformer.capture.arch import make_network
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.latency.measure import measure_networks
+from hant.passes.latency.predict import network_key, predict
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.records import LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
+from hant.passes.latency.table import sums_of
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.records import (
-    LatencyModelRecord,
-    LatencyRecord,
-    NetworkLatencyRecord,
-    OperationRecord,
-)
-from hant.transformer.contracts.statistics import ratio_interval
+from hant.transformer.files.factory import make_network
 from hant.transformer.plugins import load_plugin
 from scipy.stats import kendalltau
 from torch import nn

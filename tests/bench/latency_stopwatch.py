@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hant.backends.measuring.statistics import ratio_interval
+from hant.backends.measuring.stopwatch import interleave
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
-from hant.backends.stopwatch import interleave
 from hant.backends.targets.load import load_target
 from hant.examples.cifar10 import network
-from hant.transformer.contracts.statistics import ratio_interval
 
 
 def busy() -> None:

@@ -33,7 +33,7 @@ from hant.op_library.activations import final
 from hant.op_library.cost import parameters
 from hant.op_library.op_spec import OpSpec
 from hant.op_library.reparameterise import Branches
-from hant.transformer.contracts.candidate import build_candidate
+from hant.passes.candidates.build import build_candidate
 from hant.transformer.errors import CaptureError
 from hant.transformer.ir.block import Block
 from hant.transformer.rewrite.deploy import deploy

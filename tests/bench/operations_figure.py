@@ -18,16 +18,19 @@ from pathlib import Path
 
 import torch
 from hant import Pipeline, RunStore, trace
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.figures.charts import Series, scatter
-from hant.passes.pretrain import PretrainPass
-from hant.passes.profile import ProfilePass
-from hant.passes.score import ScorePass
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.records import SlowerRecord
+from hant.passes.latency.table import operation_ms
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.pretraining.records import CandidateRecord
+from hant.passes.reporting.figures.charts import Series, scatter
+from hant.passes.scoring.records import ScoreRecord
+from hant.passes.scoring.score import ScorePass
 from hant.tests.bench.search_cifar10 import ROOT, make_context
-from hant.transformer.contracts.lookup import operation_ms
-from hant.transformer.contracts.records import CandidateRecord, OperationRecord, ScoreRecord, SlowerRecord
-from hant.transformer.contracts.store import RunStore as Store
+from hant.transformer.runs.store import RunStore as Store
 
 COUNT = 3
 PANEL = (760, 360)

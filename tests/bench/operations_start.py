@@ -20,7 +20,7 @@ import torch
 from hant.op_library.activations import activation, clamps, final
 from hant.op_library.op_spec import OpSpec
 from hant.op_library.reparameterise import Branches
-from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.data.sources import load_data
 from torch import Tensor, nn
 
 POOL = "cb_stack_3x3_ex0.5,cb_bottle_3x3_ex0.5,cb_res_3x3,efn_3x3_e3_se1.00,efnv2_3x3_e1_se1.00,conv_cs_3x3,"

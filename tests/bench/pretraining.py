@@ -23,14 +23,14 @@ import hant
 import psutil
 import torch
 from hant.op_library.pools import pool
+from hant.passes.candidates.build import build_candidate
 from hant.passes.pretraining.engine import measure, train, variances
 from hant.passes.pretraining.memory import footprint
 from hant.passes.pretraining.recipe import Recipe, resolve
 from hant.passes.pretraining.trainer import Trainer
-from hant.transformer.contracts.candidate import build_candidate
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import batches, size
-from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.data.images import batches, size
+from hant.transformer.data.sources import load_data
+from hant.transformer.data.splits import split, take
 from hant.transformer.ir.graph import Graph
 
 CPU = torch.device("cpu")

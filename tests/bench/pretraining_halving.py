@@ -23,34 +23,32 @@ from pathlib import Path
 
 import torch
 from hant import Pipeline
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.pretrain import PretrainPass
+from hant.passes.candidates.build import build_candidate
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.records import LatencyRecord
 from hant.passes.pretraining.engine import measure, train, variances
 from hant.passes.pretraining.halving import hopeless, stops
+from hant.passes.pretraining.pretrain import PretrainPass
 from hant.passes.pretraining.recipe import resolve
+from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.pretraining.trainer import Trainer
-from hant.passes.profile import ProfilePass
-from hant.passes.score import ScorePass
-from hant.passes.search_table import search_table
-from hant.passes.select import SelectPass
+from hant.passes.ranking.records import WinnerRecord
+from hant.passes.scoring.score import ScorePass
+from hant.passes.selecting.records import SelectionRecord
+from hant.passes.selecting.select import SelectPass
+from hant.passes.selecting.table import search_table
 from hant.tests.bench.search_cifar10 import ROOT, copied
 from hant.tests.bench.search_cifar10 import make_context as cifar10_context
 from hant.transformer.contracts.budget import Budget
-from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import size
-from hant.transformer.contracts.records import (
-    CandidateRecord,
-    LatencyRecord,
-    OperationRecord,
-    SelectionRecord,
-    WinnerRecord,
-)
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.data.images import size
+from hant.transformer.data.splits import split, take
 from hant.transformer.pipeline.config import FILE, make, read
 from hant.transformer.pipeline.session import load_materials, make_context
+from hant.transformer.runs.store import RunStore
 
 CPU = torch.device("cpu")
 

@@ -29,13 +29,13 @@ import ray
 import torch
 from hant import RunStore
 from hant.backends.targets.load import load_target
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.pretrain import PretrainPass, missing
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.pretraining.pretrain import PretrainPass, missing
+from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.pretraining.units import Cut, units
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data_sources import load_data
-from hant.transformer.contracts.records import CandidateRecord
+from hant.transformer.data.sources import load_data
 from hant.transformer.plugins import load_plugin
 
 Weights = dict[str, torch.Tensor]

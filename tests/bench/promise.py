@@ -17,19 +17,14 @@ from functools import partial
 import numpy as np
 import torch
 from hant import Budget
-from hant.passes.latency_model import measure_networks
-from hant.passes.profile import ProfilePass
-from hant.passes.select import SelectPass
+from hant.backends.measuring.statistics import ratio_interval
+from hant.passes.latency.measure import measure_networks
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.records import CalibrationRecord, LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
+from hant.passes.selecting.records import SelectionRecord
+from hant.passes.selecting.select import SelectPass
 from hant.tests.bench.search_cifar10 import copied, make_context, run_parser
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.records import (
-    CalibrationRecord,
-    LatencyModelRecord,
-    LatencyRecord,
-    NetworkLatencyRecord,
-    SelectionRecord,
-)
-from hant.transformer.contracts.statistics import ratio_interval
 from hant.transformer.errors import InfeasibleError
 
 

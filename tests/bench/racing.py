@@ -14,12 +14,13 @@ from functools import partial
 import hant
 import torch
 from hant import Context
-from hant.passes.rank import RACES
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.ranking.race import finishing_order
-from hant.passes.search_table import search_table
+from hant.passes.ranking.rank import RACES
+from hant.passes.ranking.records import EvaluationRecord
+from hant.passes.searching.records import BaselineRecord
+from hant.passes.selecting.table import search_table
 from hant.tests.bench.search_cifar10 import copied, make_context, run_parser
-from hant.transformer.contracts.records import BaselineRecord, EvaluationRecord
 
 
 def options() -> argparse.Namespace:

@@ -7,10 +7,10 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from hant.examples.cifar10 import network as architectures
-from hant.passes.evaluate import evaluate
+from hant.passes.networks.evaluate import evaluate
 from hant.tests.bench.results_common import Study
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import batches
+from hant.transformer.data.images import batches
+from hant.transformer.data.splits import split, take
 from safetensors.torch import load_file
 from torch import Tensor, nn
 

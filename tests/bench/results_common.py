@@ -19,24 +19,28 @@ from typing import Any, Self
 
 import torch
 from hant import Budget, Pipeline, RunStore, pool
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.finetune import FinetunePass
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.finetuning.align import AlignPass
+from hant.passes.finetuning.examine import parts_of
+from hant.passes.finetuning.finetune import FinetunePass
 from hant.passes.finetuning.start import student
-from hant.passes.pretrain import PretrainPass
-from hant.passes.profile import ProfilePass
-from hant.passes.provenance import here
-from hant.passes.rank import RankPass
-from hant.passes.score import ScorePass
-from hant.passes.select import SelectPass
+from hant.passes.finetuning.state import FinetuneState
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.provenance import here
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.ranking.rank import RankPass
+from hant.passes.ranking.records import WinnerRecord
+from hant.passes.scoring.score import ScorePass
+from hant.passes.selecting.select import SelectPass
 from hant.tests.bench.results_measure import Facts, accuracy, compared, timed
 from hant.tests.bench.search_cifar10 import Step, make_context, run_parser
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import size
-from hant.transformer.contracts.records import PassRecord, WinnerRecord
-from hant.transformer.contracts.store import slug, write_atomically
+from hant.transformer.data.images import size
+from hant.transformer.data.splits import take
 from hant.transformer.errors import HantError, InfeasibleError
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.tools.files import slug, write_atomically
 from torch import nn
 
 _IDENTITY = (
@@ -45,6 +49,7 @@ _IDENTITY = (
     "test_images",
     "seed",
     "pretrain_epochs",
+    "pretrain_precision",
     "learning_rate",
     "mixed_precision",
     "target",
@@ -61,9 +66,11 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     parser.set_defaults(images=50_000)
     add = parser.add_argument
     add("--test-images", type=int, default=10_000, help="fewer for a trial only")
+    add("--align-epochs", type=int, help="of alignment, for students made of blocks; by default as the pass has it")
     add("--epochs", type=int, default=10, help="of fine-tuning")
     add("--learning-rate", type=float, help="of fine-tuning; by default that of its preset")
     add("--pretrain-epochs", type=float, default=1.0)
+    add("--pretrain-precision", default="no", help="bf16: candidates are trained in half precision")
     add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
     add("--solutions", type=int, default=100, help="K")
@@ -121,9 +128,9 @@ class Study:
         self.ledger = Ledger(self.args.run / "steps.jsonl")
         asked = {name: getattr(self.args, name) for name in _IDENTITY}
         known = self.ledger.get("study") or asked
-        differing = [name for name in _IDENTITY if known[name] != asked[name]]
+        differing = [name for name in _IDENTITY if known.get(name, "no") != asked[name]]
         if differing:
-            facts = ", ".join(f"{name} {known[name]!r} then and {asked[name]!r} now" for name in differing)
+            facts = ", ".join(f"{name} {known.get(name)!r} then and {asked[name]!r} now" for name in differing)
             raise SystemExit(f"{self.args.run} holds another study: {facts}; give another --run")
         if self.ledger.get("study") is None:
             self.ledger.put("study", {**asked, "machine": here(self.context())})
@@ -169,7 +176,7 @@ class Study:
             CapturePass(),
             CandidatesPass(),
             ProfilePass(),
-            PretrainPass(epochs=self.args.pretrain_epochs),
+            PretrainPass(epochs=self.args.pretrain_epochs, mixed_precision=self.args.pretrain_precision),
             ScorePass(samples=self.args.score_images),
         )
         pipeline = Pipeline(stages)
@@ -214,7 +221,26 @@ class Study:
 
     def transformed(self, choice: Mapping[str, str], pool_name: str = "", preload: str = "all") -> nn.Module:
         """Return the network of a choice, with the weights that ``preload`` says."""
-        return student(self.context(pool_name), choice, preload)
+        return student(self.context(pool_name), choice, preload).network
+
+    def align(self, key: str, choice: Mapping[str, str]) -> Iterator[Step]:
+        """Yield the step that aligns the network of a choice."""
+        yield from self.ledger.once(f"{key}/align", partial(self._aligned, key, choice))
+
+    def aligned(self, key: str, choice: Mapping[str, str]) -> nn.Module:
+        """Return the network of a choice after its alignment."""
+        network = self.transformed(choice)
+        network.load_state_dict(self.context().store.load_tensors(weights_of(f"{key}/align")))
+        return network
+
+    def _aligned(self, key: str, choice: Mapping[str, str]) -> Facts:
+        context = self.context()
+        parts = parts_of(context.dataset, context.seed)
+        options = AlignPass(epochs=self.args.align_epochs, mixed_precision=self.args.mixed_precision)
+        recipe = options.recipe(context, key, parts)
+        state, stopped = options.train(context, student(context, choice), choice, recipe, parts)
+        context.store.save_tensors(weights_of(f"{key}/align"), state.best)
+        return {"epochs": recipe.epochs, "steps": recipe.total, **found_of(state), "stopped": stopped}
 
     # every student alike
 
@@ -235,10 +261,11 @@ class Study:
 
     def _finetuned(self, key: str, start: Callable[[], nn.Module], options: FinetunePass) -> Facts:
         context = self.context()
-        recipe = options.recipe(context, key, size(split(context.dataset, context.seed).fit))
-        state, stopped = options.train(context, start(), recipe)
+        parts = parts_of(context.dataset, context.seed)
+        recipe = options.recipe(context, key, size(parts.fit))
+        state, stopped = options.train(context, start(), recipe, parts)
         context.store.save_tensors(weights_of(key), state.best)
-        return {"epochs": recipe.epochs, "held_out": state.best_accuracy, "best": state.best_epoch, "stopped": stopped}
+        return {"epochs": recipe.epochs, "steps": recipe.total, **found_of(state), "stopped": stopped}
 
     def _judged(self, key: str, start: Callable[[], nn.Module], beside: nn.Module | None) -> Facts:
         context, network = self.context(), self.trained(key, start)
@@ -258,6 +285,18 @@ class Study:
         yield from self.ledger.once("teacher", lambda: {"accuracy": accuracy(context, context.model)})
 
 
+def found_of(state: FinetuneState) -> Facts:
+    """Return what a training has come to, on the images that judge."""
+    assert state.start is not None, "the start was offered"
+    assert state.found is not None, "the start was offered"
+    return {
+        "held_out": state.found.accuracy,
+        "divergence": [state.start.divergence, state.found.divergence],
+        "best": state.best_epoch,
+        "share": state.share,
+    }
+
+
 def weights_of(key: str) -> str:
     return f"students/{slug(key)}.safetensors"
 
@@ -270,8 +309,8 @@ def run_study(
     try:
         with Study(args) as study:
             complete = run_steps(study, steps(study))
-            write(study)
             print("\ncomplete" if complete else "\nnot complete")
+            write(study)
     except HantError as error:
         raise SystemExit(str(error)) from error
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from hant import Timing
-from hant.passes.workbench import Workbench, network_inputs
+from hant.backends.measuring.statistics import ratio_interval
+from hant.passes.latency.workbench import Workbench, network_inputs
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data_images import batches, size
-from hant.transformer.contracts.statistics import ratio_interval
+from hant.transformer.data.images import batches, size
 from torch import nn
 
 Facts = dict[str, Any]

@@ -22,16 +22,16 @@ from functools import partial
 import hant
 import torch
 from hant import Budget
-from hant.passes.baselines.random_search import RandomPass
-from hant.passes.select import MARGIN
+from hant.passes.searching.random_search import RandomPass
+from hant.passes.searching.records import BaselineRecord
+from hant.passes.selecting.select import MARGIN
 from hant.tests.bench import results_channels
 from hant.tests.bench.results_channels import fastnas, narrow, prunable, taylor
 from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step
-from hant.transformer.contracts.records import BaselineRecord
-from hant.transformer.contracts.store import slug
 from hant.transformer.errors import InfeasibleError
+from hant.transformer.tools.files import slug
 from torch import nn
 
 ZERO_SHOT = "zero-shot"

@@ -1,20 +1,25 @@
 """Is the student better than the smaller sibling of the same latency? HANT table 2 on CIFAR-10's ResNets.
 
     python tests/bench/results_siblings.py --run runs/siblings --epochs 10
+    python tests/bench/results_siblings.py --quick
 
 For each sibling its latency beside the teacher's is the budget; student, sibling and teacher are timed interleaved at
 the end (``--again`` does that anew). ``--budgets`` are looked at as well, timed with what ``--beside`` names. The same
 command goes on after a stop; prints a table in Markdown.
+
+``--quick`` makes one student at 0.45 on one core and all it needs, with few steps for each candidate, few selections
+and one epoch of alignment; its last line has latency, top-1 and CPU seconds.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
-from hant.passes.figures.charts import Series, scatter
+from hant.passes.reporting.figures.charts import Series, scatter
 from hant.tests.bench.results_common import Study, common_options, print_table, run_study
 from hant.tests.bench.results_measure import Facts, accuracy, compared, interval, timed
 from hant.tests.bench.search_cifar10 import Step, teacher_of
@@ -54,7 +59,8 @@ def student_steps(study: Study, key: str, budget: str, beside: nn.Module | None)
     yield from study.select(f"{key}/select", budget)
     choice = (study.ledger.get(f"{key}/select") or {}).get("choice")
     if choice is not None:
-        start = partial(study.transformed, choice)
+        yield from study.align(key, choice)
+        start = partial(study.aligned, key, choice)
         yield from study.judge(f"{key}/{study.args.epochs}", start, study.args.epochs, beside)
 
 
@@ -114,12 +120,41 @@ def figure(study: Study) -> str:
     return scatter(series, ("latency, share of the teacher's", "top-1 on test data, %"), f"From {study.args.teacher}")
 
 
+QUICK = {
+    "siblings": "",
+    "budgets": "0.45",
+    "pretrain_epochs": 0.2,
+    "score_images": 250,
+    "solutions": 25,
+    "align_epochs": 1,
+    "epochs": 0,
+}
+"""One student within half an hour of one core."""
+
+
+def write_quick(study: Study) -> None:
+    """Print what the student of ``--quick`` is worth, as the last line."""
+    key = f"at {QUICK['budgets']}/{QUICK['epochs']}/after"
+    facts = study.ledger.get(key)
+    if facts is None:
+        raise SystemExit(f"{key} is not done; the same command goes on")
+    seconds = sum(float(entry.get("cpu_seconds", 0.0)) for entry in study.ledger.ending("").values())
+    told = f"latency {facts['ratio_teacher']:.3f}, top-1 {facts['accuracy']:.2f}, CPU seconds {seconds:.0f}"
+    print(f"\nquick: {told}")
+
+
 def main() -> None:
     parser = common_options(__doc__)
+    parser.add_argument("--quick", action="store_true", help="one student at 0.45, everything made on the way")
     parser.add_argument("--figure", type=Path, help="SVG file to draw latency against accuracy into")
     parser.add_argument("--beside", default="", help="pretrained network to time the students of --budgets with")
     parser.add_argument("--siblings", default=SIBLINGS, help="names of pretrained networks, with commas")
-    run_study(parser, steps, write_results)
+    parser.set_defaults(run=Path("runs/siblings"))
+    if "--quick" in sys.argv:
+        parser.set_defaults(run=Path("runs/quick"), **QUICK)
+        run_study(parser, steps, write_quick)
+    else:
+        run_study(parser, steps, write_results)
 
 
 if __name__ == "__main__":

@@ -27,29 +27,32 @@ import torch
 from hant import Budget, Data, Pipeline, RunStore, load, pool, save
 from hant.backends.targets.load import load_target
 from hant.examples.cifar10 import network
-from hant.passes.baselines.base import BaselinePass
-from hant.passes.baselines.greedy import GreedyPass
-from hant.passes.baselines.ilp import IlpPass
-from hant.passes.baselines.random_search import RandomPass
-from hant.passes.baselines.reinforce import ReinforcePass
-from hant.passes.baselines.snas import SnasPass
-from hant.passes.candidates import CandidatesPass
-from hant.passes.capture import CapturePass
-from hant.passes.figures.run import draw_searches
-from hant.passes.pretrain import PretrainPass
-from hant.passes.profile import ProfilePass
-from hant.passes.proxy import ProxyPass
-from hant.passes.score import ScorePass
-from hant.passes.search_table import search_table
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.capturing.capture import CapturePass
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.reporting.figures.run import draw_searches
+from hant.passes.scoring.records import ScoreRecord
+from hant.passes.scoring.score import ScorePass
+from hant.passes.searching.base import BaselinePass
+from hant.passes.searching.greedy import GreedyPass
+from hant.passes.searching.ilp import IlpPass
+from hant.passes.searching.random_search import RandomPass
+from hant.passes.searching.records import BaselineRecord
+from hant.passes.searching.reinforce import ReinforcePass
+from hant.passes.searching.snas import SnasPass
+from hant.passes.selecting.proxy import ProxyPass
+from hant.passes.selecting.records import ProxyRecord
+from hant.passes.selecting.table import search_table
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split, take
-from hant.transformer.contracts.data_images import size
-from hant.transformer.contracts.data_sources import load_data
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.records import BaselineRecord, PassRecord, ProxyRecord, ScoreRecord
+from hant.transformer.data.images import size
+from hant.transformer.data.sources import load_data
+from hant.transformer.data.splits import split, take
 from hant.transformer.errors import HantError
 from hant.transformer.ir.graph import Graph
 from hant.transformer.plugins import load_plugin
+from hant.transformer.runs.records import PassRecord
 from safetensors.torch import load_file
 from torch import nn
 
@@ -70,7 +73,7 @@ def run_parser(text: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--teacher", default="cifar10-resnet56")
     add("--data", type=Path, default=Path(os.environ.get("HANT_DATA", ROOT.parent / "shared" / "data")))
-    add("--run", type=Path, required=True, help="folder of the run, or of the study")
+    add("--run", type=Path, default=Path("runs/bench"), help="folder of the run, or of the study")
     add("--pool", default="fast")
     add("--target", default="cpu-ort")
     add("--images", type=int, default=8000, help="of the training data; 15 %% of them, at most 6,000, are held out")

@@ -1,6 +1,7 @@
 """Print the figures of docs/selection.md.
 
     python tests/bench/selection_figures.py first pool large hamming
+    python tests/bench/selection_figures.py families --seeds 3
     python tests/bench/selection_figures.py exact --seeds 5      # minutes: ten exact selections for each seed
     python tests/bench/selection_figures.py pool --table scores.json --budget 12.5
 
@@ -21,7 +22,7 @@ import numpy as np
 import pulp
 from hant import SelectionProblem
 from numpy.typing import NDArray
-from selection_instances import from_file, synthetic  # type: ignore[import-not-found]
+from selection_instances import FAMILIES, from_file, synthetic  # type: ignore[import-not-found]
 
 Tables = NDArray[np.float64] | list[NDArray[np.float64]]
 
@@ -76,6 +77,23 @@ def pool(options: argparse.Namespace) -> None:
     )
 
 
+def families(options: argparse.Namespace) -> None:
+    """K diverse selections of every family of tables, a line each: the mean and the worst over the seeds."""
+    print("| tables | processor s, median | most | gap mean % | worst % |\n|---|---:|---:|---:|---:|")
+    for name, make in FAMILIES.items():
+        seconds, gaps = [], []
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            loss, cost = make(seed=seed)
+            problem = SelectionProblem(
+                loss=loss, cost=cost, limits=options.budget, solutions=options.k, max_overlap=0.7
+            )
+            selections, cpu, _ = timed(problem)
+            seconds.append(cpu)
+            gaps.append([100 * s.gap for s in selections])
+        mean, worst = np.mean([np.mean(g) for g in gaps]), max(max(g) for g in gaps)
+        print(f"| {name} | {np.median(seconds):.2f} | {max(seconds):.2f} | {mean:.3f} | {worst:.3f} |", flush=True)
+
+
 def exact(options: argparse.Namespace) -> None:
     """The first ten objectives against ten exact selections."""
     for name, loss, cost in tables(options):
@@ -111,10 +129,13 @@ def hamming(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parts = {"first": first, "pool": pool, "exact": exact, "large": large, "hamming": hamming}
+    parts = {"first": first, "pool": pool, "families": families, "exact": exact, "large": large, "hamming": hamming}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument(
+        "--first-seed", type=int, default=100, help="of families: other tables than the solver was tuned on"
+    )
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--table", help="JSON file with loss and cost tables instead of synthetic ones")
     parser.add_argument("--budget", type=float, default=0.45)

@@ -10,9 +10,9 @@ from pathlib import Path
 import hant
 import pytest
 import torch
-from hant.transformer.capture.checkpoint import Architecture
-from hant.transformer.capture.load import network_of
 from hant.transformer.errors import LoadError
+from hant.transformer.files.checkpoint import Architecture
+from hant.transformer.files.load import network_of
 from torch import Tensor, nn
 
 PAIR = ("net.safetensors", "net.json")

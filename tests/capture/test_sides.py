@@ -13,8 +13,8 @@ import pytest
 import torch
 from hant.backends.targets.load import load_target
 from hant.transformer.contracts.data import Data
-from hant.transformer.contracts.data_images import ImageTensors
 from hant.transformer.contracts.timing import Protocol
+from hant.transformer.data.images import ImageTensors
 from hant.transformer.errors import UnfitError
 from torch import Tensor, nn
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hant.backends.pytorch.backend import PyTorchBackend
 from hant.backends.targets.load import load_target
+from hant.passes.reporting.schema import Report
 from hant.transformer.cli.main import main
-from hant.transformer.contracts.report import Report
 
 JOB = [
     *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "v100-torch", "--budget", "0.95"),

@@ -29,5 +29,5 @@ def test_normalise(given: str, expected: str) -> None:
 
 
 def test_the_verbs_of_the_plan_are_there() -> None:
-    plan = "optimize inspect profile pretrain score select rank finetune export verify report targets ops demo"
+    plan = "optimize inspect profile pretrain score select rank align finetune export verify report targets ops demo"
     assert set(plan.split()) <= set(verbs())

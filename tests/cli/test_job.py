@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hant.passes.pretraining.records import CandidateRecord
 from hant.transformer.cli.main import main
-from hant.transformer.contracts.records import CandidateRecord, PassRecord
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.pipeline.default import DEFAULT_PASSES
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.runs.store import RunStore
 
 HANT = Path(sys.executable).with_name("hant-opt")
 JOB = [
@@ -45,7 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> P
 def writer(run: Path) -> Iterator[None]:
     """Another process that holds the run."""
     code = (
-        "import sys; from hant.transformer.contracts.store import RunStore\n"
+        "import sys; from hant.transformer.runs.store import RunStore\n"
         "with RunStore(sys.argv[1]): print('open', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -177,7 +178,7 @@ def test_a_dry_run_writes_nothing(job: Path, command: Any) -> None:
     }
     done = command("run", "--budget", "0.8", "--dry-run")
     assert done.code == 0, done.err
-    assert "passes to run: capture, select, rank, finetune, export, verify, report" in done.out
+    assert "passes to run: capture, select, rank, align, finetune, export, verify, report" in done.out
     assert "dry run: nothing was written" in done.out
     assert {path: path.read_bytes() for path in before} == before
     done = command(*JOB, "-o", "fresh", "--dry-run", "--json")

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hant.passes.kits.measure import digest
+from hant.passes.latency.kits.measure import digest
+from hant.passes.latency.records import LatencyRecord, NetworkLatencyRecord
+from hant.passes.selecting.records import SelectionRecord
 from hant.transformer.cli.main import main
-from hant.transformer.contracts.records import LatencyRecord, NetworkLatencyRecord, SelectionRecord
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.runs.store import RunStore
 
 Command = Callable[..., Any]
 MODEL = ["net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"]

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hant.transformer.contracts.records import ParetoRecord, PassRecord, VerificationRecord
-from hant.transformer.contracts.report import Report
-from hant.transformer.contracts.store import RunStore
+from hant.passes.delivering.records import VerificationRecord
+from hant.passes.reporting.schema import Report
+from hant.passes.selecting.records import ParetoRecord
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.runs.store import RunStore
 
 DOCS = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
 

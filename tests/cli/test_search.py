@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hant.passes.pretraining.records import CandidateRecord
+from hant.passes.ranking.records import WinnerRecord
+from hant.passes.selecting.records import ParetoRecord
 from hant.transformer.cli.main import main
-from hant.transformer.contracts.records import CandidateRecord, ParetoRecord, WinnerRecord
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.runs.store import RunStore
 
 TARGET = """
 name = "{name}"

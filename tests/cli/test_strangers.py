@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from hant.transformer.contracts.inspection import FILE as NETWORK
-from hant.transformer.contracts.records import OperationRecord, PassRecord, WinnerRecord
-from hant.transformer.contracts.store import RunStore
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.capturing.inspection import FILE as NETWORK
+from hant.passes.ranking.records import WinnerRecord
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.runs.store import RunStore
 
 CANARY = "open('canary', 'w').close()\n"
 
@@ -25,11 +27,13 @@ def finished(small_run: Path) -> Path:
 
 
 @pytest.fixture
-def stranger(job: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stranger(job: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run in the hands of another user, whose code it names runs as soon as it is imported."""
     monkeypatch.setenv("XDG_STATE_HOME", str(job / "state"))
     code = (job / "net.py").read_text()
     (job / "net.py").write_text(CANARY + code)
+    config = job / "run" / "config.toml"
+    config.write_text(config.read_text().replace(str(finished), str(job)))
     return job
 
 
@@ -69,8 +73,11 @@ def test_code_of_a_stranger_runs_with_the_flag_only(stranger: Path, command: Any
     before = (stranger / "run" / "config.toml").read_bytes()
     done = command(*words)
     assert done.code == 2
-    assert done.error().startswith("run run names code of its own (arch 'net.py:net', data 'net.py:data'), and you did")
-    assert done.error().endswith("for good: --arch net.py:net --data net.py:data")
+    code = stranger / "net.py"
+    assert done.error().startswith(
+        f"run run names code of its own (arch '{code}:net', data '{code}:data'), and you did"
+    )
+    assert done.error().endswith(f"for good: --arch {code}:net --data {code}:data")
     assert not (stranger / "canary").exists()
     assert (stranger / "run" / "config.toml").read_bytes() == before
     assert command(*words, "--trust-run").code in (0, 4)

@@ -4,16 +4,9 @@ import io
 from pathlib import Path
 
 import pytest
+from hant.passes.reporting.schema import AccuracyReport, BlockReport, LatencyReport, ParityReport, Report, SearchReport
 from hant.transformer.cli.summary import write_summary
-from hant.transformer.contracts.metric import Metric
-from hant.transformer.contracts.report import (
-    AccuracyReport,
-    BlockReport,
-    LatencyReport,
-    ParityReport,
-    Report,
-    SearchReport,
-)
+from hant.transformer.contracts.task import Metric
 from hant.transformer.contracts.timing import Timing
 from rich.console import Console
 

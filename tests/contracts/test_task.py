@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hant.transformer.contracts.classification import Classification
-from hant.transformer.contracts.metric import LOSS, TOP1, Metric
-from hant.transformer.contracts.task import Task
+from hant.transformer.contracts.task import LOSS, TOP1, Classification, Metric, Task
 from hant.transformer.errors import UsageError
 from torch import Tensor, nn
 

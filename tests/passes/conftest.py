@@ -13,14 +13,15 @@ import torch
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.op_library.pools import pool
 from hant.op_library.tensor_spec import TensorSpec
+from hant.passes.candidates.records import OperationRecord
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data_images import batches, shuffled, size
-from hant.transformer.contracts.data_sources import load_data
-from hant.transformer.contracts.records import OperationRecord
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.target import Target
+from hant.transformer.data.images import batches, shuffled, size
+from hant.transformer.data.sources import load_data
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
+from hant.transformer.rewrite.rewriter import replace_blocks
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, fx, nn
 
 MakeContext = Callable[..., Context]
@@ -92,7 +93,7 @@ def small_graph() -> Graph:
         )
         for name, (before, after) in shapes.items()
     )
-    return Graph(module, blocks, (TensorSpec((1, 8, 8)),))
+    return Graph(module, blocks, (TensorSpec((1, 8, 8)),), rewriter=replace_blocks)
 
 
 @pytest.fixture

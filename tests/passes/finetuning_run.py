@@ -8,18 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hant.passes.finetune import FinetunePass
+from hant.passes.finetuning.finetune import FinetunePass
+from hant.passes.finetuning.records import AlignmentRecord
+from hant.passes.pretraining.records import CandidateRecord
+from hant.passes.ranking.records import WinnerRecord
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.records import CandidateRecord, PassRecord, WinnerRecord
 from hant.transformer.pipeline.build import build_pipeline
 from hant.transformer.pipeline.config import make
 from hant.transformer.pipeline.pipeline import Pipeline
 from hant.transformer.pipeline.session import load_materials, open_run
+from hant.transformer.runs.records import PassRecord
 
 ROOT = Path(__file__).parents[2]
 DATA = """
 import hant, torch
-from hant.transformer.contracts.data_digits import digits
+from hant.transformer.data.digits import digits
 
 def load():
     whole = digits((1, 32, 32))
@@ -63,6 +66,8 @@ def _finish(pipeline: Pipeline, context: Context) -> None:
         store.put(f"{block}/{operation}", record)
     winner = WinnerRecord(index=0, choice=choice, objective=0, bound=0, predicted_ms=1, measured_ms=1, teacher_ms=2)
     store.put("winner", winner)
+    alignment = AlignmentRecord(file="", choice=choice, start="another", recipe="", epochs=0, held_out_accuracy=0)
+    store.put("alignment", alignment)  # of another start: fine-tuning takes the student as it is
     for name in pipeline.names[1 : pipeline.names.index("finetune")]:
         store.put(name, PassRecord(fingerprint=prints[name], options={}, seconds=0.0))
 

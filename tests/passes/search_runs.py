@@ -12,18 +12,19 @@ from hant import trace
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.op_library.cost import macs, parameters
 from hant.op_library.pools import pool
-from hant.passes.candidates import CandidatesPass
-from hant.passes.pretrain import PretrainPass
-from hant.passes.profile import ProfilePass
-from hant.passes.score import ScorePass
-from hant.transformer.contracts.candidate import build_candidate
+from hant.passes.candidates.build import build_candidate
+from hant.passes.candidates.candidates import CandidatesPass
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.latency.profile import ProfilePass
+from hant.passes.latency.records import LatencyRecord
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.scoring.score import ScorePass
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data_images import batches, shuffled, size
-from hant.transformer.contracts.data_sources import load_data
-from hant.transformer.contracts.records import LatencyRecord, OperationRecord
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.target import Target
 from hant.transformer.contracts.timing import Protocol, Timing
+from hant.transformer.data.images import batches, shuffled, size
+from hant.transformer.data.sources import load_data
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
 POOL = "teacher,identity,cb_stack_3x3_ex0.25,cb_res_3x3,cb_bottle_3x3_ex0.25"

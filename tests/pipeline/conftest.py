@@ -11,7 +11,7 @@ from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.backends.targets.load import load_target
 from hant.op_library.pools import pool
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.runs.store import RunStore
 from torch import nn
 
 

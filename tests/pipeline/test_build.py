@@ -11,7 +11,8 @@ from hant.transformer.contracts.pass_ import Pass, PassResult
 from hant.transformer.errors import UsageError
 from hant.transformer.pipeline.build import build_pass, build_pipeline, effective, shared_options
 from hant.transformer.pipeline.config import dump, make
-from hant.transformer.pipeline.default import DEFAULT_PASSES, VERBS, verb_of
+from hant.transformer.pipeline.default import DEFAULT_PASSES, ORDERS, VERBS, engine_of, verb_of, verb_passes
+from hant.transformer.runs.fingerprint import options
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ def test_the_default_pipeline_takes_the_configuration() -> None:
         assert by_name[name].budget == Budget(Limit(0.3, relative=True))  # type: ignore[attr-defined]
 
 
+def test_rank_aligns_its_finalists_by_the_options_of_align() -> None:
+    pipeline = build_pipeline(make({"passes": {"align": {"teacher_share": 0.5, "mixed_precision": "bf16"}}}))
+    by_name = {stage.name: stage for stage in pipeline.passes}
+    assert by_name["rank"].align == by_name["align"]  # type: ignore[attr-defined]
+    assert by_name["align"].teacher_share == 0.5  # type: ignore[attr-defined]
+    assert "align" not in options(by_name["rank"])  # other options of align leave a finished ranking finished
+
+
 def test_the_effective_configuration_makes_the_same_passes_again() -> None:
     config = make({"budget": 0.3, "solutions": 5, "passes": {"finetune": {"epochs": 2}}})
     pipeline = build_pipeline(config)
@@ -133,3 +142,26 @@ def test_values_that_no_stage_could_use_make_no_pipeline(stage: str, option: str
         build_pipeline(make({"passes": {stage: {option: value}}}))
     if option == "optimizer":
         assert "no such value; did you mean 'adamw'? known: adamw, sgd" in str(caught.value)
+
+
+def test_the_engine_of_the_search_decides_which_passes_there_are() -> None:
+    linear = build_pipeline(make({"search": "linear"}))
+    assert linear.names == ORDERS["linear"]
+    assert "search" in linear.names
+    assert not {"score", "select"} & set(linear.names)
+    assert build_pipeline(make({})).names == ORDERS["ilp"] == DEFAULT_PASSES
+    assert verb_passes("search", "linear") == ("capture", "search")
+    assert verb_passes("search", "ilp") == ("capture", "score", "select")
+    assert verb_passes("optimize", "linear") == ORDERS["linear"]
+    assert verb_passes("rank", "linear") == ("capture", "rank")
+    assert [engine_of(verb, "linear") for verb in ("score", "select", "rank")] == ["ilp", "ilp", "linear"]
+
+
+def test_options_of_the_other_engine_are_kept() -> None:
+    config = make({"passes": {"search": {"rounds": 2}, "select": {"fill": 0.9}}})
+    kept = effective(config, build_pipeline(config)).passes
+    assert kept["search"] == {"rounds": 2}
+    assert kept["select"]["fill"] == 0.9
+    other = config.model_copy(update={"search": "linear"})
+    stage = next(stage for stage in build_pipeline(other).passes if stage.name == "search")
+    assert stage.rounds == 2  # type: ignore[attr-defined]

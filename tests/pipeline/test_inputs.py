@@ -7,7 +7,7 @@ from typing import Any
 import hant
 import pytest
 import torch
-from hant.transformer.contracts.data_images import shuffled
+from hant.transformer.data.images import shuffled
 from hant.transformer.errors import CaptureError, UsageError
 from hant.transformer.pipeline.config import make
 from hant.transformer.pipeline.inputs import example_inputs

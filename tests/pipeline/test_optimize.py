@@ -10,11 +10,11 @@ import pytest
 import torch
 from hant.backends.targets.load import load_target
 from hant.transformer.contracts.data import Data
-from hant.transformer.contracts.data_images import ImageTensors
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.timing import Protocol
+from hant.transformer.data.images import ImageTensors
 from hant.transformer.errors import UsageError
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
 

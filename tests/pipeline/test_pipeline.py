@@ -6,15 +6,18 @@ from typing import ClassVar
 
 import pytest
 from hant.op_library.tensor_spec import TensorSpec
+from hant.passes.finetuning.records import EpochRecord
+from hant.passes.ranking.records import RankRecord
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.pass_ import Pass, PassResult, setting
-from hant.transformer.contracts.records import EpochRecord, PassRecord, RankRecord
 from hant.transformer.errors import CaptureError, LostError, UnverifiedError, UsageError
 from hant.transformer.ir.block import Block, BlockKind
 from hant.transformer.ir.graph import Graph
-from hant.transformer.pipeline.fingerprint import base, digest
 from hant.transformer.pipeline.outcome import check_outcome
 from hant.transformer.pipeline.pipeline import Pipeline
+from hant.transformer.rewrite.rewriter import replace_blocks
+from hant.transformer.runs.fingerprint import base, digest
+from hant.transformer.runs.records import PassRecord
 from torch import fx, nn
 
 
@@ -28,7 +31,7 @@ def graph_of(model: nn.Module, *targets: str, names: tuple[str, ...] = ()) -> Gr
         )
         for name, target in zip(names or targets, targets, strict=True)
     )  # fmt: skip
-    return Graph(module=module, blocks=blocks, inputs=(TensorSpec((1, 4, 4)),))
+    return Graph(module=module, blocks=blocks, inputs=(TensorSpec((1, 4, 4)),), rewriter=replace_blocks)
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,16 @@ from hant.backends.targets.load import load_target
 from hant.op_library.pools import pool
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import Data
-from hant.transformer.contracts.data_images import ImageTensors
-from hant.transformer.contracts.pass_ import Count, Pass, PassResult
+from hant.transformer.contracts.pass_ import Count, Pass, PassResult, Work
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.task import Task
-from hant.transformer.contracts.work import Work
+from hant.transformer.data.images import ImageTensors
 from hant.transformer.errors import CaptureError, UsageError
 from hant.transformer.pipeline.build import build_pass
 from hant.transformer.pipeline.forecast import forecast
 from hant.transformer.pipeline.pipeline import Pipeline
 from hant.transformer.pipeline.preflight import EVENT, check_accuracy, check_files, check_task, preflight
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import pytest
 import torch
+from hant.passes.ranking.records import RankRecord
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.pass_ import Pass, PassResult
-from hant.transformer.contracts.records import RankRecord
 from hant.transformer.errors import StorageError, UsageError
 from hant.transformer.pipeline.config import FILE, make, read
 from hant.transformer.pipeline.pipeline import Pipeline

@@ -11,11 +11,12 @@ import hant
 import pytest
 import torch
 from hant.backends.targets.load import load_target
+from hant.passes.delivering.records import VerificationRecord
+from hant.passes.ranking.records import FinalistRecord, RankRecord
 from hant.transformer.contracts.data import Data
-from hant.transformer.contracts.records import FinalistRecord, RankRecord, VerificationRecord
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import AccuracyError
+from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
 IOU = hant.Metric(name="IoU of a|b")
@@ -114,7 +115,7 @@ def expected(network: nn.Module) -> float:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, hant.Result]:
     """The teacher and what was made of it."""
     network = teacher()
-    finalists = {"finalists": 2, "finalist_epochs": 1}
+    finalists = {"finalists": 2, "finalist_steps": 20}
     return network, optimise(network, tmp_path_factory.mktemp("task") / "run", passes={"rank": finalists})
 
 
@@ -170,6 +171,6 @@ def test_a_larger_drop_than_allowed_is_told_in_the_metrics_unit(finished: tuple[
     with pytest.raises(
         AccuracyError, match=r"is worse by 0.25 in IoU of a\|b \(0.75 to 0.5 on 21 test images\), more th"
     ):
-        optimise(network, result.run, max_drop=0.1, passes={"rank": {"finalists": 2, "finalist_epochs": 1}})
+        optimise(network, result.run, max_drop=0.1, passes={"rank": {"finalists": 2, "finalist_steps": 20}})
     report = json.loads((result.run / "report.json").read_text())
     assert (report["accuracy"]["drop"], report["accuracy"]["within_limit"]) == (0.25, False)

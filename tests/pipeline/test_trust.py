@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.errors import UsageError
 from hant.transformer.pipeline.config import Config, make
 from hant.transformer.pipeline.trust import SEAL, check_trust, code_named, mark_foreign, seal
+from hant.transformer.runs.store import RunStore
 
 OWN = {"arch": "net.py:net", "data": "net.py:data", "arch_kwargs": {"width": 2}}
 

@@ -14,7 +14,7 @@ import torch
 from hant.backends.onnxruntime.backend import OnnxRuntimeBackend
 from hant.op_library.pools import operation
 from hant.op_library.reparameterise import Branches
-from hant.passes.workbench import lowerable
+from hant.passes.latency.workbench import lowerable
 from hant.transformer.contracts.target import Target
 from hant.transformer.rewrite.deploy import deploy
 from torch import Tensor, nn

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hant.transformer.errors import UnfitError, UsageError
 from hant.transformer.rewrite.events import BlockReplaced, EagerKept, EagerLost, rewrite_events
-from hant.transformer.rewrite.share import with_submodules
+from hant.transformer.tools.submodules import with_submodules
 from torch import Tensor, nn
 
 

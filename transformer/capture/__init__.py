@@ -1,1 +1,1 @@
-"""Reading a model file and capturing its graph."""
+"""From a model to a graph with blocks."""

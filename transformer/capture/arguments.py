@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError, UsageError
-from .recording import leaves, map_leaves
+from ..tools.nested import leaves, map_leaves
 
 
 def checked(example_inputs: Any) -> tuple[Any, ...]:

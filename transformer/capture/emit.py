@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..errors import CaptureError
-from .flow import Flow
-from .recording import InputDevice, PerSample, Ref, Step, StepKind, WhenTraining, map_leaves
-from .region import Region
+from ..tools.nested import map_leaves
+from .blocks.flow import Flow
+from .blocks.region import Region
+from .recording.steps import InputDevice, PerSample, Ref, Step, StepKind, WhenTraining
 
 _METHODS = ("method_descriptor", "wrapper_descriptor")
 

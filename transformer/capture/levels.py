@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
-from ..ir.layers import is_plain
-from ..ir.serialize import assemble
+from ..files.described.layers import is_plain
+from ..files.described.serialize import assemble
+from ..tools.nested import leaves, map_leaves
+from .blocks.flow import Flow
 from .emit import Emitter
-from .flow import Flow
-from .leaf import CONTAINERS, exact_leaf
-from .record import record
-from .recording import ModuleCall, PerSample, Ref, StepKind, leaves, map_leaves
+from .recording.record import record
+from .recording.steps import ModuleCall, PerSample, Ref, StepKind
+from .recording.surroundings import CONTAINERS, exact_leaf
 
 
 def as_levels(model: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:

@@ -8,10 +8,11 @@ from typing import Any
 from torch import fx
 
 from ..ir.block import Block
+from ..tools.nested import map_leaves
+from .blocks.flow import Flow
+from .blocks.region import Site
 from .emit import Emitter
-from .flow import Flow
-from .recording import PerSample, Ref, map_leaves
-from .site import Site
+from .recording.steps import PerSample, Ref
 
 
 def outline(flow: Flow, blocks: Mapping[Site, Block], name: str) -> fx.GraphModule:

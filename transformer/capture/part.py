@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..errors import CaptureError, UsageError, nearest
+from ..tools.modes import evaluating, preserved
 from .arguments import checked
-from .preserve import evaluating, preserved
 
 
 class _Reached(Exception):  # noqa: N818  (no error: it ends the run where the part begins)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import HantError
 from ..ir.allowed import name_of
-from .leaf import PRIMITIVES, exact_leaf
-from .record import record
-from .recording import InputDevice, PerSample, Recording, Ref, Step, StepKind, WhenTraining, map_leaves
+from ..tools.nested import map_leaves
+from .recording.record import record
+from .recording.steps import InputDevice, PerSample, Recording, Ref, Step, StepKind, WhenTraining
+from .recording.surroundings import PRIMITIVES, exact_leaf
 
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.layout, torch.memory_format, type(None), type(...))
 _INSTALLED = {"site-packages", "dist-packages"}

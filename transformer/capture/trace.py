@@ -13,21 +13,22 @@ from ...op_library.tensor_spec import TensorSpec
 from ..errors import UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
+from ..rewrite.rewriter import replace_blocks
+from ..tools.wrappers import unwrapped
 from .arguments import checked
-from .blocks import make_block, positions, spec_or_fixed
-from .choose import Chooser, Granularity
-from .flow import Flow
-from .hierarchy import Hierarchy
-from .leftover import leftovers
+from .blocks.chains import find_runs
+from .blocks.choose import Chooser, Granularity
+from .blocks.flow import Flow
+from .blocks.hierarchy import Hierarchy
+from .blocks.leftover import leftovers
+from .blocks.make import make_block, positions, spec_or_fixed
+from .blocks.region import Site
+from .blocks.repetition import find_repetition
+from .blocks.tied import tie
 from .outline import outline
 from .part import part_of
-from .record import record
-from .repetition import find_repetition
-from .runs import find_runs
-from .site import Site
+from .recording.record import record
 from .structure import structure_digest
-from .tied import tie
-from .wrappers import unwrapped
 
 
 def trace(
@@ -83,6 +84,7 @@ def trace(
     }
     chosen.check([block.name for block in blocks.values()])
     return Graph(
+        rewriter=replace_blocks,
         module=outline(flow, blocks, type(model).__name__),
         blocks=tuple({block.name: block for block in blocks.values()}.values()),
         inputs=_input_specs(flow),

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CaptureError
+from ..tools.modes import evaluating, preserved
+from ..tools.nested import map_leaves
 from .arguments import resized
-from .preserve import evaluating, preserved
-from .recording import map_leaves
 
 _BATCH = 5
 """Rows of the second comparison: a batch that no recording was made at."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..pipeline.default import VERBS
+from ..pipeline.default import verb_passes
 from ..plugins import registered
 from .options import ApplyCommand, Command, InspectCommand, OpsCommand, OptionsCommand, ParetoCommand, StageCommand
 from .verbs import Verb
@@ -32,8 +32,10 @@ _STAGES = {
     "pretrain": "Train every candidate to do what its block does.",
     "score": "Measure the change of loss when one candidate alone replaces its block.",
     "select": "Choose one operation per block under the budget, K times.",
+    "search": "Find the K selections by --search: linear (without scores), or ilp (score, then select).",
     "rank": "Evaluate the K selections as whole networks and take the best.",
-    "finetune": "Train the chosen student.",
+    "align": "Train the chosen student on the teacher's features.",
+    "finetune": "Train the student on labels and the teacher's answers.",
     "export": "Write the files of the student.",
     "verify": "Time teacher and student on the target and compare outputs.",
     "report": "Write report.html, report.md and report.json, and show the summary.",
@@ -93,7 +95,14 @@ _OPENING = ("reading", "model", "run")
 
 ALL = (
     *(
-        Verb(name, text, StageCommand, _run_stage, (*_OPENING, *VERBS[name]), keeps=True)
+        Verb(
+            name,
+            text,
+            StageCommand,
+            _run_stage,
+            (*_OPENING, *verb_passes(name, "ilp"), *verb_passes(name, "linear")),
+            keeps=True,
+        )
         for name, text in _STAGES.items()
     ),
     Verb(

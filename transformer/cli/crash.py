@@ -43,8 +43,8 @@ def crash_log(folder: Path) -> Iterator[None]:
 
 
 def _flaw(folder: Path) -> str:
-    from ..contracts.flaws import flaw_of
-    from ..contracts.store import RunStore
+    from ..pipeline.flaws import flaw_of
+    from ..runs.store import RunStore
 
     try:
         with RunStore(folder) as store:

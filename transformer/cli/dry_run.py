@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console
 
-from ..contracts.inspection import inspect_graph
-from ..contracts.records import OperationRecord
-from ..contracts.store import RunStore
+from ...passes.candidates.records import OperationRecord
+from ...passes.capturing.inspection import inspect_graph
 from ..ir.graph import Graph
 from ..pipeline.build import effective
 from ..pipeline.config import Config, dump
-from ..pipeline.default import VERBS
+from ..pipeline.default import ORDERS, verb_passes
 from ..pipeline.forecast import Expected, forecast
-from ..pipeline.identity import check_identity
 from ..pipeline.preflight import check_options
+from ..runs.identity import check_identity
+from ..runs.store import RunStore
 from .inspection import write_blocks
 from .opening import opened
 from .options import StageCommand
@@ -71,8 +71,8 @@ def dry_run(command: StageCommand, job: Job) -> int:
 
 def make_plan(command: StageCommand, job: Job) -> Plan:
     """Capture in a scratch run, and look up in the run, where there is one, what is up to date."""
-    names = VERBS[command.verb]
-    with opened(command, job, scratch=True) as (context, pipeline):
+    names = verb_passes(command.verb, job.config.search)
+    with opened(command, job, ORDERS[job.config.search], scratch=True) as (context, pipeline):
         stages = [stage for stage in pipeline.passes if stage.name in names]
         check_options(context, stages)
         scratch = pipeline.run(context, only=("capture", "candidates"))

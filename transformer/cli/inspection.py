@@ -7,11 +7,11 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
-from ..contracts.inspection import FILE, Inspection, inspect_graph
-from ..contracts.store import write_atomically
+from ...passes.capturing.inspection import FILE, Inspection, inspect_graph
 from ..errors import LoadError, StorageError
 from ..ir.block import Diagnostic
 from ..ir.graph import Graph
+from ..tools.files import write_atomically
 from .opening import opened
 from .options import InspectCommand
 from .picture import picture

@@ -19,9 +19,9 @@ from ...op_library.tensor_spec import Layout, TensorSpec
 from ..contracts.target import Target
 from ..errors import HantError
 from ..pipeline.config import make
-from ..pipeline.shapes import parse_shape
 from ..plugins import load_plugin, registered
 from ..rewrite.deploy import deploy
+from ..tools.shapes import parse_shape
 from .options import Command, OpsCommand, OptionsCommand
 from .resolve import values
 from .streams import result_only

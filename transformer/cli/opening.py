@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..contracts.context import Context
-from ..contracts.processes import processes
 from ..contracts.progress import Progress
 from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config, merge
-from ..pipeline.default import DEFAULT_PASSES
+from ..pipeline.default import ORDERS
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.session import load_materials, open_run, scratch_context
+from ..runs.processes import processes
 from .crash import crash_log
 from .options import ModelCommand, StudyCommand
 from .progress import progress_for
@@ -25,7 +25,7 @@ from .streams import hushed, result_only
 def opened(
     command: ModelCommand | StudyCommand,
     job: Job,
-    passes: Sequence[str] = DEFAULT_PASSES,
+    passes: Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     kept: Config | None = None,
@@ -37,7 +37,7 @@ def opened(
     Args:
         command: what was said; how loud to be.
         job: configuration and place of the run.
-        passes: names, in order.
+        passes: names, in order; the default pipeline's if left out.
         options: of single passes, for this command only.
         kept: the configuration that the run keeps; the job's if left out.
         only: passes that will run, whose requirements are checked before the configuration is kept.
@@ -45,6 +45,7 @@ def opened(
     """
     config = job.config.model_copy(update={"passes": merge(job.config.passes, options or {})})
     kept = kept or job.config
+    usual = {name for order in ORDERS.values() for name in order}
     with hushed(command.verbose), crash_log(job.root):
         with result_only():
             pipeline = build_pipeline(config, passes)
@@ -56,7 +57,7 @@ def opened(
         if scratch:
             opening = scratch_context(job.config, materials)
         else:
-            tables = {name: table for name, table in kept.passes.items() if name in DEFAULT_PASSES}
+            tables = {name: table for name, table in kept.passes.items() if name in usual}
             kept = kept.model_copy(update={"passes": tables})
             opening = open_run(kept, job.root, materials, build_pipeline(kept), progress, only)
         with opening as context:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...passes.figures.canvas import FAINT, INK, PALETTE, Canvas
+from ...passes.reporting.figures.canvas import FAINT, INK, PALETTE, Canvas
 from ..ir.block import Block, BlockKind
 from ..ir.graph import Graph
 from .tables import number

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..pipeline.config import FILE, Config, declared, dump, make, merge, read, read_stored
 from ..pipeline.session import default_output
 from ..pipeline.trust import mark_foreign
-from ..reading import bounded, parse_json
+from ..tools.reading import bounded, parse_json
 
 
 @dataclass(frozen=True)

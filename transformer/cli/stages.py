@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from ..contracts.context import Context
-from ..contracts.processes import processes
-from ..contracts.store import RunStore
 from ..errors import UnverifiedError, UsageError
-from ..pipeline.default import DEFAULT_PASSES, VERBS
+from ..pipeline.default import ORDERS, engine_of, verb_passes
 from ..pipeline.outcome import check_limits, check_outcome, is_report_finished
 from ..pipeline.pipeline import Listener, Pipeline
 from ..pipeline.session import save_config
 from ..pipeline.watch import watch
+from ..runs.processes import processes
+from ..runs.store import RunStore
 from .crash import crash_log
 from .dry_run import dry_run
 from .opening import opened
@@ -23,10 +25,10 @@ from .resolve import Job, resolve
 from .streams import hushed, result_only
 from .summary import show_passes, show_summary
 
-_NEED_BUDGET = ("optimize", "select")
-_SHARED = ("finetune",)
+_NEED_BUDGET = ("optimize", "select", "search")
+_SHARED = ("align", "finetune")
 """Verbs that several processes can do together."""
-_NEED_DATA = ("optimize", "pretrain", "score", "rank", "finetune", "verify")
+_NEED_DATA = ("optimize", "pretrain", "score", "search", "rank", "align", "finetune", "verify")
 
 
 def run_stage(command: StageCommand) -> int:
@@ -34,6 +36,8 @@ def run_stage(command: StageCommand) -> int:
     main = processes().main
     _check_words(command)
     job = resolve(command.given)
+    search = engine_of(command.verb, job.config.search)
+    job = replace(job, config=job.config.model_copy(update={"search": search}))
     _check_given(command.verb, job)
     if command.save_config and main:
         save_config(job.config, Path(command.save_config))
@@ -44,8 +48,9 @@ def run_stage(command: StageCommand) -> int:
     if command.verb == "report" and job.from_run and not job.changed and _told(command, job):
         return 0
     imported = {} if command.latencies is None else {"import": {"file": command.latencies}}
-    with opened(command, job, _before_profile(*imported), imported, only=VERBS[command.verb]) as (context, pipeline):
-        _run(command, context, pipeline, watch(job.config.parsed_budget()))
+    names = verb_passes(command.verb, search)
+    with opened(command, job, _before_profile(search, *imported), imported, only=names) as (context, pipeline):
+        _run(command, names, context, pipeline, watch(job.config.parsed_budget()))
     return 0
 
 
@@ -65,22 +70,25 @@ def _told(command: StageCommand, job: Job) -> bool:
 
 def write_kit(command: StageCommand, job: Job) -> int:
     """List the candidates and write the kit; the run's stored configuration does not name it."""
-    with opened(command, job, _before_profile("kit"), {"kit": {"file": command.kit}}) as (context, pipeline):
+    with opened(command, job, _before_profile(job.config.search, "kit"), {"kit": {"file": command.kit}}) as (
+        context,
+        pipeline,
+    ):
         with result_only():
             context = pipeline.run(context, only=("capture", "candidates", "kit"))
         show_passes(context.store, ("candidates", "kit"), as_json=command.as_json)
     return 0
 
 
-def _before_profile(*names: str) -> tuple[str, ...]:
-    """Return the default passes with ``kit`` or ``import`` before profiling."""
-    place = DEFAULT_PASSES.index("profile")
-    return (*DEFAULT_PASSES[:place], *names, *DEFAULT_PASSES[place:])
+def _before_profile(search: str, *names: str) -> tuple[str, ...]:
+    """Return the passes of the default pipeline with ``kit`` or ``import`` before profiling."""
+    usual = ORDERS[search]
+    place = usual.index("profile")
+    return (*usual[:place], *names, *usual[place:])
 
 
-def _run(command: StageCommand, context: Context, pipeline: Pipeline, listener: Listener) -> None:
+def _run(command: StageCommand, names: Sequence[str], context: Context, pipeline: Pipeline, listener: Listener) -> None:
     """Run the verb's passes and print what came out, also where it is not verified."""
-    names = VERBS[command.verb]
     unverified: UnverifiedError | None = None
     with result_only():
         try:
@@ -121,7 +129,8 @@ def _check_words(command: StageCommand) -> None:
 def _check_given(verb: str, job: Job) -> None:
     if processes().count > 1 and verb not in _SHARED:
         raise UsageError(
-            f"{verb} runs in one process, and {processes().count} were started; start several for finetune only: "
+            f"{verb} runs in one process, and {processes().count} were started; "
+            "start several for align and finetune only: "
             f"accelerate launch --no_python hant-opt finetune {job.root}"
         )
     if verb in _NEED_BUDGET and job.config.budget is None:

@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from ...backends.targets.load import load_target
+from ...passes.selecting.records import ParetoRecord
 from ..contracts.context import Context
-from ..contracts.metric import Metric
-from ..contracts.records import ParetoRecord
 from ..contracts.target import Target
+from ..contracts.task import Metric
 from ..errors import InfeasibleError, LoadError, UnverifiedError, UsageError
-from ..pipeline.default import DEFAULT_PASSES
+from ..pipeline.default import ORDERS
 from ..pipeline.front import front_elsewhere
 from ..pipeline.pipeline import Pipeline
-from ..reading import parse_json
+from ..tools.reading import parse_json
 from .opening import opened
 from .options import ApplyCommand, ParetoCommand, StudyCommand
 from .resolve import resolve
@@ -47,8 +47,7 @@ def run_pareto(command: ParetoCommand) -> int:
 
 def run_passes(command: ApplyCommand) -> int:
     """Run the named passes and print their notes."""
-    extra = tuple(name for name in command.names if name not in DEFAULT_PASSES)
-    with _study(command, command.given, extra, {}) as (context, pipeline):
+    with _study(command, command.given, command.names, {}) as (context, pipeline):
         with result_only():
             context = pipeline.run(context, only=("capture", *command.names))
         show_passes(context.store, command.names, as_json=command.as_json)
@@ -63,7 +62,9 @@ def _study(
     if not job.from_run:
         raise UsageError(f"{command.subject} is not a run; give the directory of one, made by: hant-opt score MODEL")
     stored = resolve({"subject": command.subject}).config
-    return opened(command, job, (*DEFAULT_PASSES, *extra), options, kept=stored)
+    usual = ORDERS[job.config.search]
+    passes = (*usual, *(name for name in extra if name not in usual))
+    return opened(command, job, passes, options, kept=stored)
 
 
 def _fronts(context: Context, pipeline: Pipeline, targets: Sequence[Target]) -> None:

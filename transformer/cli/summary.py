@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..contracts.metric import TOP1
-from ..contracts.records import PassRecord
-from ..contracts.report import AccuracyReport, ParityReport, Report
-from ..contracts.store import RunStore
+from ...passes.reporting.schema import AccuracyReport, ParityReport, Report
+from ..contracts.task import TOP1
 from ..pipeline.outcome import REPORTS, read_report
+from ..runs.records import PassRecord
+from ..runs.store import RunStore
 from .tables import write_line, write_table
 from .terminal import shown, write_json
 
@@ -98,7 +98,7 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
             row.operation,
             f"{row.teacher_ms:.4f}",
             f"{row.student_ms:.4f}",
-            f"{row.score:+.4f}",
+            row.loss_change,
         )
         for row in report.blocks
     ]

@@ -1,1 +1,1 @@
-"""What passes, backends, targets, data and runs agree on."""
+"""Contracts alone: what passes, backends, targets, data and runs agree on."""

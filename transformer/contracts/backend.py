@@ -1,21 +1,53 @@
-"""What a runtime plugin does: say whether it can, lower, run, time."""
+"""A backend's guess at latencies on a device that is not here."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import CaptureError, UsageError
-from .estimator import Estimator
-from .kit import KitPart
 from .target import Target
 from .timing import Timing
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Estimates for one target. They are never mixed with measurements."""
+
+    ms: Callable[[nn.Module, Sequence[Tensor]], float]
+    """Return the latency (ms) of one call of a module on inputs of these shapes; raise CaptureError where none can be
+    given. Nothing is computed."""
+    provenance: dict[str, str]
+    """What an estimate is made from: the absent device, the model, where its constants come from."""
+    error: float
+    """Median error (share) on published networks of kinds that the constants were not fitted on."""
+
+
+@dataclass(frozen=True)
+class KitPart:
+    """The runtime's share of a kit's script."""
+
+    sources: tuple[str, ...]
+    """Python source of ``take_rounds`` (the stopwatch) and of a class ``Device``, in an order in which they can be run.
+
+    They need Python, numpy and the modules of ``needs`` only. ``Device(settings)`` has ``problem() -> str | None``,
+    ``facts() -> dict[str, str]`` (the part of a latency's provenance that is seen there), ``clock()``, which returns
+    a clock in seconds, and ``open(content, *inputs)``, which returns a call that runs the network in a lowered file
+    of this content once.
+    """
+    needs: dict[str, str]
+    """Modules that the script imports -> what to install them with, such as ``onnxruntime``."""
+    settings: dict[str, Any]
+    """What ``Device`` is made from: plain data."""
+    asked: dict[str, str]
+    """The part of a latency's provenance that the target's file decides."""
 
 
 def batch_of(tensor: Tensor, size: int) -> Tensor:

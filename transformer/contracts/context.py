@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ...op_library.op_spec import OpSpec
+from ..contracts.store import Store
 from ..errors import UsageError
 from ..ir.graph import Graph
 from .backend import Backend
 from .data import Data
-from .metric import TOP1, Metric
 from .progress import Progress
-from .store import RunStore
 from .target import Target
+from .task import TOP1, Metric
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Context:
     """The teacher as loaded."""
     example_inputs: tuple[Tensor, ...]
     """Inputs of batch 1 or more, to trace and export with."""
-    store: RunStore
+    store: Store
     target: Target
     backend: Backend
     pool: tuple[OpSpec, ...]

@@ -1,4 +1,4 @@
-"""The pass contract: a frozen dataclass whose fields are its options."""
+"""The contract of a pass: options with their types, what it requires and ensures, how much work it expects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,25 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ..errors import nearest
-from .work import Work
+
+if TYPE_CHECKING:
+    from ..ir.graph import Graph
+    from .context import Context
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pass expects to do if it begins from nothing."""
+
+    what: str = ""
+    """In words: ``78 candidates x 220 steps of 16 images``; empty where it is not worth a line."""
+    macs: float = 0.0
+    """Multiply-accumulates on the training device; a step of training counts three times its forward."""
+    seconds: float = 0.0
+    """Time that is no computing: latencies are taken by the clock."""
+    bytes: int = 0
+    """Of the files that it leaves in the run."""
+
 
 Count = Annotated[int, Field(ge=1)]
 """Type of an option that is a number of things."""
@@ -37,11 +55,6 @@ def one_of(known: Iterable[str]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-if TYPE_CHECKING:
-    from ..ir.graph import Graph
-    from .context import Context
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...op_library.tensor_spec import TensorSpec
 from ..errors import UsageError, nearest
+from ..tools.submodules import with_submodules
 from .block import Block, Diagnostic
+from .text import network_text
 
 Observer = Callable[[Block, Tensor, Tensor], None]
 
@@ -36,14 +38,14 @@ class Graph:
     """The larger model that the network is a part of, if it was captured as one."""
     path: str = ""
     """Where in ``host`` the network is."""
+    rewriter: Callable[[Graph, Mapping[str, nn.Module]], Graph] = field(kw_only=True, repr=False)
+    """Makes a new graph with other modules in the named blocks (``rewrite.rewriter.replace_blocks``)."""
     structure: str = ""
     """Hash of what the captured network computes, apart from its weights; replaced blocks do not change it."""
 
     def __str__(self) -> str:
-        """The whole network as text, a line for each block and operation; ``ir.parse`` reads it."""
-        from .text import network_text
-
-        return str(network_text(self))
+        """The whole network as text, a line for each block and operation."""
+        return network_text(self.module, self.blocks, self.inputs)
 
     @property
     def network(self) -> nn.Module:
@@ -56,8 +58,6 @@ class Graph:
     @property
     def whole(self) -> nn.Module:
         """The model that the network is a part of, with ``network`` in its place; all else is shared."""
-        from ..rewrite.share import with_submodules
-
         return self.network if self.host is None else with_submodules(self.host, {self.path: self.network})
 
     def _is_current(self, eager: nn.Module) -> bool:
@@ -82,9 +82,7 @@ class Graph:
 
         Modules of untouched parts are shared, not copied.
         """
-        from ..rewrite.rewriter import replace_blocks
-
-        return replace_blocks(self, modules)
+        return self.rewriter(self, modules)
 
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:

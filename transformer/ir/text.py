@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
+from ...op_library.tensor_spec import TensorSpec
 from .allowed import name_of
-
-if TYPE_CHECKING:
-    from .block import Block
-    from .graph import Graph
+from .block import Block
 
 KEYWORDS = {
     "call_module": "module",
@@ -62,29 +61,18 @@ class Line:
         return f"%{self.name} = {self.keyword} {self.target}{call}{note}"
 
 
-@dataclass(frozen=True)
-class NetworkText:
-    """A whole network; ``str`` prints it and ``parse.parse_text`` reads it."""
-
-    name: str
-    lines: tuple[Line, ...]
-
-    def __str__(self) -> str:
-        return "\n".join([f"network {self.name}", *(f"  {line}" for line in self.lines)]) + "\n"
-
-
-def network_text(graph: Graph) -> NetworkText:
-    """Return the text form of a graph."""
-    assert isinstance(graph.module, fx.GraphModule), "a captured graph"
-    blocks = {block.target: block for block in graph.blocks}
-    arguments = [node for node in graph.module.graph.nodes if node.op == "placeholder"]
-    nested = len(arguments) != len(graph.inputs)  # lists of tensors, say: the lines that take them out tell the shapes
-    inputs = {} if nested else dict(zip(arguments, graph.inputs, strict=True))
+def network_text(module: nn.Module, blocks: Sequence[Block], inputs: Sequence[TensorSpec]) -> str:
+    """Return the text of a captured network, its blocks by name and its inputs with their shapes."""
+    assert isinstance(module, fx.GraphModule), "a captured graph"
+    known = {block.target: block for block in blocks}
+    arguments = [node for node in module.graph.nodes if node.op == "placeholder"]
+    nested = len(arguments) != len(inputs)  # lists of tensors, say: the lines that take them out tell the shapes
+    shapes = {} if nested else dict(zip(arguments, inputs, strict=True))
     lines = []
-    for node in graph.module.graph.nodes:
-        note = str(inputs.get(node, "")) if node.op == "placeholder" else _shape(node)
-        lines.append(_line(node, blocks, note))
-    return NetworkText(type(graph.module).__name__, tuple(lines))
+    for node in module.graph.nodes:
+        note = str(shapes.get(node, "")) if node.op == "placeholder" else _shape(node)
+        lines.append(_line(node, known, note))
+    return "\n".join([f"network {type(module).__name__}", *(f"  {line}" for line in lines)]) + "\n"
 
 
 def _line(node: fx.Node, blocks: dict[str, Block], note: str) -> Line:

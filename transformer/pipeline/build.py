@@ -15,7 +15,7 @@ from ..contracts.pass_ import Pass
 from ..errors import UsageError, nearest
 from ..plugins import load_plugin, registered
 from .config import Config, declared
-from .default import DEFAULT_PASSES
+from .default import ORDERS
 from .paths import anchored
 from .pipeline import Pipeline
 
@@ -23,20 +23,33 @@ _HANDED = {name: flag for name, (_, flag) in declared(Config).items() if flag.ha
 """Options of the whole that passes take by field name."""
 
 
-def build_pipeline(config: Config, names: Sequence[str] = DEFAULT_PASSES) -> Pipeline:
-    """Return the pipeline of the named passes with the configuration's options.
+def build_pipeline(config: Config, names: Sequence[str] | None = None) -> Pipeline:
+    """Return the pipeline of the named passes, by default those of its search, with the configuration's options.
 
     Raises:
         UsageError: an unknown pass or option (with the nearest name), or a value that does not fit.
     """
+    names = ORDERS[config.search] if names is None else names
+    usual = {name for order in ORDERS.values() for name in order}
     for name in config.passes:
-        if name not in names:
+        if name not in names and name not in usual:
             raise UsageError(
                 f"unknown pass {name!r} in [passes.{name}]{nearest(name, {*names, *registered('hant.passes')})}"
             )
     shared = shared_options(config)
     kinds = {name: load_plugin("hant.passes", name) for name in names}
-    return Pipeline([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names])
+    return Pipeline(_acquainted([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names]))
+
+
+def _acquainted(passes: Sequence[Pass]) -> list[Pass]:
+    """Give each pass that has another one for a field (rank aligns its finalists) the one of this pipeline."""
+    known = {stage.name: stage for stage in passes}
+
+    def fields(stage: Pass) -> dict[str, Any]:
+        names = (field.name for field in dataclasses.fields(stage) if isinstance(getattr(stage, field.name), Pass))
+        return {name: known[name] for name in names if name in known}
+
+    return [dataclasses.replace(stage, **fields(stage)) for stage in passes]
 
 
 def shared_options(config: Config) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def effective(config: Config, pipeline: Pipeline) -> Config:
 
     Paths are whole, so that it means the same in any working directory.
     """
-    tables = {}
+    tables = {name: table for name, table in config.passes.items() if name not in pipeline.names}
     for stage in pipeline.passes:
         values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
         own = config.passes.get(stage.name, {})

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pydantic.fields import FieldInfo
 
 from ..contracts.budget import Budget
-from ..contracts.inside import check_inside
 from ..errors import LoadError, UsageError, nearest
-from ..reading import read_toml
+from ..runs.inside import check_inside
+from ..tools.reading import read_toml
 
 FILE = "config.toml"
 """Name of the effective configuration inside a run."""
@@ -23,8 +23,8 @@ FILE = "config.toml"
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = ("baseline-ilp", "baseline-random", "baseline-greedy", "baseline-snas", "baseline-reinforce")
-_BUDGETED = ("profile", "select", "rank", "verify", "report", *_BASELINES)
-_COMPUTING = ("pretrain", "score", "rank", "finetune", "verify", "pareto", "proxy", *_BASELINES)
+_BUDGETED = ("profile", "select", "search", "rank", "verify", "report", *_BASELINES)
+_COMPUTING = ("pretrain", "score", "search", "rank", "align", "finetune", "verify", "pareto", "proxy", *_BASELINES)
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,18 @@ class Config(BaseModel):
     """Leave the blocks of these patterns alone."""
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"))] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
-    solutions: Annotated[int | None, Flag(SEARCH, ("select", "pareto", "baseline-ilp"), also=("-k",), handed="any")] = (
-        Field(default=None, ge=1)
-    )
+    search: Annotated[
+        Literal["linear", "ilp"],
+        Flag(SEARCH, ("score", "select", "search", "pareto"), metavar="ENGINE", handed="any"),
+    ] = "ilp"
+    """How selections are found: ``linear`` by linear steps at whole networks, ``ilp`` by scores and their sum."""
+    solutions: Annotated[
+        int | None, Flag(SEARCH, ("select", "search", "pareto", "baseline-ilp"), also=("-k",), handed="any")
+    ] = Field(default=None, ge=1)
     """How many selections to rank."""
-    max_overlap: Annotated[float | None, Flag(SEARCH, ("select", "pareto", "proxy", "baseline-ilp"), handed="any")] = (
-        Field(default=None, ge=0, le=1)
-    )
+    max_overlap: Annotated[
+        float | None, Flag(SEARCH, ("select", "search", "pareto", "proxy", "baseline-ilp"), handed="any")
+    ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune",), handed="named")] = Field(default=None, ge=0)
     """Epochs of fine-tuning; 0 skips it."""
@@ -233,6 +238,8 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """Return the configuration as TOML; what is ``None`` or empty is left out, and trust is never stored."""
-    values = config.model_dump(mode="json", exclude_none=True, exclude=set(NEVER_STORED))
-    return tomli_w.dumps({name: value for name, value in values.items() if value not in ("", [], {})})
+    """Return the configuration as TOML; what is ``None`` or empty by default is left out, and trust is never stored."""
+    options: dict[str, Any] = {"mode": "json", "exclude_none": True, "exclude": set(NEVER_STORED)}
+    values, usual = config.model_dump(**options), Config().model_dump(**options)
+    empty = {name for name, value in values.items() if value in ("", [], {}) and value == usual.get(name)}
+    return tomli_w.dumps({name: value for name, value in values.items() if name not in empty})

@@ -10,6 +10,7 @@ DEFAULT_PASSES = (
     "score",
     "select",
     "rank",
+    "align",
     "finetune",
     "export",
     "verify",
@@ -17,12 +18,32 @@ DEFAULT_PASSES = (
 )
 """Names of the passes, in the order in which they run; each is also a verb of the command."""
 
+ORDERS: dict[str, tuple[str, ...]] = {
+    "ilp": DEFAULT_PASSES,
+    "linear": tuple("search" if name == "select" else name for name in DEFAULT_PASSES if name != "score"),
+}
+"""The default pipeline by the engine of the search: one needs scores, the other makes its selections without."""
+
 VERBS: dict[str, tuple[str, ...]] = {
     "optimize": DEFAULT_PASSES,
     "profile": ("capture", "candidates", "profile"),
     **{name: ("capture", name) for name in DEFAULT_PASSES[3:]},
 }
 """Passes that each verb of the command runs; capture makes the graph again each time."""
+
+
+def verb_passes(verb: str, engine: str) -> tuple[str, ...]:
+    """Return the passes that ``verb`` runs with an engine of the search."""
+    if verb == "optimize":
+        return ORDERS[engine]
+    if verb == "search":
+        return ("capture", *(name for name in ("score", "select", "search") if name in ORDERS[engine]))
+    return VERBS[verb]
+
+
+def engine_of(verb: str, engine: str) -> str:
+    """Return the engine of the search that ``verb`` works for: the stages of only one name it."""
+    return "ilp" if verb in ("score", "select") else engine
 
 
 def verb_of(name: str) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..capture.recording import tensors
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass
-from ..rewrite.copied import copied
+from ..tools.copied import copied
+from ..tools.nested import tensors
 
 _BATCH = 16
 _TRAINING = 3

@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ...passes.pretraining.records import CandidateRecord
+from ...passes.ranking.records import EvaluationRecord
+from ...passes.scoring.records import ScoreRecord
+from ...passes.selecting.records import ParetoRecord
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass
-from ..contracts.records import CandidateRecord, EvaluationRecord, ParetoRecord, Record, ScoreRecord
-from ..contracts.store import RunStore, slug
+from ..contracts.record import Record
 from ..contracts.target import Target
 from ..plugins import load_plugin
+from ..runs.store import RunStore
+from ..tools.files import slug
 
 SHARED_KINDS: tuple[type[Record], ...] = (ScoreRecord, EvaluationRecord)
 """Records that do not depend on the target."""

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..capture.own_words import own_words
 from ..contracts.data import Data
-from ..contracts.data_check import sample
-from ..contracts.data_folder import USUAL
-from ..contracts.data_images import Normalization
-from ..contracts.data_pixels import WAYS, Preprocessing, View
+from ..data.check import sample
+from ..data.folder import USUAL
+from ..data.images import Normalization
+from ..data.pixels import WAYS, Preprocessing, View
 from ..errors import HantError, LoadError, UsageError
+from ..tools.own_words import own_words
+from ..tools.shapes import examples, parse_shape, text
 from .config import Config
-from .shapes import examples, parse_shape, text
 from .trust import check_trust
 
 
@@ -35,7 +35,7 @@ def load_model(config: Config) -> nn.Module:
     if config.model and not named and not Path(config.model).is_file():
         what = "is a directory without a run in it" if Path(config.model).is_dir() else "does not exist"
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")
-    from ..capture.load import load
+    from ..files.load import load
 
     model = load(config.model or None, config.arch, config.trust_model, config.arch_kwargs).eval()
     placed = any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers()))
@@ -44,7 +44,7 @@ def load_model(config: Config) -> nn.Module:
 
 def load_data(config: Config, model: nn.Module) -> Data:
     """Return the configured data, in the network's input shape where that is known."""
-    from ..contracts.data_sources import load_data as load
+    from ..data.sources import load_data as load
 
     assert config.data is not None
     check_trust(config)
@@ -84,7 +84,7 @@ def declared_shapes(config: Config, model: nn.Module) -> tuple[tuple[int, ...], 
     """Return the input shapes that the user or the checkpoint declares, for one sample; empty if neither does."""
     if config.input_shape:
         return tuple(parse_shape(item) for item in config.input_shape)
-    from ..capture.load import input_shapes
+    from ..files.load import input_shapes
 
     return input_shapes(model)
 

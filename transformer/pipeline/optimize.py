@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from ...op_library.op_spec import OpSpec
-from ..capture.load import declare_shapes, input_shapes
-from ..capture.wrappers import unwrapped
+from ...passes.reporting.schema import AccuracyReport, LatencyReport, Report
 from ..contracts.budget import Budget
 from ..contracts.context import Context
 from ..contracts.data import Data
 from ..contracts.progress import Progress
-from ..contracts.report import AccuracyReport, LatencyReport, Report
 from ..contracts.target import Target
-from ..rewrite.copied import copied
+from ..files.load import declare_shapes, input_shapes
+from ..tools.copied import copied
+from ..tools.wrappers import unwrapped
 from . import session
 from .build import build_pipeline
 from .config import FILE, Config, make, merge, read_stored
@@ -108,7 +108,7 @@ def open_run(
 
 def read_result(context: Context, device: torch.device) -> Result:
     """Return the result of a finished run; the student on ``device``."""
-    from ...passes.assemble import load_student
+    from ...passes.networks.assemble import load_student
 
     report = Report.model_validate_json(context.store.path("report.json").read_text(encoding="utf-8"))
     return Result(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from ..contracts.metric import TOP1
-from ..contracts.records import PassRecord
-from ..contracts.report import Report
-from ..contracts.store import RunStore
+from ...passes.reporting.schema import Report
+from ..contracts.task import TOP1
 from ..errors import AccuracyError, LoadError, UnverifiedError, UsageError
+from ..runs.records import PassRecord
+from ..runs.store import RunStore
 
 REPORTS = ("report.json", "report.html", "report.md")
 

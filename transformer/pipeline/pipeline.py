@@ -9,13 +9,13 @@ from typing import Any
 
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass, PassResult
-from ..contracts.processes import processes
-from ..contracts.records import PassRecord
-from ..contracts.store import RunStore
 from ..errors import HantError, LostError, UnverifiedError, UsageError, nearest
+from ..runs.fingerprint import base, changed, digest, fingerprint, options, recognised
+from ..runs.identity import check_identity
+from ..runs.processes import processes
+from ..runs.records import PassRecord
+from ..runs.store import RunStore
 from .default import verb_of
-from .fingerprint import base, changed, digest, fingerprint, options, recognised
-from .identity import check_identity
 from .preflight import preflight
 from .verify_graph import verify
 

@@ -21,19 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..capture.own_words import own_words
-from ..capture.save import save
-from ..contracts.classification import Classification
 from ..contracts.context import Context
-from ..contracts.data import Data, split, take
-from ..contracts.data_check import label_range
-from ..contracts.data_images import batches
+from ..contracts.data import Data
 from ..contracts.pass_ import Pass
-from ..contracts.processes import processes
+from ..contracts.task import Classification
+from ..data.check import label_range
+from ..data.images import batches
+from ..data.splits import split, take
 from ..errors import CaptureError, HantError, UsageError
-from ..rewrite.copied import copied
-from .fingerprint import digest
-from .identity import identity
+from ..files.save import save
+from ..runs.fingerprint import digest
+from ..runs.identity import identity
+from ..runs.processes import processes
+from ..tools.copied import copied
+from ..tools.own_words import own_words
 
 EVENT = "preflight"
 """What the run notes when it has been examined."""

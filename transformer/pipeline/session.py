@@ -15,18 +15,19 @@ from ...op_library.op_spec import OpSpec
 from ..contracts.backend import Backend
 from ..contracts.context import Context
 from ..contracts.data import Data
-from ..contracts.data_check import check_data
-from ..contracts.follower import FollowerStore
-from ..contracts.processes import join, processes, wait
 from ..contracts.progress import Progress
-from ..contracts.store import RunStore, slug, write_atomically
 from ..contracts.target import Target
+from ..data.check import check_data
 from ..errors import HantError, StorageError, UnverifiedError, UsageError
 from ..plugins import load_plugin
+from ..runs.follower import FollowerStore
+from ..runs.identity import check_identity
+from ..runs.processes import join, processes, wait
+from ..runs.store import RunStore
+from ..tools.files import slug, write_atomically
 from .build import effective
 from .changes import flags_of
 from .config import FILE, Config, dump
-from .identity import check_identity
 from .inputs import example_inputs, load_data, load_model, part
 from .pipeline import Pipeline
 from .trust import SEAL, seal
@@ -113,14 +114,13 @@ def open_run(
     with RunStore(root) as store:
         context = make_context(config, materials, store, progress)
         check_identity(context)
-        new = dump(effective(config, pipeline).model_copy(update={"output": str(root)}))
+        whole = effective(config, pipeline).model_copy(update={"output": str(root)})
         before = {name: store.path(name).read_text("utf-8") for name in (FILE, SEAL) if store.path(name).is_file()}
         if FILE not in before:
-            store.write(FILE, new)
-        pipeline.check(context, only, flags_of(before.get(FILE, new), new))
+            _keep(store, whole, context.progress)
+        pipeline.check(context, only, flags_of(before.get(FILE, dump(whole)), dump(whole)))
         held = pipeline.results(store)
-        store.write(FILE, new)
-        seal(store, config, context.progress)
+        _keep(store, whole, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have
             wait()
         try:
@@ -132,6 +132,12 @@ def open_run(
                 for name, text in before.items():
                     store.write(name, text)
             raise
+
+
+def _keep(store: RunStore, config: Config, progress: Progress) -> None:
+    """Save the configuration in the run, and vouch for it as it is saved: with whole paths."""
+    store.write(FILE, dump(config))
+    seal(store, config, progress)
 
 
 @contextmanager

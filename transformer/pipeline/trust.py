@@ -20,10 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..contracts.data_sources import names_code
 from ..contracts.progress import Progress
-from ..contracts.store import RunStore
+from ..data.sources import names_code
 from ..errors import StorageError, UsageError
+from ..runs.store import RunStore
 from .config import Config
 
 SEAL = "run.seal"

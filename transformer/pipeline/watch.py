@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ...passes.latency.reach import reach
 from ..contracts.budget import Budget
 from ..contracts.context import Context
 from ..errors import UsageError
 from ..ir.graph import Graph
 from .pipeline import Listener
-from .reach import reach
 
 _REASONS = 3
 

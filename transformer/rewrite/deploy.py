@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ...op_library.reparameterise import TrainingForm
-from .share import with_submodules
+from ..tools.submodules import with_submodules
 
 
 def deploy(module: nn.Module) -> nn.Module:

@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...op_library.cost import MacCounter
 from ...op_library.tensor_spec import TensorSpec
-from ..capture.preserve import evaluating, preserved
 from ..errors import UnfitError
 from ..ir.block import Block
+from ..tools.modes import evaluating, preserved
 
 _SAMPLES = 2
 

@@ -11,9 +11,9 @@ from ..errors import UsageError, nearest
 from ..ir.block import Block
 from ..ir.graph import Graph
 from ..ir.sides import MainInput
+from ..tools.submodules import holds, with_submodules
 from .events import BlockReplaced, EagerKept, EagerLost, emit
 from .probe import probe
-from .share import holds, with_submodules
 
 
 def replace_blocks(graph: Graph, modules: Mapping[str, nn.Module]) -> Graph:

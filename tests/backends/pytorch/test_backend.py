@@ -9,9 +9,9 @@ import pytest
 import torch
 from hant.backends.pytorch.backend import PyTorchBackend
 from hant.backends.targets.load import load_target
-from hant.transformer.capture.save import save
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import CaptureError, LoadError, UsageError
+from hant.transformer.files.save import save
 from torch import Tensor, nn
 
 BACKEND = PyTorchBackend()

@@ -15,9 +15,9 @@ from hant.backends.tensorrt import support
 from hant.backends.tensorrt.backend import TensorRTBackend
 from hant.backends.tensorrt.build import build_engine
 from hant.backends.tensorrt.prepare import prepare, quantize, to_half
-from hant.transformer.capture.load import load
 from hant.transformer.contracts.target import Target
 from hant.transformer.errors import CaptureError, LoadError
+from hant.transformer.files.load import load
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 

@@ -1,18 +1,29 @@
-"""Fine-tune a small network in double precision, as one of the processes of a launcher; the main one prints."""
+"""Train a small network in double precision, as one of the processes of a launcher; the main one prints.
+
+``labels`` fine-tunes, ``features`` aligns.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 
 import torch
-from hant.passes.finetuning.loop import Loop, objective_of
+from hant import trace
+from hant.passes.finetuning.features import Features
+from hant.passes.finetuning.labels import Labels
+from hant.passes.finetuning.lesson import Lesson
+from hant.passes.finetuning.loop import Loop
 from hant.passes.finetuning.parallel import Parallel
-from hant.passes.finetuning.recipe import FinetuneRecipe
+from hant.passes.finetuning.recipe import AlignRecipe, FinetuneRecipe
 from hant.passes.finetuning.state import FinetuneState
-from hant.transformer.contracts.classification import Classification
-from hant.transformer.contracts.data_augment import CropFlip
-from hant.transformer.contracts.data_images import ImageTensors
-from hant.transformer.contracts.processes import join
+from hant.passes.networks.assemble import independent
+from hant.tests.passes.finetuning.architectures import resnet
+from hant.transformer.contracts.task import Classification
+from hant.transformer.data.augmentation import CropFlip
+from hant.transformer.data.images import ImageTensors
+from hant.transformer.runs.processes import join
 from torch import nn
 
 RECIPE = FinetuneRecipe(
@@ -37,6 +48,9 @@ RECIPE = FinetuneRecipe(
     seed=0,
     start="",
 )
+
+
+ALIGN = AlignRecipe(epochs=2, steps=4, batch_size=12, learning_rate=0.1, parts=2, seed=0, start="")
 
 
 class Functional(nn.Module):
@@ -70,18 +84,33 @@ def network() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3))
 
 
+def labels() -> tuple[Lesson, FinetuneState]:
+    teacher, student = network(), network()
+    optimizer = RECIPE.make_optimizer(student.parameters())
+    return Labels(student, teacher, Classification(), RECIPE), FinetuneState(student, optimizer)
+
+
+def features() -> tuple[Lesson, FinetuneState]:
+    teacher = trace(resnet().eval(), (torch.zeros(2, 1, 8, 8),))
+    student = independent(teacher.replace({"blocks.1": nn.Identity()}))
+    variances = {block.name: 0.5 for block in teacher.blocks}
+    lesson = Features(student, teacher, variances, {"blocks.1"}, ALIGN.teacher_share)
+    return lesson, FinetuneState(student.network, ALIGN.make_optimizer(lesson.blocks))
+
+
 def main() -> None:
     join("cpu")
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
-    teacher, student = network(), network()
+    lesson, state = labels() if sys.argv[1] == "labels" else features()
+    recipe = RECIPE if sys.argv[1] == "labels" else ALIGN
     data = ImageTensors(torch.randn(50, 1, 8, 8), torch.arange(50) % 3)
     cpu = torch.device("cpu")
-    state = FinetuneState(student, RECIPE.make_optimizer(student.parameters()), loss=torch.zeros(()))
+    state = replace(state, loss=torch.zeros(()))
     parallel = Parallel(cpu)
-    loop = Loop(state, teacher, RECIPE, data, CropFlip(), cpu, parallel, objective_of(Classification(), RECIPE))
+    loop = Loop(state, lesson, recipe, data, CropFlip(), cpu, parallel)
     losses = []
-    for _ in range(RECIPE.epochs):
+    for _ in range(recipe.epochs):
         losses.append(loop.epoch())
         state.finish_epoch({})
     tensors = {name: tensor.flatten().tolist() for name, tensor in state.last.items()}

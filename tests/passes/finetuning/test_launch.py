@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hant.transformer.contracts.records import EpochRecord
-from hant.transformer.contracts.store import RunStore
+from hant.passes.finetuning.records import EpochRecord
+from hant.transformer.runs.store import RunStore
 from safetensors import SafetensorError, safe_open
 
 BIN = Path(sys.executable).parent
@@ -32,7 +32,7 @@ def finish(run: Path, *launcher: str | Path) -> list[float]:
     assert start(run, *launcher).wait() == 0, (run.parent / f"{run.name}.log").read_text()[-3000:]
     with RunStore(run) as store:
         assert [put["key"] for _, put in store.events("put") if put["kind"] == "student"] == ["student"]
-        return [epoch.train_loss for epoch in store.all(EpochRecord).values()]
+        return [epoch.train_loss or 0 for epoch in store.all(EpochRecord).values() if epoch.epoch]
 
 
 def kill_in_second_epoch(run: Path) -> None:

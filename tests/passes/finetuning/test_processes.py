@@ -10,22 +10,23 @@ from typing import Any
 import pytest
 import torch
 from hant.passes.finetuning.parallel import Parallel
-from hant.transformer.contracts.processes import processes
 from hant.transformer.errors import UsageError
+from hant.transformer.runs.processes import processes
 
 SCRIPT = Path(__file__).with_name("processes_script.py")
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 
 
-def trained(*launcher: str | Path) -> dict[str, Any]:
+def trained(what: str, *launcher: str | Path) -> dict[str, Any]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, SCRIPT], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([*launcher, SCRIPT, what], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_two_processes_do_the_steps_of_one() -> None:
-    one, two = trained(sys.executable), trained(TORCHRUN, "--standalone", "--nproc-per-node", "2")
+@pytest.mark.parametrize("what", ["labels", "features"])
+def test_two_processes_do_the_steps_of_one(what: str) -> None:
+    one, two = trained(what, sys.executable), trained(what, TORCHRUN, "--standalone", "--nproc-per-node", "2")
     assert (one["count"], two["count"]) == (1, 2)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-12)
     for name, values in one["tensors"].items():
@@ -34,12 +35,12 @@ def test_two_processes_do_the_steps_of_one() -> None:
 
 def test_a_batch_that_cannot_be_shared_says_which_can(monkeypatch: pytest.MonkeyPatch) -> None:
     parallel = Parallel(torch.device("cpu"))
-    assert parallel.part(7) == slice(0, 7)
+    assert parallel.part(7, "align") == slice(0, 7)
     parallel.count = 3
     with pytest.raises(
-        UsageError, match=r"3 processes cannot share batches of 64 images equally; give .*batch_size=66"
+        UsageError, match=r"3 processes cannot share batches of 64 images equally; give .*align.batch_size=66"
     ):
-        parallel.part(64)
+        parallel.part(64, "align")
 
 
 def test_an_environment_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

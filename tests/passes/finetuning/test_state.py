@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from hant.passes.finetuning.examine import Found
 from hant.passes.finetuning.state import FinetuneState
-from hant.transformer.contracts.classification import Classification
 from torch import nn
 
-METRIC = Classification().metric
 
-
-def offered(accuracies: list[float]) -> FinetuneState:
+def offered(divergences: list[float]) -> FinetuneState:
     """Offer the weights of the start and of every epoch, numbered."""
     network = nn.Linear(1, 1)
     state = FinetuneState(network, torch.optim.SGD(network.parameters(), 0.1))
-    for epoch, accuracy in enumerate(accuracies):
+    for epoch, divergence in enumerate(divergences):
         if epoch:
-            state.finish_epoch({"held_out_accuracy": accuracy})
-        state.offer({"weight": torch.tensor(float(epoch))}, accuracy, 1.0 + epoch, METRIC)
+            state.finish_epoch({"divergence": divergence})
+        state.offer({"weight": torch.tensor(float(epoch))}, Found(90.0 + epoch, 1.0, divergence))
     return state
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "best"),
+    ("divergences", "best"),
     [
-        ([96.8], 0),
-        ([96.8, 94.0], 1),
-        ([96.8, 93.0, 94.0], 2),
-        ([96.8, 94.0, 93.0], 1),
-        ([10.0, 94.0, 94.0], 1),
-        ([96.8, 10.0], 0),
-        ([96.8, 10.0, 60.0], 2),
-        ([0.0, 0.0], 0),
+        ([0.3], 0),
+        ([0.3, 0.4], 0),
+        ([0.3, 0.2], 1),
+        ([0.3, 0.4, 0.25, 0.28], 2),
+        ([0.3, 0.31, 0.3], 0),
+        ([0.3, math.nan], 0),
+        ([math.inf, 2.0], 1),
+        ([math.inf, math.inf], 0),
     ],
 )
-def test_the_best_epoch_becomes_the_student_and_the_start_only_where_training_ruined_it(
-    accuracies: list[float], best: int
+def test_the_state_nearest_to_the_teacher_becomes_the_student_the_start_among_them(
+    divergences: list[float], best: int
 ) -> None:
-    state = offered(accuracies)
+    state = offered(divergences)
     assert state.best["weight"] == best
-    assert (state.best_epoch, state.best_accuracy) == (best, accuracies[best])
+    assert state.found == Found(90.0 + best, 1.0, divergences[best])
+    assert (state.best_epoch, state.start) == (best, Found(90.0, 1.0, divergences[0]))

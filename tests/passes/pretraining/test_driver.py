@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hant.passes.pretrain import PretrainPass
+from hant.passes.candidates.records import OperationRecord
+from hant.passes.latency.records import LatencyRecord
 from hant.passes.pretraining.partial import TrainingRecord
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.pretraining.records import CandidateRecord
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress, Task
-from hant.transformer.contracts.records import CandidateRecord, LatencyRecord, OperationRecord, Record
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.contracts.record import Record
 from hant.transformer.contracts.timing import Timing
 from hant.transformer.errors import StorageError
+from hant.transformer.runs.store import RunStore
 
 MakeContext = Callable[..., Context]
 POOL = "teacher,identity,cb_res_1x1,cb_res_3x3"

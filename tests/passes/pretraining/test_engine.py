@@ -6,10 +6,10 @@ import hant
 import pytest
 import torch
 from hant.op_library.pools import pool
+from hant.passes.candidates.build import build_candidate
 from hant.passes.pretraining.engine import train
 from hant.passes.pretraining.recipe import resolve
 from hant.passes.pretraining.trainer import Trainer
-from hant.transformer.contracts.candidate import build_candidate
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 

@@ -4,11 +4,11 @@ import psutil
 import pytest
 import torch
 from hant.op_library.pools import pool
+from hant.passes.candidates.build import build_candidate
 from hant.passes.pretraining.engine import train
 from hant.passes.pretraining.recipe import resolve
 from hant.passes.pretraining.trainer import Trainer
-from hant.transformer.contracts.candidate import build_candidate
-from hant.transformer.contracts.data_sources import load_data
+from hant.transformer.data.sources import load_data
 from hant.transformer.ir.graph import Graph
 
 STEPS = 10_000

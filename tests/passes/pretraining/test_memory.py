@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 from hant.op_library.pools import operation
+from hant.passes.candidates.build import build_candidate
 from hant.passes.pretraining.memory import Bound, footprint
 from hant.passes.pretraining.unit import Pair
-from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.ir.graph import Graph
 
 NAMES = ("cb_res_1x1", "cb_res_3x3", "cb_stack_3x3_ex0.5", "efn_3x3_e3_se0.25", "vit_d1_w32_h4")

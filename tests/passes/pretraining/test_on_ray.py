@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from hant.passes.pretrain import PretrainPass
+from hant.passes.pretraining.pretrain import PretrainPass
+from hant.passes.pretraining.records import CandidateRecord
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.records import CandidateRecord
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.runs.store import RunStore
 
 pytest.importorskip("ray")
 

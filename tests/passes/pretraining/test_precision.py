@@ -4,11 +4,11 @@ import hant
 import pytest
 import torch
 from hant.op_library.pools import pool
+from hant.passes.candidates.build import build_candidate
 from hant.passes.pretraining.engine import measure, train, variances
 from hant.passes.pretraining.recipe import resolve
 from hant.passes.pretraining.trainer import Trainer
 from hant.tests.passes.pretraining.test_engine import Images, Network
-from hant.transformer.contracts.candidate import build_candidate
 from hant.transformer.errors import UsageError
 
 OPERATIONS = "cb_stack_3x3_ex0.5,efn_3x3_e3_se0.25,conv_cs_3x3,repvgg_3x3,vit_d1_w32_h4,bot_trans_e1,lambda_e1"

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from hant.passes.assemble import CandidateWeights, build_student
-from hant.passes.evaluate import evaluate
+from hant.passes.networks.assemble import CandidateWeights, build_student
+from hant.passes.networks.evaluate import evaluate
+from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.ranking.race import finishing_order
-from hant.passes.search_table import search_table
+from hant.passes.ranking.records import EvaluationRecord
+from hant.passes.selecting.table import search_table
 from hant.transformer.contracts.context import Context
-from hant.transformer.contracts.data import split
-from hant.transformer.contracts.records import CandidateRecord, EvaluationRecord
-from hant.transformer.contracts.store import RunStore
+from hant.transformer.data.splits import split
+from hant.transformer.runs.store import RunStore
 
 SMALL = Protocol(batch_size=40)
 

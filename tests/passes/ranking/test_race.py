@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from hant.passes.ranking.measures import Totals, measure
 from hant.passes.ranking.race import finishing_order
-from hant.transformer.contracts.classification import Classification
+from hant.transformer.contracts.task import Classification
 from hypothesis import given
 from hypothesis import strategies as st
 

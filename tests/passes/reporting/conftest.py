@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hant.transformer.contracts.report import (
+from hant.passes.reporting.schema import (
     AccuracyReport,
     BlockReport,
     EpochReport,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from hant.passes.reporting.page import page
-from hant.transformer.contracts.report import Report
+from hant.passes.reporting.schema import Report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"), pytest.mark.slow]

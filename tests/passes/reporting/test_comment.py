@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 from hant.passes.reporting.comment import code, comment
+from hant.passes.reporting.schema import Report
 from hant.passes.reporting.words import duration, ms
-from hant.transformer.contracts.metric import Metric
-from hant.transformer.contracts.report import Report
+from hant.transformer.contracts.task import Metric
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,9 +9,9 @@ from hant.passes.reporting.origin import changed, command, origin
 from hant.transformer.cli.app import app, verbs
 from hant.transformer.cli.arguments import normalise
 from hant.transformer.cli.resolve import resolve
-from hant.transformer.contracts.store import RunStore
 from hant.transformer.pipeline.build import build_pipeline, effective
 from hant.transformer.pipeline.config import Config, make
+from hant.transformer.runs.store import RunStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

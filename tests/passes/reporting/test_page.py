@@ -8,9 +8,9 @@ from xml.dom.minidom import parseString
 import pytest
 from hant.passes.reporting.charts import charts, predicted
 from hant.passes.reporting.page import page
+from hant.passes.reporting.schema import AccuracyReport, LimitReport, Report
 from hant.passes.reporting.words import whole
-from hant.transformer.contracts.metric import Metric
-from hant.transformer.contracts.report import AccuracyReport, LimitReport, Report
+from hant.transformer.contracts.task import Metric
 
 
 class Reader(HTMLParser):

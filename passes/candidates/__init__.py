@@ -1,0 +1,1 @@
+"""What each block could become."""

@@ -1,0 +1,1 @@
+"""The teacher becomes a graph with blocks."""

@@ -1,0 +1,1 @@
+"""The student's files, and the proof on the target that they keep the promise."""

@@ -1,0 +1,1 @@
+"""What operations and whole networks take on the target: measured, estimated, imported, predicted."""

@@ -1,0 +1,100 @@
+"""Which latencies the pool can reach, told before hours go into training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...transformer.contracts.budget import Budget
+from ...transformer.contracts.context import Context
+from ...transformer.errors import InfeasibleError
+from ..candidates.records import OperationRecord
+from .records import LatencyModelRecord, NetworkLatencyRecord
+from .table import operation_ms
+
+DOUBT = 1.25
+"""A prediction from the table alone is true to within this factor, with room to spare."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The range of latencies between the fastest network and the teacher, in ms per call."""
+
+    least_ms: float
+    """Every block at its fastest operation."""
+    teacher_ms: float
+    target: str
+    measured: bool
+    """Whether the fastest network was measured as a whole; else it is predicted from the lookup table."""
+    estimated: bool = False
+    """Whether the teacher was not measured either: the table is a cost model's."""
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"reachable on {self.target}: {self.least_ms:.4g} .. {self.teacher_ms:.4g} ms {self._how}, "
+            f"{self.least_ms / self.teacher_ms:.3f} .. 1 of the teacher"
+        )
+
+    def check(self, budget: Budget) -> str:
+        """Return in one line whether the latency budget can be met.
+
+        Raises:
+            InfeasibleError: it cannot; ``least`` says what can be met.
+        """
+        allowed = budget.latency.absolute(self.teacher_ms)
+        if self.least_ms <= allowed:
+            return f"budget {budget} is {allowed:.4g} ms and within reach"
+        if not self.measured and self.least_ms <= allowed * DOUBT:
+            return f"budget {budget} is {allowed:.4g} ms, at the edge of what can be reached; measuring will tell"
+        ratio = self.least_ms / self.teacher_ms
+        raise InfeasibleError(
+            f"budget {budget} cannot be met on {self.target}: it allows {allowed:.4g} ms, the least that can be is "
+            f"{self.least_ms:.4g} ms, {ratio:.3f} of the teacher's {self.teacher_ms:.4g} ms ({self._how}); "
+            "give a larger --budget, or a --pool with faster operations such as hant-197",
+            least={"ms": self.least_ms, "ratio": ratio},
+        )
+
+    @property
+    def _how(self) -> str:
+        if self.estimated:
+            return "estimated"
+        return "measured" if self.measured else "predicted"
+
+
+def reach(context: Context) -> Reach | None:
+    """Return the reachable range after profiling; None if the run has no lookup table of this target.
+
+    The fastest network's own measurement is taken where there is one; otherwise the measured teacher less what the
+    fastest operations save in the table.
+    """
+    store = context.store
+    latencies, networks = operation_ms(store), store.all(NetworkLatencyRecord)
+    fastest: dict[str, tuple[float, str]] = {}
+    own: dict[str, float] = {}
+    for record in store.all(OperationRecord).values():
+        latency = latencies.get(record.latency_key)
+        if record.fits and latency is not None:
+            found = (latency, record.operation)
+            fastest[record.block] = min(found, fastest.get(record.block, found))
+            if record.operation == "teacher":
+                own[record.block] = latency
+    teacher = networks.get("teacher")
+    if not own or teacher is None:
+        return None
+    choice = {block: name for block, (_, name) in fastest.items()}
+    for network in networks.values():
+        if network.selection == choice:
+            scaled = network.timing.ms / network.teacher.ms * teacher.timing.ms
+            return Reach(scaled, teacher.timing.ms, context.target.name, measured=True)
+    model = store.get(LatencyModelRecord, "model")
+    if model is not None:
+        least = model.fixed_ms + model.slope * sum(ms for ms, _ in fastest.values())
+    else:
+        least = teacher.timing.ms - sum(own[block] - fastest[block][0] for block in own)
+    return Reach(
+        least,
+        teacher.timing.ms,
+        context.target.name,
+        measured=False,
+        estimated=teacher.timing.estimated,
+    )

@@ -1,0 +1,117 @@
+"""The lookup table as a JSON file: measured once on a device, used wherever the search runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...transformer.contracts.store import Store
+from ...transformer.contracts.target import Target
+from ...transformer.errors import LoadError, UsageError
+from ...transformer.tools.files import write_atomically
+from .provenance import differences
+from .records import LatencyRecord, NetworkLatencyRecord
+
+_MOST_BYTES = 256 * 1024 * 1024
+_HINT = "give a table that hant wrote, or the result.json of a kit"
+
+
+class TableFile(BaseModel):
+    """Schema of the file; fields are added, never renamed, within one version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    target: str
+    """Name of the target, for people."""
+    provenance: dict[str, str]
+    """Device, runtime, precision, batch size and target fingerprint that every row shares."""
+    teacher: NetworkLatencyRecord
+    """The whole teacher, which rows are relative to."""
+    rows: dict[str, LatencyRecord]
+
+
+def export_table(store: Store, target: Target, path: Path) -> int:
+    """Write the run's rows for ``target`` to ``path``, atomically; return how many there are.
+
+    Raises:
+        UsageError: the run has no table for this target.
+    """
+    rows = {key: row for key, row in store.all(LatencyRecord).items() if row.target == target.fingerprint}
+    teacher = store.get(NetworkLatencyRecord, "teacher")
+    if not rows or teacher is None or teacher.provenance.get("target") != target.fingerprint:
+        raise UsageError(f"run {store.root} has no lookup table for target {target.name}; run: hant-opt profile RUN")
+    table = TableFile(target=target.name, provenance=teacher.provenance, teacher=teacher, rows=rows)
+    write_atomically(path, table.model_dump_json(indent=1))
+    return len(rows)
+
+
+def import_table(store: Store, target: Target, provenance: dict[str, str], path: Path) -> int:
+    """Add the rows of ``path`` that the run lacks, in one step; return how many were added.
+
+    ``provenance`` is what the run expects of a latency: a table that differs in anything is refused.
+
+    Raises:
+        LoadError: the file cannot be read or is not a lookup table.
+        UsageError: it is of another device, runtime version, precision, batch size or options.
+    """
+    return add_table(store, read_table(read_file(path), target, provenance, path))
+
+
+def read_table(content: bytes, target: Target, provenance: dict[str, str], path: Path) -> TableFile:
+    """Return the table in the ``content`` of ``path`` if it is what the run expects.
+
+    Raises:
+        LoadError: it is not a lookup table.
+        UsageError: it is of another device, runtime version, precision, batch size or options.
+    """
+    table = _parsed(content, path)
+    changed = differences(table.provenance, provenance)
+    for key, row in table.rows.items():
+        changed = changed or differences(row.provenance, provenance)
+        if row.target != target.fingerprint or not key.startswith(f"{target.fingerprint}/"):
+            changed = changed or f"row {key} is of another target"
+        if not key.startswith(f"{target.fingerprint}/{row.operation}/{row.input}->{row.output}"):
+            changed = changed or f"row {key} says that it is of {row.operation}, {row.input}->{row.output}"
+    if changed:
+        raise UsageError(f"lookup table {path} does not fit target {target.name} here: {changed}; measure it again")
+    return table
+
+
+def add_table(store: Store, table: TableFile) -> int:
+    """Add the rows that the run lacks, in one step; return how many were added."""
+    known = store.all(LatencyRecord)
+    new = {key: row for key, row in table.rows.items() if key not in known}
+    with store.transaction():
+        if store.get(NetworkLatencyRecord, "teacher") is None:
+            store.put("teacher", table.teacher)
+        for key, row in new.items():
+            store.put(key, row)
+    return len(new)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file of latencies.
+
+    Raises:
+        LoadError: it cannot be read, or is larger than any is.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise LoadError(f"lookup table {path} is larger than {_MOST_BYTES} bytes; {_HINT}")
+        return content
+    except OSError as error:
+        raise LoadError(f"cannot read lookup table {path}: {error.strerror}; {_HINT}") from error
+
+
+def _parsed(content: bytes, path: Path) -> TableFile:
+    try:
+        return TableFile.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise LoadError(f"{path} is not a lookup table: {where}: {first['msg']}; {_HINT}") from error

@@ -1,0 +1,234 @@
+"""The schema of ``report.json``. Versioned: fields are added, never renamed, within one version.
+
+What was added later has a default, so that a report written before can still be read. ``docs/report.md`` lists all.
+Where the data have a task of their own, losses are the task's and accuracies its metric (``AccuracyReport.metric``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ...transformer.contracts.task import TOP1, Metric
+from ...transformer.contracts.timing import Timing
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class LatencyReport(_Part):
+    """Teacher and student, timed interleaved on the target."""
+
+    teacher_ms: float
+    student_ms: float
+    ratio: float
+    """Student over teacher."""
+    ratio_interval: tuple[float, float]
+    """Bootstrap interval of the ratio."""
+    predicted_ratio: float
+    """From the lookup table, before the student was built."""
+    estimated: bool
+    """True if anything above was not measured on the target."""
+    teacher: Timing
+    """With the raw samples (ms)."""
+    student: Timing
+    plain_teacher_ms: float | None = None
+    """One plain call, arrays in and arrays out: all other latencies are of inputs and outputs bound to memory.
+    None where that was not timed."""
+    plain_student_ms: float | None = None
+
+
+class AccuracyReport(_Part):
+    """Quality on the test data through the runtime."""
+
+    metric: Metric = TOP1
+    """What it is told in: top-1 in percent unless the data have a task of their own."""
+    teacher: float
+    student: float
+    drop: float
+    """How much worse the student is, in the metric's unit (points for percent)."""
+    samples: int
+    max_drop: float | None = None
+    """Largest drop that was allowed, in the same unit; None if nothing was said."""
+    within_limit: bool = True
+    """Whether the drop is allowed."""
+    selected: float | None = None
+    """Of the student before fine-tuning, on held-out training images through PyTorch."""
+    finetuned: float | None = None
+    """Of the student after fine-tuning, on the same images."""
+
+
+class ParityReport(_Part):
+    """The runtime's outputs of the student against PyTorch's."""
+
+    max_abs_difference: float
+    max_scaled_difference: float | None = None
+    """Largest one over the largest absolute value of its output, where that is above 1; what the target limits."""
+    samples: int
+    top1_agreement: float | None = 1.0
+    """Share of the samples with the same top-1 class in both; None where there are no classes."""
+
+
+class LimitReport(_Part):
+    """A limit besides the latency's, on the whole network."""
+
+    name: str
+    """``params``, ``macs`` or ``memory`` (bytes of the weights in FP32)."""
+    limit: float
+    teacher: float
+    student: float
+    kept: bool
+
+
+class BlockReport(_Part):
+    """One row of the table of blocks."""
+
+    block: str
+    input: str
+    output: str
+    teacher: str = ""
+    """The teacher's operation: the class of the block, such as ``BasicBlock``."""
+    operation: str
+    """The chosen operation."""
+    teacher_ms: float
+    """What the teacher's operation takes of the teacher's latency, by the lookup table (``Report.outside_ms``)."""
+    student_ms: float
+    """What the chosen operation takes, in the same measure."""
+    score: float | None = None
+    """Change of cross-entropy when the chosen operation alone replaces the block; None where nothing was scored."""
+    estimated: bool = False
+    """True if one of the two latencies was not measured on the target."""
+
+    @property
+    def loss_change(self) -> str:
+        """The score as text, empty where nothing was scored."""
+        return "" if self.score is None else f"{self.score:+.4f}"
+
+
+class NetworkReport(_Part):
+    """A whole network that was measured, each next to the teacher in the same minutes."""
+
+    name: str
+    """``teacher``, ``winner`` before its training, ``student`` as exported, or what else it was measured for."""
+    predicted_ms: float | None
+    """From the lookup table, before the network was measured; None where it served to fit the prediction."""
+    measured_ms: float
+    low: float
+    """Lower end of the bootstrap interval (ms)."""
+    high: float
+    teacher_ms: float
+    """The teacher, timed interleaved with it."""
+    ratio: float | None = None
+    """Over that teacher: milliseconds of different moments do not compare."""
+    ratio_interval: tuple[float, float] | None = None
+    predicted_ratio: float | None = None
+    """Over the teacher, where ``predicted_ms`` is known."""
+    estimated: bool = False
+
+
+class PointReport(_Part):
+    """The best network within one of several budgets, before fine-tuning (``hant-opt pareto``)."""
+
+    budget: str
+    target: str
+    met: bool
+    reason: str = ""
+    """Why the budget is not met."""
+    ratio: float = 0.0
+    """Measured network over teacher."""
+    measured_ms: float = 0.0
+    teacher_ms: float = 0.0
+    accuracy: float = 0.0
+    """Top-1 on held-out training images, percent."""
+    loss: float = 0.0
+    """Cross-entropy on the same images."""
+    on_front: bool = False
+    """Whether no other point is at least as fast and loses less."""
+    estimated: bool = False
+
+
+class EpochReport(_Part):
+    """One epoch of alignment or fine-tuning."""
+
+    stage: str = "finetune"
+    """``align`` or ``finetune``."""
+    epoch: int
+    """0 for what the stage starts from."""
+    train_loss: float | None
+    """None for the start."""
+    divergence: float = 0.0
+    """From the teacher's answers, in fine-tuning from the labels too, on held-out images; the least is kept."""
+    held_out_accuracy: float
+    """Top-1 on held-out training images, percent."""
+    learning_rate: float
+    seconds: float
+
+
+class OriginReport(_Part):
+    """What the run was made from, and how to make it again."""
+
+    hant: str = ""
+    """Version."""
+    teacher: str = ""
+    """Hash of the teacher's weights and structure."""
+    inputs: list[str] = []
+    """Shape of one sample of each input."""
+    data: str = ""
+    seed: int = 0
+    command: str = ""
+    """Makes the run again; empty where a program gave objects that a command cannot name."""
+    configuration: dict[str, Any] = {}
+    """The full effective configuration: every option of every pass."""
+
+
+class SearchReport(_Part):
+    """How the selection was found."""
+
+    engine: Literal["linear", "ilp"] = "ilp"
+    """``linear`` steps at whole networks, or the integer program on the sum of scores."""
+    objective: float
+    """Of the winner: the sum of its scores, or the change of loss that the last linear model sums up."""
+    bound: float
+    """Proven lower bound of the objective."""
+    rank: int
+    """Index of the winner among the selections."""
+    selections: int
+    candidates: dict[str, int]
+    """How many candidates were trained, dropped, failed."""
+
+
+class Report(_Part):
+    """What was asked and what came out."""
+
+    version: Literal[1] = 1
+    budget: str
+    target: dict[str, Any]
+    within_budget: bool
+    latency: LatencyReport
+    accuracy: AccuracyReport
+    parity: ParityReport
+    selection: dict[str, str]
+    blocks: list[BlockReport]
+    search: SearchReport
+    parameters: dict[str, int]
+    macs: dict[str, int]
+    seconds: dict[str, float]
+    """Of each stage."""
+    environment: dict[str, str]
+    files: dict[str, str]
+    """What was written, relative to the run, with sha256."""
+    limits: list[LimitReport] = []
+    networks: list[NetworkReport] = []
+    """The slowest first; the exported student last."""
+    front: list[PointReport] = []
+    training: list[EpochReport] = []
+    operations: dict[str, float] = {}
+    """Share of each operation over the blocks of all selections that were ranked, the most frequent first."""
+    origin: OriginReport = OriginReport()
+    outside_ms: dict[str, float] = {}
+    """Of ``teacher`` and ``student``: what the whole network takes beyond its blocks. The teacher's adds up to its
+    latency with the blocks, the student's to the prediction; below zero where blocks take less together than alone."""
+    measured_at: str = ""
+    """When teacher and student were timed, as ``2026-01-31 09:30 UTC``."""

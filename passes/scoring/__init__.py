@@ -1,0 +1,1 @@
+"""What the loss says of each candidate alone."""

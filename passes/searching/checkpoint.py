@@ -1,0 +1,49 @@
+"""Where a long search is after some steps, as one durable file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...transformer.contracts.store import Store
+
+
+class SearchState:
+    """Parameters under search with Adam, its steps and its CPU time; continues from its file to the same bits."""
+
+    def __init__(self, store: Store, file: str, parameters: Sequence[Tensor], learning_rate: float) -> None:
+        self._store, self._file, self._parameters = store, file, list(parameters)
+        self.optimizer = torch.optim.Adam(self._parameters, lr=learning_rate)
+        self.step = 0
+        self.seconds = 0.0
+        """CPU time of earlier processes."""
+        self.extra = torch.zeros(1, dtype=torch.float64)
+        """What else the search remembers."""
+        if store.path(file).exists():
+            self._restore()
+
+    def save(self, seconds: float) -> None:
+        """Write everything; ``seconds`` is the CPU time of the search so far, earlier processes included."""
+        tensors = {f"parameter.{i}": tensor for i, tensor in enumerate(self._parameters)}
+        for i, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in entry.items()}
+        tensors["extra"] = self.extra
+        tensors["clock"] = torch.tensor([float(self.step), seconds], dtype=torch.float64)
+        self._store.save_tensors(self._file, tensors)
+
+    def _restore(self) -> None:
+        tensors = self._store.load_tensors(self._file)
+        state: dict[int, dict[str, Tensor]] = {}
+        with torch.no_grad():
+            for i, parameter in enumerate(self._parameters):
+                parameter.copy_(tensors[f"parameter.{i}"])
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.extra = tensors["extra"]
+        step, self.seconds = tensors["clock"].tolist()
+        self.step = int(step)

@@ -1,0 +1,63 @@
+"""Records of what searches found."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ...transformer.contracts.record import Record
+
+
+class LimitRecord(Record):
+    """The limit that every search within a budget is given. Key: ``target fingerprint/budget``."""
+
+    kind: ClassVar[str] = "limit"
+    ms: float
+    """Of the lookup table's sum, corrected by measured networks."""
+    source: str = ""
+    """Digest of the table that it was settled on; empty in runs of earlier versions."""
+
+
+class BaselineRecord(Record):
+    """What another search found within the same budget. Key: ``method/budget``."""
+
+    kind: ClassVar[str] = "baseline"
+    method: str
+    budget: str
+    choice: dict[str, str]
+    objective: float
+    cost: dict[str, float]
+    """Summed over the blocks, by name."""
+    limits: dict[str, float]
+    """Of the sums."""
+    loss: float
+    """Cross-entropy on held-out training images, before fine-tuning."""
+    accuracy: float
+    samples: int
+    networks: int
+    """How many whole networks the search ran."""
+    losses: tuple[float, ...] = ()
+    """Of each network over the images that it was run on: at least one batch, all for the best."""
+    seconds: float
+    """CPU time of the search."""
+
+
+class SearchRecord(Record):
+    """The incumbent after one round of a linearised search. Key: ``budget/round``."""
+
+    kind: ClassVar[str] = "search"
+    budget: str
+    round: int
+    """0 is the start, from pretraining's errors."""
+    choice: dict[str, str]
+    loss: float
+    """On the images of the races, with the statistics that the search uses."""
+    before: float
+    """Loss of the incumbent before the round, on the same images."""
+    radius: int
+    """Most changes that the next round proposes in one linear step; 0 ends the search."""
+    networks: int
+    """Whole networks that were run in this round, on one batch at least."""
+    recipe: str
+    """Fingerprint of the limits, the candidates, the seed and the options."""
+    seconds: float
+    """CPU time of the round."""

@@ -1,0 +1,1 @@
+"""One operation per block under the budget."""

@@ -1,0 +1,53 @@
+"""The pass: selections without scores, the first measured inside the budget, taken by ranking as any others."""
+
+from __future__ import annotations
+
+import pytest
+from hant.passes.latency.measure import measure_network
+from hant.passes.ranking.rank import RankPass
+from hant.passes.ranking.records import RankRecord, WinnerRecord
+from hant.passes.scoring.records import ScoreRecord
+from hant.passes.searching.records import SearchRecord
+from hant.passes.searching.search import SearchPass
+from hant.passes.selecting.records import SelectionRecord
+from hant.passes.selecting.select import SelectPass, used_share
+from hant.transformer.contracts.budget import Budget
+from hant.transformer.contracts.context import Context
+from hant.transformer.errors import UsageError
+from hant.transformer.runs.records import PassRecord
+
+BUDGET = Budget.parse("0.8")
+QUICK = SearchPass(budget=BUDGET, solutions=4, rounds=1, images=40, race_images=60, batch_size=60)
+
+
+def test_it_needs_no_scores_and_ends_in_selections_that_ranking_takes(profiled: Context) -> None:
+    store = profiled.store
+    store.delete(ScoreRecord)
+    store.put("select", PassRecord(fingerprint="x", options={}, seconds=1.0))
+    notes = QUICK.run(profiled).notes
+    records = list(store.all(SelectionRecord).values())
+    found = list(store.all(SearchRecord).values())
+    assert records[0].choice == found[-1].choice
+    assert [record.index for record in records] == list(range(len(records)))
+    assert len({tuple(record.choice.items()) for record in records}) == len(records) == 4
+    assert used_share(measure_network(profiled, records[0].choice), BUDGET) <= 1
+    assert all(record.bound <= record.objective for record in records)
+    assert "CPU-seconds; 4 selections" in notes[-1]
+    assert store.get(PassRecord, "select") is None  # what it had made is gone
+    RankPass(budget=BUDGET, batch_size=60).run(profiled)
+    winner = store.get(WinnerRecord, "winner")
+    assert winner is not None
+    assert winner.choice in [record.choice for record in records]
+    assert store.count(RankRecord.kind) == 4
+
+
+def test_the_papers_engine_is_what_select_does(profiled: Context) -> None:
+    SearchPass(engine="ilp", budget=BUDGET, solutions=3).run(profiled)
+    ours = profiled.store.all(SelectionRecord)
+    SelectPass(budget=BUDGET, solutions=3).run(profiled)
+    assert {key: record.choice for key, record in profiled.store.all(SelectionRecord).items()} == {
+        key: record.choice for key, record in ours.items()
+    }
+    profiled.store.delete(ScoreRecord)
+    with pytest.raises(UsageError, match="none is scored; run: hant-opt score RUN"):
+        SearchPass(engine="ilp", budget=BUDGET).run(profiled)

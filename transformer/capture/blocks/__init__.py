@@ -1,0 +1,1 @@
+"""Finding the replaceable blocks of a recorded network."""

@@ -1,0 +1,1 @@
+"""Recording the execution of a network as a list of steps."""

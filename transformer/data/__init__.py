@@ -1,0 +1,1 @@
+"""Sources of data, and the batches that are cut from them."""

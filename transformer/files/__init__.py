@@ -1,0 +1,1 @@
+"""Reading and writing networks. Nothing that is read may run."""

@@ -1,0 +1,1 @@
+"""General helpers, each written once."""
