@@ -23,6 +23,8 @@ class Act(nn.Module):
 
 
 class Scale(nn.Module):
+    value: Tensor
+
     def __init__(self, value: float) -> None:
         super().__init__()
         self.register_buffer("value", torch.tensor(value), persistent=False)
@@ -31,7 +33,7 @@ class Scale(nn.Module):
         return x * self.value
 
 
-def net(*middle: nn.Module, **settings: Any) -> nn.Module:
+def net(*middle: nn.Module, **settings: Any) -> nn.Sequential:
     torch.manual_seed(0)
     parts = nn.Conv2d(1, 4, 3, padding=2, **settings), nn.BatchNorm2d(4, eps=1e-5), *middle
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()

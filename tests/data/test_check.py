@@ -131,8 +131,9 @@ def test_samples_are_spread_over_the_whole() -> None:
 def test_all_labels_count_where_they_are_kept() -> None:
     images, labels = torch.zeros(5000, 1, 2, 2), torch.zeros(5000, dtype=torch.int64)
     labels[1234] = 7
-    few = TensorDataset(images[:4], labels[:4])
-    assert label_range(Data(TensorDataset(images, labels), few)) == (0, 7)
+    few: Dataset[Any] = TensorDataset(images[:4], labels[:4])
+    kept: Dataset[Any] = TensorDataset(images, labels)
+    assert label_range(Data(kept, few)) == (0, 7)
     assert label_range(Data(few, ImageTensors(images, labels))) == (0, 7)
     listed = Made(good)
     listed.targets = [-1, *range(29)]  # type: ignore[attr-defined]

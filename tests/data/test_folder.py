@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hant.transformer.data.folder import decode
 from hant.transformer.data.images import size
-from hant.transformer.data.pixels import View, fault
+from hant.transformer.data.pixels import View, decode, fault
 from hant.transformer.data.sources import load_data
 from hant.transformer.errors import HantError, LoadError, UsageError
 from PIL import Image

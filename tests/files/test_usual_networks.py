@@ -67,20 +67,20 @@ def hooked() -> nn.Module:
 
 def patched() -> nn.Module:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
-    layer = model[0]
+    layer = cast(nn.Conv2d, model[0])
     layer.forward = lambda x: nn.Conv2d.forward(layer, x) * 3
     return model
 
 
 def pruned() -> nn.Module:
     model = Net()
-    prune.l1_unstructured(model.stem, "weight", 0.5)
+    prune.l1_unstructured(model.stem, "weight", 0.5)  # type: ignore[no-untyped-call]
     return model
 
 
 def changed(change: Callable[[nn.Module], nn.Module]) -> nn.Module:
     model = Net()
-    model.stem = change(model.stem)
+    model.stem = cast(nn.Conv2d, change(model.stem))
     return model
 
 

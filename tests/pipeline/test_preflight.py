@@ -200,7 +200,8 @@ class Regression(Task):
     def loss(self, outputs: Any, images: Tensor, targets: Any) -> Tensor:
         if self.fails == "loss":
             raise KeyError("boxes")
-        return outputs.float().mean() * (float("nan") if self.fails == "nan" else 1.0)
+        mean: Tensor = outputs.float().mean()
+        return mean * (float("nan") if self.fails == "nan" else 1.0)
 
     def train_loss(self, student: nn.Module, teacher: nn.Module, images: Tensor, targets: Any) -> Tensor:
         if self.fails == "train_loss":

@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hant.passes.ranking.records import RankRecord
+from hant.transformer.errors import StorageError
 from hant.transformer.runs.database import prepare
 from hant.transformer.runs.follower import FollowerStore
-from hant.passes.ranking.records import RankRecord
 from hant.transformer.runs.store import RunStore
-from hant.transformer.errors import StorageError
 
 RANK = RankRecord(index=0, loss=0.5, accuracy=90.0, samples=10)
 ENDLESS = (

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hant.passes.candidates.records import OperationRecord
 from hant.transformer.capture.trace import trace
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.data import Data
 from hant.transformer.data.images import ImageTensors
-from hant.passes.candidates.records import OperationRecord
-from hant.transformer.runs.records import RunRecord
 from hant.transformer.errors import UsageError
 from hant.transformer.runs.identity import check_identity
+from hant.transformer.runs.records import RunRecord
 from torch import nn
 
 

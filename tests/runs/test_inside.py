@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hant.transformer.errors import StorageError
 from hant.transformer.runs.follower import FollowerStore
 from hant.transformer.runs.inside import IN_PLACE, check_inside, inside
 from hant.transformer.runs.store import RunStore
 from hant.transformer.tools.files import write_atomically
-from hant.transformer.errors import StorageError
 
 
 @pytest.fixture

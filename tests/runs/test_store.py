@@ -12,9 +12,9 @@ import pytest
 import torch
 from hant.passes.finetuning.records import EpochRecord
 from hant.passes.ranking.records import RankRecord
+from hant.transformer.errors import LoadError, StorageError
 from hant.transformer.runs.store import RunStore
 from hant.transformer.tools.files import slug, write_atomically
-from hant.transformer.errors import LoadError, StorageError
 from safetensors.torch import save_file
 
 

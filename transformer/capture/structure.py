@@ -40,7 +40,7 @@ def structure_digest(recording: Recording, inputs: Sequence[Any]) -> str:
     total.update(str(map_leaves(recording.output, _text)).encode())
     for name, tensor in (*recording.constants.items(), *_unsaved(recording)):
         total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]
 
 

@@ -115,6 +115,6 @@ def _text(label: Any) -> str:
 
 def _leaf(value: Any) -> str:
     if isinstance(value, Tensor):
-        data = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        data = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
         return f"{tuple(value.shape)} {hashlib.sha256(data).hexdigest()}"
     return str(value) if isinstance(value, bool | int | float | str | None) else type(value).__name__

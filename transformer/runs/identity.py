@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from ..contracts.context import Context
 from ..data.content import alike, content_of
-from .records import PassRecord, RunRecord
-from .weights import weights_digest
 from ..errors import UsageError
 from ..tools.shapes import text
+from .records import PassRecord, RunRecord
+from .weights import weights_digest
 
 KEY = "run"
 _WORDS = {

@@ -7,11 +7,11 @@ file, fsync, rename). One writer at a time: a second process on the same run is 
 """
 
 from __future__ import annotations
+
 import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import sqlite3
 import time
@@ -19,20 +19,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, TypeVar
+
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from ..errors import LoadError, StorageError
-from .database import connect
-from .inside import check_inside, inside
+
 from ..contracts.record import Record
 from ..contracts.store import Store
+from ..errors import LoadError, StorageError
 from ..tools.files import write_atomically
-
+from .database import connect
+from .inside import check_inside, inside
 
 R = TypeVar("R", bound=Record)
 
@@ -46,7 +46,6 @@ class Records(Store):
 
     root: Path
     _db: sqlite3.Connection
-
 
     # records
 
@@ -223,7 +222,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()[:32]
 
 
