@@ -1,10 +1,9 @@
 """Records of the run itself: what it is bound to, and its finished passes."""
 
 from __future__ import annotations
-from typing import Any, ClassVar, Literal
-from pydantic import BaseModel, ConfigDict
-from ..contracts.task import TOP1, Metric
-from ..contracts.timing import Timing
+
+from typing import Any, ClassVar
+
 from ..contracts.record import Record
 
 
