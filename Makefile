@@ -13,6 +13,7 @@ help:  ## show this list
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	rm -rf *.egg-info  # found before the installed one from this folder, and out of date after a pull
 	mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/hant
 	touch $(READY)
 
