@@ -23,7 +23,7 @@ class BlockPart(_Plain):
 
     name: str
     kind: str
-    class_name: str = Field(alias="class")
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
     input: str
     output: str
     macs: int

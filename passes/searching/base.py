@@ -92,7 +92,7 @@ def table_digest(table: SearchTable) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def search_file(context: Context, contest: Contest, judge: Judge, method: str, options: Sequence[float]) -> str:
+def search_file(context: Context, contest: Contest, judge: Judge, method: str, options: Sequence[float | str]) -> str:
     """Return the file of a long search's state, relative to the run.
 
     Its name changes with the options, the limits, the table, the images, and how the candidates were trained: a search

@@ -95,7 +95,7 @@ class SnasPass(BaselinePass):
 
     def _file(self, context: Context, contest: Contest, judge: Judge) -> str:
         options = [self.steps, self.search_batch_size, self.learning_rate, self.start_temperature, self.end_temperature]
-        how = [] if self.statistics == "running" and not self.draw else [self.statistics, self.draw]
+        how: list[float | str] = [] if self.statistics == "running" and not self.draw else [self.statistics, self.draw]
         return search_file(context, contest, judge, "snas", [*options, self.penalty, *how])
 
 

@@ -116,8 +116,11 @@ def run_demo(command: Command) -> int:
         raise UsageError("the demo's teacher is not installed; clone the repository and run: make demo")
     with as_file(teacher) as path:
         given = {"budget": "0.45", "output": "runs/digits", **command.given, "subject": str(path), "data": "digits"}
-        loud = {"as_json": command.as_json, "verbose": command.verbose, "quiet": command.quiet}
-        return run_stage(StageCommand(verb="optimize", given=given, **loud))
+        return run_stage(
+            StageCommand(
+                verb="optimize", given=given, as_json=command.as_json, verbose=command.verbose, quiet=command.quiet
+            )
+        )
 
 
 def _check_words(command: StageCommand) -> None:

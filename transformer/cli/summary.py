@@ -10,15 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from ...passes.reporting.schema import AccuracyReport, ParityReport, Report
+from ..contracts.store import Store
 from ..contracts.task import TOP1
 from ..pipeline.outcome import REPORTS, read_report
 from ..runs.records import PassRecord
-from ..runs.store import RunStore
 from .tables import write_line, write_table
 from .terminal import shown, write_json
 
 
-def show_summary(store: RunStore, *, as_json: bool) -> None:
+def show_summary(store: Store, *, as_json: bool) -> None:
     """Print the report on standard output."""
     report = read_report(store)
     if as_json:
@@ -27,7 +27,7 @@ def show_summary(store: RunStore, *, as_json: bool) -> None:
         write_summary(report, store.root, Console())
 
 
-def show_passes(store: RunStore, names: Sequence[str], *, as_json: bool) -> None:
+def show_passes(store: Store, names: Sequence[str], *, as_json: bool) -> None:
     """Print what the named passes recorded."""
     records = {name: record for name, record in store.all(PassRecord).items() if name in names}
     if as_json:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from ...passes.reporting.schema import Report
+from ..contracts.store import Store
 from ..contracts.task import TOP1
 from ..errors import AccuracyError, LoadError, UnverifiedError, UsageError
 from ..runs.records import PassRecord
-from ..runs.store import RunStore
 
 REPORTS = ("report.json", "report.html", "report.md")
 
 
-def check_outcome(store: RunStore) -> None:
+def check_outcome(store: Store) -> None:
     """Say so where the student is not verified.
 
     Raises:
@@ -28,7 +28,7 @@ def check_outcome(store: RunStore) -> None:
         raise UnverifiedError(f"the student of {run} is not verified; run: hant-opt verify {run}")
 
 
-def read_report(store: RunStore) -> Report:
+def read_report(store: Store) -> Report:
     """Return the run's report.
 
     Raises:
@@ -48,7 +48,7 @@ def read_report(store: RunStore) -> Report:
         ) from error
 
 
-def is_report_finished(store: RunStore) -> bool:
+def is_report_finished(store: Store) -> bool:
     """Return whether the report is there and nothing that it tells of was made or begun after it."""
     record = store.get(PassRecord, "report")
     if record is None or record.unverified or not all(store.path(name).is_file() for name in REPORTS):
@@ -63,7 +63,7 @@ def is_report_finished(store: RunStore) -> bool:
     return False
 
 
-def check_limits(store: RunStore) -> None:
+def check_limits(store: Store) -> None:
     """Say so where the student of the run's report loses more accuracy than is allowed.
 
     Raises:

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..contracts.context import Context
 from ..contracts.pass_ import Pass, PassResult
+from ..contracts.store import Store
 from ..errors import HantError, LostError, UnverifiedError, UsageError, nearest
 from ..runs.fingerprint import base, changed, digest, fingerprint, options, recognised
 from ..runs.identity import check_identity
 from ..runs.processes import processes
 from ..runs.records import PassRecord
-from ..runs.store import RunStore
 from .default import verb_of
 from .preflight import preflight
 from .verify_graph import verify
@@ -104,7 +104,7 @@ class Pipeline:
         """Names of the passes in order."""
         return tuple(stage.name for stage in self.passes)
 
-    def results(self, store: RunStore) -> dict[str, str]:
+    def results(self, store: Store) -> dict[str, str]:
         """Return the fingerprints of what the run holds, by name of the durable pass that made it."""
         records = store.all(PassRecord)
         return {stage.name: records[stage.name].fingerprint for stage in self.passes if self._counts(stage, records)}
@@ -279,6 +279,6 @@ def _missing(kinds: Sequence[str], context: Context) -> list[str]:
     return [kind for kind in kinds if not there(kind)]
 
 
-def _given(store: RunStore, kind: str) -> str:
+def _given(store: Store, kind: str) -> str:
     """Return the fingerprint of an artifact that no pass of the pipeline makes: its content."""
     return "" if kind == IN_MEMORY else digest(store.payloads(kind))

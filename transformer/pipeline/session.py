@@ -16,6 +16,7 @@ from ..contracts.backend import Backend
 from ..contracts.context import Context
 from ..contracts.data import Data
 from ..contracts.progress import Progress
+from ..contracts.store import Store
 from ..contracts.target import Target
 from ..data.check import check_data
 from ..errors import HantError, StorageError, UnverifiedError, UsageError
@@ -141,7 +142,7 @@ def _keep(store: RunStore, config: Config, progress: Progress) -> None:
 
 
 @contextmanager
-def _follow(root: Path) -> Iterator[RunStore]:
+def _follow(root: Path) -> Iterator[Store]:
     """Open the run of the main process, once that has opened it."""
     wait()
     with FollowerStore(root) as store:
@@ -156,7 +157,7 @@ def scratch_context(config: Config, materials: Materials) -> Iterator[Context]:
         yield make_context(config, materials, store)
 
 
-def make_context(config: Config, materials: Materials, store: RunStore, progress: Progress | None = None) -> Context:
+def make_context(config: Config, materials: Materials, store: Store, progress: Progress | None = None) -> Context:
     """Return the context of a run."""
     return Context(
         model=materials.model,
