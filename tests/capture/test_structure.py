@@ -69,7 +69,7 @@ def test_settings_and_steps_count(other: Callable[[], nn.Module]) -> None:
 def test_eps_counts() -> None:
     model = net(nn.ReLU())
     before = structure(model)
-    model[1].eps = 1e-3  # type: ignore[index]
+    model[1].eps = 1e-3  # type: ignore[assignment]
     assert structure(model) != before
 
 

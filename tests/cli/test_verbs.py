@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 CLI = Path(hant.__file__).parent / "transformer" / "cli"
 WORDS = [kind for kind in vars(options).values() if isinstance(kind, type) and issubclass(kind, options.Command)]
+KINDS: tuple[type[BaseModel], ...] = (Config, *WORDS)
 BY_NAME = {verb.name: verb for verb in ALL}
 
 
@@ -35,7 +36,7 @@ def shown(verb: str) -> set[str]:
 
 
 def test_each_flag_has_one_declaration() -> None:
-    count = Counter(text for kind in (Config, *WORDS) for text in spellings(kind))
+    count = Counter(text for kind in KINDS for text in spellings(kind))
     assert {text: number for text, number in count.items() if number != 1} == {
         "--output": 2,  # of ops it is a shape, not a directory
         "-o": 2,
@@ -55,7 +56,7 @@ def test_the_parser_is_told_of_flags_in_one_place() -> None:
 def test_every_option_of_the_configuration_has_a_flag_with_help() -> None:
     flags = declared(Config)
     assert set(Config.model_fields) - set(flags) == {"model", "passes"}  # MODEL and --set
-    for kind in (Config, *WORDS):
+    for kind in KINDS:
         for name, (info, _) in declared(kind).items():
             assert info.description, name
 

@@ -53,7 +53,7 @@ def test_widths_and_strides_change_in_the_first_block_only(spec: object) -> None
     narrow, wide = TensorSpec((8, 9, 9)), TensorSpec((12, 5, 5))
     module = operation(str(spec)).build(narrow, wide)
     assert module(narrow.random(2)).shape == (2, 12, 5, 5)
-    shortcuts = [type(block.shortcut) for block in module]
+    shortcuts = [type(block.shortcut) for block in module.children()]
     assert shortcuts == [nn.Sequential] + [nn.Identity] * (len(shortcuts) - 1)
 
 

@@ -26,6 +26,7 @@ from hant.passes.latency.table_file import export_table
 from hant.passes.pretraining.records import CandidateRecord
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress, Task
+from hant.transformer.contracts.store import Store
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import UsageError
 from hant.transformer.ir.graph import Graph
@@ -72,7 +73,7 @@ class StopAfter(Progress):
         yield Stopping()
 
 
-def measured(store: RunStore) -> Counter[str]:
+def measured(store: Store) -> Counter[str]:
     """How often each row of the table was written."""
     return Counter(payload["key"] for _, payload in store.events("put") if payload["kind"] == "latency")
 
@@ -174,7 +175,7 @@ def test_blocks_of_equal_shapes_share_the_site_with_most_neighbours(small_graph:
     assert site.before is graph.block("zero")
 
 
-def fill(store: RunStore, graph: Graph, ms: dict[str, float]) -> None:
+def fill(store: Store, graph: Graph, ms: dict[str, float]) -> None:
     """Write a table in which each operation costs the same everywhere."""
     for key, record in store.all(OperationRecord).items():
         if record.fits:
