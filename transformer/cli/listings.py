@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+import typing
 from itertools import pairwise
 from typing import Any
 
@@ -103,17 +104,22 @@ def run_options(command: OptionsCommand) -> int:
 def options_of(name: str) -> list[dict[str, str]]:
     """Return the options of a pass with type, default and meaning, as its fields declare them."""
     kind = load_plugin("hant.passes", name)
-    meanings = field_docs(kind)
+    meanings, hints = field_docs(kind), typing.get_type_hints(kind)
     return [
         {
             "option": f"{name}.{field.name}",
-            "type": str(field.type),
+            "type": type_name(hints[field.name]),
             "default": str(default_of(field)),
             "decides": "yes" if field.metadata.get("decides", True) else "no",
             "help": meanings.get(field.name, ""),
         }
         for field in dataclasses.fields(kind)
     ]
+
+
+def type_name(hint: Any) -> str:
+    """Return a type as people write it, without what bounds its values."""
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:

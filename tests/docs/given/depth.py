@@ -3,7 +3,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 
-class Depths(Dataset):
+class Depths(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, count: int) -> None:
         generator = torch.Generator().manual_seed(count)
         self.images = torch.randn(count, 1, 8, 8, generator=generator)

@@ -3,7 +3,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
-class MyImages(Dataset):
+class MyImages(Dataset[tuple[Tensor, int]]):
     def __init__(self, part: str) -> None:
         self.images = torch.randn(12 if part == "train" else 6, 3, 8, 8)
 
