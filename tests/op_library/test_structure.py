@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 
+import hant
 import pytest
 import torch
 from hant.op_library.cost import macs, parameters
@@ -139,3 +141,12 @@ def test_the_authors_names_are_read() -> None:
 def test_what_cannot_be_read_is_named(text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         Structure.parse(text)
+
+
+def test_a_structure_is_an_architecture_wherever_one_is_named(tmp_path: Path) -> None:
+    source = network("digits", 10, 1)
+    torch.save({"state_dict": as_published(source.state_dict(), stages=3)}, tmp_path / "theirs.pth")
+    loaded = hant.load(tmp_path / "theirs.pth", arch="genet:digits", arch_kwargs={"in_chans": 1, "num_classes": 10})
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), loaded.parameters(), strict=True))
+    with pytest.raises(UsageError, match="unknown structure 'digit'; did you mean 'digits'"):
+        hant.load(tmp_path / "theirs.pth", arch="genet:digit")

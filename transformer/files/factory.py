@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import LoadError, MissingExtraError, nearest
+from ...op_library.structure import network as structure_network
+from ..errors import LoadError, MissingExtraError, UsageError, nearest
 from .bounded import Bounded
 from .user_code import import_named
 
 _TREATMENT = "pretrained_cfg"
 """Attribute in which timm's networks say how they want their images."""
-_FORMS = "timm:NAME, torchvision:NAME, package.module:factory or file.py:factory"
+_FORMS = "timm:NAME, torchvision:NAME, genet:NAME, package.module:factory or file.py:factory"
 _TOLD = re.compile(r"(timm|torchvision):[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 """What a file may name: models of two libraries, and none of their prefixes for what is fetched or lies elsewhere."""
 _FETCHING = re.compile(r"pretrained|weights|checkpoint|cache|url|file|hub|device|dtype", re.IGNORECASE)
@@ -38,10 +39,10 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
     source, _, name = arch.rpartition(":")
     if not source or not name:
         raise LoadError(f"cannot read the architecture {arch!r}; expected {_FORMS}")
-    make = {"timm": _timm, "torchvision": _torchvision}.get(source)
+    make = {"timm": _timm, "torchvision": _torchvision, "genet": _genet}.get(source)
     try:
         made = make(name, {"pretrained": pretrained, **kwargs}) if make else _factory(source, name)(**kwargs)
-    except (LoadError, MissingExtraError):
+    except (LoadError, MissingExtraError, UsageError):
         raise
     except Exception as error:  # foreign code that the user named
         reason = str(error).strip().splitlines()
@@ -51,6 +52,13 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
     if not isinstance(made, nn.Module):
         raise LoadError(f"{arch} returned a {type(made).__name__}; expected a torch.nn.Module")
     return made
+
+
+def _genet(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Make a network of super-blocks from a structure's name or text (``op_library/structure.py``)."""
+    if kwargs.pop("pretrained", False):
+        raise LoadError(f"there are no weights of genet:{name} to fetch; give their file as the model")
+    return structure_network(name, **kwargs)
 
 
 def make_told(arch: str, kwargs: Mapping[str, Any], file: Path, tensors: Sequence[Tensor]) -> nn.Module:

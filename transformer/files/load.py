@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from ...op_library.structure import SuperBlockNetwork, published_names
 from ..errors import LoadError, UsageError
 from .assign import assign, fits_but_for_classes, retie, stripped
 from .checkpoint import Architecture
@@ -131,10 +132,11 @@ def _made(file: Path, weights: Weights, arch: str | None, kwargs: dict[str, Any]
     if arch is None and not weights.arch:
         raise LoadError(
             f"{file} holds weights but does not say of which network; give --arch timm:NAME, torchvision:NAME, "
-            "package.module:factory or file.py:factory"
+            "genet:NAME, package.module:factory or file.py:factory"
         )
     network = make()
-    tensors = stripped(weights.untied(file), network)
+    found = weights.untied(file)
+    tensors = stripped(published_names(found) if isinstance(network, SuperBlockNetwork) else found, network)
     classes = fits_but_for_classes(network, tensors)
     if classes is not None and "num_classes" not in kwargs:
         with contextlib.suppress(LoadError):  # a factory without that argument: the table of shapes says what differs
