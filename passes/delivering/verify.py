@@ -64,8 +64,7 @@ class VerifyPass(Pass):
             return wrong
         if record.sha256 not in ({}, _verified(context)):
             return "the files were exported anew"
-        broken = broken_promise(record, self.budget, context.target.tolerances, str(context.store.root))
-        return "the target's tolerances have changed" if broken else ""
+        return "the target's tolerances have changed" if intolerable(record, context.target.tolerances) else ""
 
     def run(self, context: Context) -> PassResult:
         """Write the verification record, whatever it says.
@@ -143,6 +142,11 @@ def broken_promise(record: VerificationRecord, budget: Budget, tolerances: Toler
             f"({record.ratio_low:.3f} to {record.ratio_high:.3f}), outside the budget of {budget}; "
             f"the machine may be busy: run hant-opt verify {run} again, or give a smaller --budget"
         )
+    return intolerable(record, tolerances)
+
+
+def intolerable(record: VerificationRecord, tolerances: Tolerances) -> str | None:
+    """Return how the runtime's outputs differ from PyTorch's more than the target allows; None if they do not."""
     if not record.max_scaled_difference <= tolerances.max_abs:
         absolute, scaled = record.max_abs_difference, record.max_scaled_difference
         share = f", {scaled:.3g} of an output's largest value" if scaled < absolute else ""

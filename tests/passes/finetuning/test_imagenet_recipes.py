@@ -18,7 +18,7 @@ from hant.transformer.errors import UsageError
 from hant.transformer.pipeline.build import build_pipeline
 from hant.transformer.pipeline.config import make, merge, read
 
-RECIPES = sorted((Path(__file__).parents[2] / "examples" / "imagenet").glob("*.toml"))
+RECIPES = sorted((Path(__file__).parents[3] / "examples" / "imagenet").glob("*.toml"))
 TEACHER = """
 import torch
 from torch import nn
