@@ -126,7 +126,8 @@ def test_estimates_follow_corrected_facts(absent: Context) -> None:
     absent.store.put("winner", WINNER)
     estimated(absent)
     assert absent.store.get(WinnerRecord, "winner") == WINNER  # nothing has changed
-    slow = {name: value / 4 if isinstance(value, float | int) else value for name, value in facts.items()}
+    # The network is small: its kernels are launched longer than they run, unless the device is very slow.
+    slow = {name: value / 4000 if isinstance(value, float) else value for name, value in facts.items()}
     corrected = replace(absent, target=absent.target.model_copy(update={"facts": slow}))
     second = estimated(corrected).store.get(NetworkLatencyRecord, "teacher")
     assert first is not None
