@@ -23,7 +23,18 @@ ROOT = Path(__file__).parent.parent
 HANT = Path(sys.executable).with_name("hant-opt")
 TEACHER = ROOT / "examples" / "digits" / "teacher.pt"
 KILLS = 20
-SMALL = ("--pool", "teacher,identity,efn_3x3_e1_se1.00", "--set", "pretrain.epochs=1", "--epochs", "3", "-k", "10")
+SMALL = (
+    "--pool",
+    "teacher,identity,efn_3x3_e1_se1.00",
+    "--set",
+    "pretrain.epochs=1",
+    "--set",
+    "align.epochs=2",
+    "--epochs",
+    "3",
+    "-k",
+    "10",
+)
 """Flags of a job of a minute; the demo itself takes four, on a machine with nothing else to do."""
 UNITS = ("candidate", "score", "latency", "network_latency", "epoch")
 """Kinds whose records are one unit of work each."""

@@ -114,7 +114,18 @@ max_rounds = 5
 """A target that is timed just long enough to have a time."""
 SMALL_JOB = [
     *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
-    *("--budget", "1", "--pool", "teacher,identity", "--epochs", "1", "--set", "pretrain.epochs=1"),
+    *(
+        "--budget",
+        "1",
+        "--pool",
+        "teacher,identity",
+        "--epochs",
+        "1",
+        "--set",
+        "align.epochs=1",
+        "--set",
+        "pretrain.epochs=1",
+    ),
     *("-o", "run", "--quiet"),
 ]
 Command = Callable[..., Done]

@@ -15,7 +15,18 @@ from hant.transformer.cli.main import main
 
 JOB = [
     *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "v100-torch", "--budget", "0.95"),
-    *("--pool", "teacher,identity,cb_res_1x1", "--epochs", "0", "--set", "pretrain.epochs=1", "--batch-size", "8"),
+    *(
+        "--pool",
+        "teacher,identity,cb_res_1x1",
+        "--epochs",
+        "0",
+        "--set",
+        "align.epochs=0",
+        "--set",
+        "pretrain.epochs=1",
+        "--batch-size",
+        "8",
+    ),
 ]
 
 

@@ -28,7 +28,7 @@ HANT = Path(sys.executable).with_name("hant-opt")
 JOB = [
     *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
     *("--budget", "0.95", "--pool", "teacher,identity,efn_3x3_e1_se1.00"),
-    *("--epochs", "1", "--set", "pretrain.epochs=1"),
+    *("--epochs", "1", "--set", "align.epochs=1", "--set", "pretrain.epochs=1"),
 ]
 
 

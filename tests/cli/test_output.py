@@ -25,14 +25,28 @@ for words in json.loads(sys.argv[1]):
 """
 JOB = (
     *("net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
-    *("--budget", "1", "--pool", "teacher,identity,cb_res_3x3", "--epochs", "1", "-o", "run"),
+    *(
+        "--budget",
+        "1",
+        "--pool",
+        "teacher,identity,cb_res_3x3",
+        "--epochs",
+        "1",
+        "--set",
+        "align.epochs=1",
+        "-o",
+        "run",
+    ),
 )
 VERBS = (
     ("targets",),
     ("ops", "--input", "8x12x12", "--pool", "fast"),
     ("inspect", *JOB[:5]),
     ("optimize", *JOB, "--dry-run"),
-    *((verb, *JOB) for verb in ("profile", "pretrain", "score", "select", "rank", "finetune", "export", "verify")),
+    *(
+        (verb, *JOB)
+        for verb in ("profile", "pretrain", "score", "select", "rank", "align", "finetune", "export", "verify")
+    ),
     ("report", "run"),
     ("pareto", "run", "--budgets", "1"),
     ("apply", "run", "figures"),

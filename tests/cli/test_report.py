@@ -81,7 +81,10 @@ def test_the_report_follows_what_is_added_to_the_run(job: Path, command: Any) ->
 
 def test_what_the_run_recorded_is_in_the_report(job: Path, command: Any) -> None:
     report = Report.model_validate_json(command("report", "run", "--json").out)
-    assert [epoch.epoch for epoch in report.training] == [1]
+    assert [(epoch.stage, epoch.epoch) for epoch in report.training] == [
+        *(("align", 0), ("align", 1)),
+        *(("finetune", 0), ("finetune", 1)),
+    ]
     assert {"teacher", "student"} <= {network.name for network in report.networks}
     assert report.networks[-1].measured_ms == report.latency.student_ms
     assert sum(report.operations.values()) == pytest.approx(1)

@@ -63,6 +63,7 @@ def test_objects_go_in_and_a_student_comes_out_and_the_same_call_resumes(tmp_pat
             run=tmp_path / "run",
             progress=progress,
             epochs=0,
+            passes={"align": {"epochs": 0}},
         )
         for _ in range(2)
     ]
@@ -121,6 +122,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Named, dict[str, Ten
             budget="1000ms",
             pool="zero-shot",
             epochs=0,
+            passes={"align": {"epochs": 0}},
             limits=["params=90%"],
         )
         return model, before, replace(result, run=result.run.absolute())

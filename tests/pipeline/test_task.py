@@ -98,7 +98,7 @@ def optimise(network: nn.Module, run: Path, passes: dict[str, Any], **options: A
         epochs=1,
         device="cpu",
         solutions=4,
-        passes={"finetune": {"batch_size": 16, "learning_rate": 0.01}, **passes},
+        passes={"align": {"epochs": 1}, "finetune": {"batch_size": 16, "learning_rate": 0.01}, **passes},
         **options,
     )
 
