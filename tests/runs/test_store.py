@@ -163,7 +163,7 @@ def test_slug(text: str, name: str) -> None:
 WRITER = """
 import sys, torch
 from pathlib import Path
-from hant.transformer.contracts.records import RankRecord
+from hant.passes.ranking.records import RankRecord
 from hant.transformer.runs.store import RunStore
 with RunStore(Path(sys.argv[1])) as store:
     index = store.count("rank")
@@ -215,7 +215,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
 FILLER = """
 import resource, sys
 from pathlib import Path
-from hant.transformer.contracts.records import RankRecord
+from hant.passes.ranking.records import RankRecord
 from hant.transformer.runs.store import RunStore
 from hant.transformer.errors import StorageError
 if len(sys.argv) > 2:
