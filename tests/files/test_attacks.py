@@ -315,7 +315,7 @@ def test_files_that_lie_about_their_size_are_refused(tmp_path: Path) -> None:
     script = f"""
         import json, resource, time
         import onnx2torch.converter, onnx, torch, hant
-        from hant.transformer.capture import load
+        from hant.transformer.files import load
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         for path in {[str(path) for path in files]!r}:
