@@ -103,3 +103,15 @@ def test_a_temporary_name_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / f".x.{os.getpid()}.tmp").symlink_to(victim)
     write_atomically(tmp_path / "x", "new")
     assert (victim.read_text(), (tmp_path / "x").read_text()) == ("precious", "new")
+
+
+def test_the_link_of_an_earlier_version_goes_and_any_other_in_its_place_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "targets" / "one" / "candidates"
+    link.parent.mkdir(parents=True)
+    (tmp_path / "candidates").mkdir()
+    link.symlink_to("../../candidates", target_is_directory=True)
+    assert check_inside(tmp_path) == []
+    assert not link.is_symlink()
+    link.symlink_to("../../../candidates", target_is_directory=True)
+    with pytest.raises(StorageError, match="targets/one/candidates is a link"):
+        check_inside(tmp_path)

@@ -32,10 +32,7 @@ def on_target(context: Context, target: Target) -> Iterator[Context]:
     """
     backend = load_plugin("hant.backends", target.backend)()
     folder = context.store.path(f"targets/{slug(Path(target.name).stem)}")
-    with RunStore(folder) as store:
-        weights = folder / "candidates"
-        if not weights.exists():
-            weights.symlink_to(Path("..") / ".." / "candidates", target_is_directory=True)
+    with RunStore(folder, candidates_of=context.store) as store:
         with store.transaction():
             for key, record in context.store.all(CandidateRecord).items():
                 if record.state != "dropped":

@@ -11,6 +11,8 @@ from ..errors import StorageError
 
 IN_PLACE = ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.sqlite-journal")
 """Files that are changed where they are; others are replaced by a rename, which leaves other names of them alone."""
+_FORMER, _FORMER_GOAL = "targets/*/candidates", "../../candidates"
+"""The one link that hant itself once made in a run, and where it led."""
 
 
 def check_inside(root: Path) -> list[Path]:
@@ -26,6 +28,9 @@ def check_inside(root: Path) -> list[Path]:
                 path = Path(entry.path)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
+                    continue
+                if entry.is_symlink() and path.match(_FORMER) and os.readlink(path) == _FORMER_GOAL:
+                    path.unlink()  # of an earlier version; nothing is read through it any more
                     continue
                 with suppress(FileNotFoundError):  # renamed by the process that has the run open
                     _check_file(path, entry.stat(follow_symlinks=False), root)

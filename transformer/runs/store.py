@@ -46,6 +46,7 @@ class Records(Store):
 
     root: Path
     _db: sqlite3.Connection
+    _candidates_of: Store | None = None
 
     # records
 
@@ -137,6 +138,8 @@ class Records(Store):
         Raises:
             StorageError: it leads out of the run.
         """
+        if self._candidates_of is not None and relative.startswith("candidates/"):
+            return self._candidates_of.path(relative)
         return inside(self.root, relative)
 
     @property
@@ -175,13 +178,14 @@ class Records(Store):
 class RunStore(Records):
     """The run, held by the one process that writes. Use as a context manager, or ``close`` it."""
 
-    def __init__(self, root: Path | str) -> None:
-        """Open or create the run at ``root``.
+    def __init__(self, root: Path | str, candidates_of: Store | None = None) -> None:
+        """Open or create the run at ``root``; ``candidates_of`` holds the files of its candidates, if not itself.
 
         Raises:
             StorageError: not writable, not a run, or open in another process.
         """
         self.root = Path(root)
+        self._candidates_of = candidates_of
         with _storage(f"open run {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
             check_inside(self.root)  # before anything in it is opened; again under the lock for what is left over
