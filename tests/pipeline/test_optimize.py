@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hant.transformer.contracts.data import Data
 from hant.transformer.contracts.progress import Progress
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.data.images import ImageTensors
-from hant.transformer.errors import UsageError
+from hant.transformer.errors import CaptureError, UsageError
 from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
@@ -191,11 +190,13 @@ def test_passes_run_on_an_opened_run(made: tuple[Named, dict[str, Tensor], hant.
 
 
 def test_a_network_that_cannot_be_copied_is_told(tmp_path: Path) -> None:
-    model = network()
-    model.lock = threading.Lock()  # type: ignore[assignment]
+    class Refusing(nn.Sequential):
+        def __deepcopy__(self, memo: object) -> object:
+            raise TypeError("one of a kind")
+
     data = Data(train=shades(15), test=shades(6), name="shades")
-    with pytest.raises(UsageError, match=r"the model Sequential cannot be copied \(cannot pickle '_thread.lock'"):
-        hant.optimize(model, data=data, run=tmp_path / "run")
+    with pytest.raises(CaptureError, match="Refusing cannot be copied: one of a kind; a student begins as a copy"):
+        hant.optimize(Refusing(nn.Conv2d(1, 2, 3)), data=data, run=tmp_path / "run")
 
 
 @pytest.mark.gpu
