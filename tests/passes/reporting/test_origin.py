@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import typer
+from hant.passes.ranking.measures import METRICS
 from hant.passes.reporting.origin import changed, command, origin
 from hant.transformer.cli.app import app, verbs
 from hant.transformer.cli.arguments import normalise
@@ -34,7 +35,9 @@ VALUES = st.fixed_dictionaries(
             {},
             optional={
                 "finetune": st.fixed_dictionaries({"learning_rate": st.floats(1e-6, 1), "augment": st.booleans()}),
-                "rank": st.fixed_dictionaries({"metric": WORDS, "finalists": st.integers(1, 9)}),
+                "rank": st.fixed_dictionaries(
+                    {"metric": st.sampled_from(sorted(METRICS)), "finalists": st.integers(1, 9)}
+                ),
             },
         ),
     },
