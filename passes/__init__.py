@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .capturing.capture import CapturePass as CapturePass
     from .delivering.export import ExportPass as ExportPass
     from .delivering.verify import VerifyPass as VerifyPass
+    from .finetuning.align import AlignPass as AlignPass
     from .finetuning.finetune import FinetunePass as FinetunePass
     from .latency.import_latencies import ImportPass as ImportPass
     from .latency.kits.kit import KitPass as KitPass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .searching.ilp import IlpPass as IlpPass
     from .searching.random_search import RandomPass as RandomPass
     from .searching.reinforce import ReinforcePass as ReinforcePass
+    from .searching.search import SearchPass as SearchPass
     from .searching.snas import SnasPass as SnasPass
     from .selecting.pareto import ParetoPass as ParetoPass
     from .selecting.proxy import ProxyPass as ProxyPass
