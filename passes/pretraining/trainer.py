@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from .nmse import nmse
 from .recipe import PAPER_GAMMA, Recipe
 
-_LEAST_LENGTH = 1e-20
-"""Gradients shorter than this are scaled no further: that of an operation whose units are all dead is exactly 0."""
 _MODULE, _MOMENTUM = "module.", "momentum."
 """Prefixes of the names in a checkpoint."""
 _CHECK_EVERY = 25

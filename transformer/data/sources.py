@@ -24,14 +24,15 @@ NORMALIZATIONS = {
 }
 """Channel means and deviations of pixels in 0..1; ``none`` leaves pixels in 0..1."""
 
-_FOLDERS = ("cifar10", "imagefolder")
+FOLDERS = ("cifar10", "imagefolder")
+"""Data that are named ``KIND:DIR?OPTIONS``; anything else but the digits is code of the user."""
 _KNOWN = ("digits", "cifar10:DIR", "imagefolder:DIR", "package.module:function", "file.py:function")
 
 
 def names_code(spec: str) -> bool:
     """Return whether loading what ``spec`` names runs code that it names: a function of the user."""
     name, colon, _ = spec.partition(":")
-    return spec != "digits" and not (colon and name in _FOLDERS)
+    return spec != "digits" and not (colon and name in FOLDERS)
 
 
 def load_data(
@@ -67,7 +68,7 @@ def load_data(
         raise UsageError(f"--classes says which folder of imagefolder:DIR is which output; {spec!r} has none")
     if spec == "digits":
         return digits(input_shape or (1, 32, 32))
-    if name in _FOLDERS and colon:
+    if name in FOLDERS and colon:
         path, _, query = rest.partition("?")
         place = Path(path).expanduser()
         if name == "cifar10":
@@ -117,7 +118,7 @@ def _options() -> str:
 
 
 def _hint(name: str) -> str:
-    close = nearest(name, ["digits", *_FOLDERS])
+    close = nearest(name, ["digits", *FOLDERS])
     return close.partition(" known")[0] if "did you mean" in close else ""
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch.utils.data import Dataset, Subset
 
-if TYPE_CHECKING:
-    pass
 from ..contracts.data import Data, Sample
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..data.sources import FOLDERS
 from .config import Config
-
-_FOLDERS = ("cifar10", "imagefolder")
-"""Data that are named ``KIND:DIR?OPTIONS``."""
 
 
 def anchored(config: Config) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def _code(text: str | None) -> str | None:
 
 def _data(text: str | None) -> str | None:
     kind, _, rest = (text or "").partition(":")
-    if kind not in _FOLDERS:
+    if kind not in FOLDERS:
         return _code(text)
     folder, mark, options = rest.partition("?")
     return f"{kind}:{_whole(folder)}{mark}{options}"
