@@ -64,7 +64,7 @@ class VerifyPass(Pass):
             return wrong
         if record.sha256 not in ({}, _verified(context)):
             return "the files were exported anew"
-        return "the target's tolerances have changed" if intolerable(record, context.target.tolerances) else ""
+        return intolerable(record, context.target.tolerances) or ""
 
     def run(self, context: Context) -> PassResult:
         """Write the verification record, whatever it says.

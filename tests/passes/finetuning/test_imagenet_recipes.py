@@ -110,7 +110,7 @@ def test_a_policy_that_timm_does_not_know_is_refused(folder: Path) -> None:
 
 
 def _runs() -> Any:
-    spec = importlib.util.spec_from_file_location("finetuning_run", Path(__file__).with_name("finetuning_run.py"))
+    spec = importlib.util.spec_from_file_location("finetuning_run", Path(__file__).parents[1] / "finetuning_run.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
