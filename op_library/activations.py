@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -54,21 +53,6 @@ def activation(name: str) -> nn.Module:
     if name not in _MODULES:
         raise UsageError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
     return _MODULES[name]()
-
-
-def most_frequent(block: nn.Module) -> str | None:
-    """Return the activation that a teacher's block uses most often; None if it uses none that is known.
-
-    Gates of squeeze-and-excitation (sigmoid) do not count.
-    """
-    counts: Counter[str] = Counter()
-    for module in block.modules():
-        name = _of_module(module)
-        if name is not None:
-            counts[name] += 1
-        if isinstance(module, fx.GraphModule):
-            counts.update(name for node in module.graph.nodes if (name := _of_call(node)) is not None)
-    return counts.most_common(1)[0][0] if counts else None
 
 
 def final(block: nn.Module) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -57,13 +57,6 @@ class MapOperation(OpSpec):
     def takes_tokens(self) -> bool:
         """Whether it needs no rows and columns, so that it fits tokens too."""
         return False
-
-    def with_activation(self, name: str) -> Self:
-        """Return the operation with another inner activation, e.g. that of the teacher's block.
-
-        An operation that has none inside, such as ``cb_res``, stays as it is.
-        """
-        return replace(self, activation=name) if self.default_activation else self
 
     def unfit(self, input: TensorSpec, output: TensorSpec) -> str | None:
         """Return why the operation cannot map ``input`` to ``output``; None if it can."""

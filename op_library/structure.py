@@ -62,11 +62,6 @@ class Structure:
         return " ".join(map(str, self.items))
 
     @property
-    def superblocks(self) -> tuple[Item, ...]:
-        """The items between stem and last convolution."""
-        return self.items[1:-1]
-
-    @property
     def normalised(self) -> Structure:
         """The same network with as few super-blocks as it can be written with.
 

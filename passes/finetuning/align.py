@@ -11,32 +11,19 @@ from pydantic import Field
 from torch.utils.data import Subset
 
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import (
-    Amount,
-    Count,
-    Decay,
-    Factor,
-    Pass,
-    PassResult,
-    Positive,
-    Share,
-    Work,
-    one_of,
-    setting,
-)
+from ...transformer.contracts.pass_ import Amount, PassResult, Positive, Share, Work
 from ...transformer.data.images import batches, size
-from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
 from ..networks.placement import placed
 from ..pretraining.engine import takes_channels_last, variances
-from ..ranking.records import WinnerRecord
 from .examine import Found, Parts, parts_of, spread
 from .features import Features
-from .recipe import PRECISIONS, AlignRecipe, aligning_epochs
+from .recipe import AlignRecipe, aligning_epochs
 from .records import AlignmentRecord
 from .start import start_of, student
 from .state import FinetuneState
 from .train import Training
+from .training_pass import TrainingPass, winning_choice, work_of
 
 ALIGNED = "checkpoints/aligned.safetensors"
 _SCALE_SAMPLES = 512
@@ -47,7 +34,7 @@ _MANY = 10_000
 
 
 @dataclass(frozen=True)
-class AlignPass(Pass):
+class AlignPass(TrainingPass):
     """Write the weights that fine-tuning starts from: those of the epoch that diverges least from the teacher.
 
     The loss is the error at all borders together, gradients go through the whole student, and no label is looked at
@@ -59,6 +46,8 @@ class AlignPass(Pass):
     name: ClassVar[str] = "align"
     requires: ClassVar[tuple[str, ...]] = ("winner", "candidate")
     ensures: ClassVar[tuple[str, ...]] = ("alignment",)
+    file: ClassVar[str] = ALIGNED
+    written: ClassVar[type[AlignmentRecord]] = AlignmentRecord
 
     epochs: Amount | None = None
     """0 leaves the weights as pretrained; by default 2, of small data sets more."""
@@ -67,19 +56,8 @@ class AlignPass(Pass):
     learning_rate: Positive | None = None
     """Length of a step of each block: rises shortly, is constant to the middle, falls to 0. By default the highest that
     a trial of a few steps bears, up to 0.2."""
-    momentum: Decay = AlignRecipe.momentum
     teacher_share: Share = AlignRecipe.teacher_share
     """Share of the rate that blocks get which are the teacher's own; 0 leaves them as they are."""
-    augment: bool = AlignRecipe.augment
-    """Use the data's augmentation, where it has one."""
-    parts: Count = AlignRecipe.parts
-    """Parts of a batch that go through the network one after another, where memory holds no more at a time."""
-    mixed_precision: Annotated[str, one_of(PRECISIONS)] = AlignRecipe.mixed_precision
-    """``bf16`` or ``fp16`` for matrix products in half precision; ``no`` computes in single precision."""
-    workers: Amount = setting(0, decides=False)
-    """Processes that read images, for each that trains; 0 reads in between the steps."""
-    save_seconds: Factor = setting(180.0, decides=False)
-    """Time after which an epoch in training is made durable and goes on from there."""
 
     def check(self, context: Context) -> None:
         """Refuse options that do not go together, or with the number of images."""
@@ -87,40 +65,22 @@ class AlignPass(Pass):
             self.recipe(context, "", parts_of(context.data, context.seed))
 
     def work(self, context: Context) -> Work:
-        """Count the steps; the student is taken to be as large as the teacher, which runs beside it."""
-        recipe = self.recipe(context, "", parts_of(context.dataset, context.seed))
-        steps = recipe.epochs * recipe.steps
-        return Work(
-            f"{recipe.epochs} epochs of {recipe.steps} steps of {recipe.batch_size} images",
-            macs=4 * steps * recipe.batch_size * context.teacher.macs,
-            bytes=5 * 4 * context.teacher.parameters,
-        )
-
-    def lost(self, context: Context) -> str:
-        """Return whether the aligned weights are gone, or are not those of the winner."""
-        aligned = context.store.get(AlignmentRecord, "alignment")
-        winner = context.store.get(WinnerRecord, "winner")
-        if aligned is None or not context.store.path(aligned.file).is_file():
-            return f"{ALIGNED} is missing"
-        if winner is not None and winner.choice != aligned.choice:
-            return "another selection has won since"
-        return ""
+        """Count the steps."""
+        return work_of(self.recipe(context, "", parts_of(context.dataset, context.seed)), context)
 
     def run(self, context: Context) -> PassResult:
         """Train the epochs that are not yet done."""
-        winner = context.store.get(WinnerRecord, "winner")
-        if winner is None:
-            raise UsageError("the run has no winner yet; run the rank stage first")
-        start = start_of(context, winner.choice, "all")
-        graph, parts = student(context, winner.choice), parts_of(context.dataset, context.seed)
+        choice = winning_choice(context)
+        start = start_of(context, choice, "all")
+        graph, parts = student(context, choice), parts_of(context.dataset, context.seed)
         recipe = self.recipe(context, start, parts)
-        if not replaced(winner.choice):
+        if not replaced(choice):
             recipe = replace(recipe, epochs=0)  # nothing differs from the teacher
-        state, stopped = self.train(context, graph, winner.choice, recipe, parts)
+        state, stopped = self.train(context, graph, choice, recipe, parts)
         digest = context.store.save_tensors(ALIGNED, state.best)
         record = AlignmentRecord(
             file=ALIGNED,
-            choice=winner.choice,
+            choice=choice,
             start=start,
             recipe=recipe.fingerprint,
             epochs=state.epoch,

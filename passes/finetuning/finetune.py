@@ -13,36 +13,24 @@ from pydantic import Field
 from torch import nn
 
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import (
-    Amount,
-    Count,
-    Decay,
-    Factor,
-    Pass,
-    PassResult,
-    Positive,
-    Share,
-    Work,
-    one_of,
-    setting,
-)
+from ...transformer.contracts.pass_ import Amount, Decay, Factor, PassResult, Positive, Share, Work, one_of
 from ...transformer.data.images import size
 from ...transformer.errors import UsageError
-from ..ranking.records import WinnerRecord
 from .examine import Parts, parts_of
 from .labels import Labels
-from .recipe import OPTIMIZERS, PRECISIONS, PRELOADS, PRESETS, RATES, FinetuneRecipe, automatic_epochs, known, preset_of
+from .recipe import OPTIMIZERS, PRELOADS, PRESETS, RATES, FinetuneRecipe, automatic_epochs, known, preset_of
 from .records import AlignmentRecord, StudentRecord
 from .start import start_of, student
 from .state import FinetuneState
 from .train import Training
+from .training_pass import TrainingPass, winning_choice, work_of
 
 STUDENT = "checkpoints/student.safetensors"
 LAST = "checkpoints/student-last.safetensors"
 
 
 @dataclass(frozen=True)
-class FinetunePass(Pass):
+class FinetunePass(TrainingPass):
     """Write the student: the best weights on held-out training images; the last ones beside them.
 
     An epoch is a unit of work, and a long one is saved in between: a stopped run continues after the last save, on a
@@ -54,6 +42,8 @@ class FinetunePass(Pass):
     name: ClassVar[str] = "finetune"
     requires: ClassVar[tuple[str, ...]] = ("winner", "candidate", "alignment")
     ensures: ClassVar[tuple[str, ...]] = ("student",)
+    file: ClassVar[str] = STUDENT
+    written: ClassVar[type[StudentRecord]] = StudentRecord
 
     preset: Annotated[str, one_of(PRESETS)] = "auto"
     """Where epochs, batch size and rate come from if not given: ``auto``, ``paper-b2``, ``paper-b4``, ``paper-b6``."""
@@ -61,8 +51,6 @@ class FinetunePass(Pass):
     """0 keeps the weights as they are; by default 1 to 10, by the size of the data, without alignment 10 to 15."""
     batch_size: Annotated[int, Field(ge=2)] | None = None
     """Images a step, of all processes together."""
-    parts: Count = FinetuneRecipe.parts
-    """Parts of a batch that go through the network one after another, where memory holds no more at a time."""
     preload: Annotated[str, one_of(PRELOADS)] = "all"
     """Weights to start from: ``all``, ``teacher`` (candidates untrained) or ``none`` (HANT table 6)."""
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = FinetuneRecipe.optimizer
@@ -70,7 +58,6 @@ class FinetunePass(Pass):
     learning_rate: Positive | None = None
     """Rises over ``warmup`` of all steps, then falls as a cosine. By default, where no preset says it, the highest that
     a trial of a few steps bears with so many steps to come, up to 0.05 of ``sgd`` and 0.002 of ``adamw``."""
-    momentum: Decay = FinetuneRecipe.momentum
     weight_decay: Factor = FinetuneRecipe.weight_decay
     warmup: Share = FinetuneRecipe.warmup
     """Share of all steps in which the rate rises; then it falls as a cosine."""
@@ -81,18 +68,10 @@ class FinetunePass(Pass):
     """Factor of the KL divergence to the teacher (gamma_KL)."""
     ema: Decay = FinetuneRecipe.ema
     """Decay a step of a moving average of the weights, such as 0.999; 0 for none."""
-    augment: bool = FinetuneRecipe.augment
-    """Use the data's augmentation, where it has one."""
-    mixed_precision: Annotated[str, one_of(PRECISIONS)] = FinetuneRecipe.mixed_precision
-    """``bf16`` or ``fp16`` for matrix products in half precision; ``no`` computes in single precision."""
     channels_last: bool = FinetuneRecipe.channels_last
     """Keep the channels of images and weights together in memory: faster on GPUs in mixed precision."""
     compiled: bool = FinetuneRecipe.compiled
     """Run student and teacher through ``torch.compile``; one process only."""
-    workers: Amount = setting(0, decides=False)
-    """Processes that read images, for each that trains; 0 reads in between the steps."""
-    save_seconds: Factor = setting(180.0, decides=False)
-    """Time after which an epoch in training is made durable and goes on from there."""
 
     def check(self, context: Context) -> None:
         """Refuse options that do not go together, or with the number of images."""
@@ -100,42 +79,25 @@ class FinetunePass(Pass):
             self.recipe(context, "", size(parts_of(context.data, context.seed).fit))
 
     def work(self, context: Context) -> Work:
-        """Count the steps; the student is taken to be as large as the teacher, which runs beside it."""
-        recipe = self.recipe(context, "", size(parts_of(context.dataset, context.seed).fit), aligned=True)
-        steps = recipe.epochs * recipe.steps
-        return Work(
-            f"{recipe.epochs} epochs of {recipe.steps} steps of {recipe.batch_size} images",
-            macs=4 * steps * recipe.batch_size * context.teacher.macs,
-            bytes=5 * 4 * context.teacher.parameters,
-        )
+        """Count the steps."""
+        samples = size(parts_of(context.dataset, context.seed).fit)
+        return work_of(self.recipe(context, "", samples, aligned=True), context)
 
     def run(self, context: Context) -> PassResult:
         """Train the epochs that are not yet done."""
-        winner = context.store.get(WinnerRecord, "winner")
-        if winner is None:
-            raise UsageError("the run has no winner yet; run the rank stage first")
+        choice = winning_choice(context)
         parts = parts_of(context.dataset, context.seed)
-        recipe, network = self._start(context, winner.choice, size(parts.fit))
+        recipe, network = self._start(context, choice, size(parts.fit))
         state, stopped = self.train(context, network, recipe, parts)
         context.store.save_tensors(LAST, state.last)
         digest = context.store.save_tensors(STUDENT, state.best)
         found = state.found
         assert found is not None, "the start was offered"
         record = StudentRecord(
-            file=STUDENT, choice=winner.choice, epochs=state.epoch, held_out_accuracy=found.accuracy, digest=digest
+            file=STUDENT, choice=choice, epochs=state.epoch, held_out_accuracy=found.accuracy, digest=digest
         )
         context.store.put("student", record)
         return PassResult(notes=tuple(filter(None, (*_notes(context, state, recipe), stopped))))
-
-    def lost(self, context: Context) -> str:
-        """Return whether the student's weights are gone, or are not those of the winner."""
-        student = context.store.get(StudentRecord, "student")
-        winner = context.store.get(WinnerRecord, "winner")
-        if student is None or not context.store.path(student.file).is_file():
-            return f"{STUDENT} is missing"
-        if winner is not None and winner.choice != student.choice:
-            return "another selection has won since"
-        return ""
 
     def _start(self, context: Context, choice: Mapping[str, str], samples: int) -> tuple[FinetuneRecipe, nn.Module]:
         """Return how to train the student of ``choice``, and its network: aligned, if the run has it so."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ...transformer.contracts.store import Store
 from ...transformer.contracts.target import Target
-from ...transformer.errors import LoadError, UsageError
+from ...transformer.errors import LoadError, StorageError, UsageError
 from ...transformer.tools.files import write_atomically
+from ...transformer.tools.reading import parse_model
 from .provenance import differences
 from .records import LatencyRecord, NetworkLatencyRecord
 
@@ -38,26 +39,18 @@ def export_table(store: Store, target: Target, path: Path) -> int:
 
     Raises:
         UsageError: the run has no table for this target.
+        StorageError: the file cannot be written.
     """
     rows = {key: row for key, row in store.all(LatencyRecord).items() if row.target == target.fingerprint}
     teacher = store.get(NetworkLatencyRecord, "teacher")
     if not rows or teacher is None or teacher.provenance.get("target") != target.fingerprint:
         raise UsageError(f"run {store.root} has no lookup table for target {target.name}; run: hant-opt profile RUN")
     table = TableFile(target=target.name, provenance=teacher.provenance, teacher=teacher, rows=rows)
-    write_atomically(path, table.model_dump_json(indent=1))
+    try:
+        write_atomically(path, table.model_dump_json(indent=1))
+    except OSError as error:
+        raise StorageError(f"cannot write lookup table {path}: {error.strerror}; give another --export") from error
     return len(rows)
-
-
-def import_table(store: Store, target: Target, provenance: dict[str, str], path: Path) -> int:
-    """Add the rows of ``path`` that the run lacks, in one step; return how many were added.
-
-    ``provenance`` is what the run expects of a latency: a table that differs in anything is refused.
-
-    Raises:
-        LoadError: the file cannot be read or is not a lookup table.
-        UsageError: it is of another device, runtime version, precision, batch size or options.
-    """
-    return add_table(store, read_table(read_file(path), target, provenance, path))
 
 
 def read_table(content: bytes, target: Target, provenance: dict[str, str], path: Path) -> TableFile:
@@ -109,9 +102,4 @@ def read_file(path: Path) -> bytes:
 
 
 def _parsed(content: bytes, path: Path) -> TableFile:
-    try:
-        return TableFile.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise LoadError(f"{path} is not a lookup table: {where}: {first['msg']}; {_HINT}") from error
+    return parse_model(content, TableFile, f"{path} is not a lookup table", _HINT)

@@ -90,6 +90,25 @@ def test_the_result_makes_the_table_of_the_run(place: Path, command: Command) ->
     assert all(network.timing.samples for network in networks.values())
 
 
+def test_a_table_goes_from_one_run_to_another_to_the_bit(place: Path, command: Command) -> None:
+    assert command("profile", *JOB, "--import", "result.json", "--export", "table.json").code == 0
+    done = command("profile", *JOB, "--output", "other", "--import", "table.json")
+    assert done.code == 0, done.err
+    assert "0 operations timed, 3 in the table" in done.out
+    with RunStore(place / "run") as store, RunStore(place / "other") as other:
+        assert other.payloads("latency") == store.payloads("latency")
+        assert len(other.payloads("latency")) == 3
+        assert other.get(NetworkLatencyRecord, "teacher") == store.get(NetworkLatencyRecord, "teacher")
+
+
+def test_a_table_that_cannot_be_written_is_one_line(place: Path, command: Command) -> None:
+    done = command("profile", *JOB, "--import", "result.json", "--export", "absent/table.json")
+    assert done.code == 2
+    assert done.error() == (
+        "cannot write lookup table absent/table.json: No such file or directory; give another --export"
+    )
+
+
 def test_rows_follow_from_the_samples_as_if_they_were_measured_here(place: Path, command: Command) -> None:
     result = json.loads((place / "result.json").read_text())
     for group in result["kit"]["groups"]:
@@ -340,6 +359,8 @@ def test_a_kit_for_a_device_that_is_not_here(place: Path, command: Command) -> N
             "--kit goes with profile, not select; leave it out",
         ),
         (["profile", "--kit", "k.zip", "--import", "r.json"], "--kit and --import are two jobs; give one of them"),
+        (["profile", "--kit", "k.zip", "--export", "t.json"], "--kit and --export are two jobs; give one of them"),
+        (["select", "--export", "t.json"], "--export goes with profile, not select; leave it out"),
         (["profile", "--kit", "k.zip", "--dry-run"], "--kit and --dry-run are two jobs; give one of them"),
         (["profile", "--kit", "k.zip", "--target", "cpu-torch"], "the backend pytorch has no kit"),
     ],

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hant.op_library.activations import ACTIVATIONS, activation, clamps, final, most_frequent
+from hant.op_library.activations import ACTIVATIONS, activation, clamps, final
 from hant.transformer.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,12 +25,6 @@ def test_every_name_makes_an_activation() -> None:
 def test_unknown_activation_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"unknown activation 'rellu'; did you mean 'relu'\?"):
         activation("rellu")
-
-
-def test_most_frequent_counts_modules_and_calls() -> None:
-    assert most_frequent(nn.Sequential(nn.ReLU(), nn.SiLU(), nn.SiLU(), nn.Sigmoid())) == "silu"
-    assert most_frequent(torch.fx.symbolic_trace(Basic())) == "silu"
-    assert most_frequent(nn.Conv2d(1, 1, 1)) is None
 
 
 def test_final_is_what_makes_the_output() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from ...passes.capturing.inspection import FILE, Inspection, inspect_graph
-from ..errors import LoadError, StorageError
+from ..errors import StorageError
 from ..ir.block import Diagnostic
 from ..ir.graph import Graph
 from ..tools.files import write_atomically
+from ..tools.reading import parse_model
 from .opening import opened
 from .options import InspectCommand
 from .picture import picture
@@ -50,14 +50,7 @@ def known(root: Path) -> Inspection | None:
     path = root / FILE
     if not path.is_file():
         return None
-    try:
-        return Inspection.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise LoadError(
-            f"{path} is damaged: {where}: {first['msg'].lower()}; delete it, and it is made again"
-        ) from error
+    return parse_model(path.read_bytes(), Inspection, f"{path} is damaged", "delete it, and it is made again")
 
 
 def write_blocks(told: Inspection, console: Console) -> None:

@@ -10,6 +10,7 @@ import typing
 from itertools import pairwise
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from ...backends.targets.load import list_targets
@@ -18,7 +19,7 @@ from ...op_library.op_spec import OpSpec
 from ...op_library.pools import pool as named_pool
 from ...op_library.tensor_spec import Layout, TensorSpec
 from ..contracts.target import Target
-from ..errors import HantError
+from ..errors import HantError, UnfitError
 from ..pipeline.config import make
 from ..plugins import load_plugin, registered
 from ..rewrite.deploy import deploy
@@ -142,8 +143,15 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def describe(operation: OpSpec, entry: TensorSpec, leave: TensorSpec) -> dict[str, object]:
-    """Return name, family, fit, reason, MACs and parameters of an operation."""
-    reason = operation.unfit(entry, leave)
+    """Return name, family, fit, reason, MACs and parameters of an operation; no memory is taken for its weights."""
+    module, reason = None, operation.unfit(entry, leave)
+    # The teacher's own operation is a different module in every block: it has no cost of its own.
+    if reason is None and operation.name != "teacher":
+        try:
+            with torch.device("meta"):
+                module = deploy(operation.build(entry, leave))
+        except UnfitError as error:
+            reason = str(error)
     row: dict[str, object] = {
         "operation": operation.name,
         "family": operation.family,
@@ -152,9 +160,7 @@ def describe(operation: OpSpec, entry: TensorSpec, leave: TensorSpec) -> dict[st
         "macs": None,
         "parameters": None,
     }
-    # The teacher's own operation is a different module in every block: it has no cost of its own.
-    if reason is None and operation.name != "teacher":
-        module = deploy(operation.build(entry, leave))
+    if module is not None:
         row |= {"macs": macs(module, entry), "parameters": parameters(module)}
     return row
 

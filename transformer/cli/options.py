@@ -65,6 +65,8 @@ class StageCommand(ModelCommand):
     """Write a kit (zip) to measure on a device without hant."""
     latencies: Annotated[str | None, Flag(metavar="FILE", spelled="--import")] = None
     """Latencies measured elsewhere: the result.json of a kit, or a table."""
+    export: Annotated[str | None, Flag(metavar="FILE", used_by=("profile",))] = None
+    """Write the measured latencies as a table (JSON) that --import takes."""
     dry_run: Annotated[bool, Flag()] = False
     """Say what would be done and write nothing."""
 

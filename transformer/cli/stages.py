@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from ...passes.latency.table_file import export_table
 from ..contracts.context import Context
 from ..errors import UnverifiedError, UsageError
 from ..pipeline.default import ORDERS, engine_of, verb_passes
@@ -51,6 +52,8 @@ def run_stage(command: StageCommand) -> int:
     names = verb_passes(command.verb, search)
     with opened(command, job, _before_profile(search, *imported), imported, only=names) as (context, pipeline):
         _run(command, names, context, pipeline, watch(job.config.parsed_budget()))
+        if command.export is not None:
+            export_table(context.store, context.target, Path(command.export))
     return 0
 
 
@@ -124,7 +127,7 @@ def run_demo(command: Command) -> int:
 
 
 def _check_words(command: StageCommand) -> None:
-    for said, flag in ((command.latencies, "--import"), (command.dry_run, "--dry-run")):
+    for said, flag in ((command.latencies, "--import"), (command.export, "--export"), (command.dry_run, "--dry-run")):
         if command.kit is not None and said:
             raise UsageError(f"--kit and {flag} are two jobs; give one of them")
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..contracts.data import Data
-from ..errors import LoadError, MissingExtraError, UsageError
+from ..errors import LoadError, UsageError
 from .augmentation import CropFlip
 from .images import ImageTensors, Normalization, Shape
 
@@ -80,10 +80,8 @@ def _checked(file: Path, read: Callable[[Path], Part]) -> Part:
 
 
 def _sheets(file: Path) -> Part:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("pillow", "dev", f"reading {file.name}") from error
+    from PIL import Image
+
     images = []
     with np.load(file, allow_pickle=False) as content:
         labels = content["labels"].astype(np.int64)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from ..errors import LoadError, MissingExtraError
+from ..errors import LoadError
 from .images import Normalization, Shape
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's modes by the number of channels."""
@@ -80,22 +77,20 @@ def decode(file: Path, shape: Shape, view: View = DEFAULT) -> NDArray[np.uint8]:
         min(image.width, (left + width) * across),
         min(image.height, (top + height) * down),
     )
-    seen = image.resize((width, height), _pillow().Resampling[view.interpolation.upper()], box=box)
+    seen = image.resize((width, height), Image.Resampling[view.interpolation.upper()], box=box)
     pixels: NDArray[np.uint8] = np.array(seen, dtype=np.uint8)
     return pixels.reshape(height, width, channels).transpose(2, 0, 1).copy()
 
 
-def read_image(file: Path, channels: int) -> Image:
+def read_image(file: Path, channels: int) -> Image.Image:
     """Return the image in 8 bits a channel; 16-bit, 32-bit and float images are scaled, not clipped.
 
     Raises:
         LoadError: it cannot be read, or its values fit no range.
     """
     try:
-        with _pillow().open(file) as opened:
+        with Image.open(file) as opened:
             return (_scaled(opened) if _deep(opened) else opened).convert(MODES[channels])
-    except MissingExtraError:
-        raise
     except Exception as error:  # decoders end on damaged bytes in many ways
         raise LoadError(f"data imagefolder: cannot read image {file}: {_said(error)}; replace or delete it") from error
 
@@ -106,7 +101,7 @@ def fault(file: Path, *, thoroughly: bool) -> str:
     The header and the end of the file are looked at; ``thoroughly`` reads it whole, with the checksums it has.
     """
     try:
-        with _pillow().open(file) as image:
+        with Image.open(file) as image:
             checksums = image.format == "PNG"
             if image.format in _ENDS and not (thoroughly and checksums):
                 doubtful = _ENDS[image.format] not in _tail(file)
@@ -114,18 +109,16 @@ def fault(file: Path, *, thoroughly: bool) -> str:
                 doubtful = thoroughly
             if doubtful:
                 image.verify() if checksums else image.load()
-    except MissingExtraError:
-        raise
     except Exception as error:
         return _said(error)
     return ""
 
 
-def _deep(image: Image) -> bool:
+def _deep(image: Image.Image) -> bool:
     return image.mode in _DEEP or image.mode.startswith("I;16")
 
 
-def _scaled(image: Image) -> Image:
+def _scaled(image: Image.Image) -> Image.Image:
     """Return an image of more than 8 bits as grey of 8 bits."""
     raw = np.asarray(image)
     unsigned = raw.dtype == np.int32 and getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (0,))[0] == _UNSIGNED
@@ -135,7 +128,7 @@ def _scaled(image: Image) -> Image:
     white = next((white for white in _WHITES if white >= max(high, least)), None)
     if not low >= 0 or white is None:
         raise ValueError(f"its values are {low:g} to {high:g}, expected 0 to 1, 255, 65535 or what 32 bits hold")
-    return _pillow().fromarray((values * (255 / white)).round().astype(np.uint8))
+    return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
 
 
 def _whole(pixels: float) -> int:
@@ -156,11 +149,3 @@ def _said(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
         return "it is no image that Pillow knows"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("pillow", "dev", "reading images") from error
-    return Image

@@ -25,7 +25,7 @@ from ..tools.wrappers import unwrapped
 from . import session
 from .build import build_pipeline
 from .config import FILE, Config, make, merge, read_stored
-from .outcome import check_limits, check_outcome
+from .outcome import check_limits, check_outcome, read_report
 from .trust import mark_foreign
 from .watch import watch
 
@@ -110,7 +110,7 @@ def read_result(context: Context, device: torch.device) -> Result:
     """Return the result of a finished run; the student on ``device``."""
     from ...passes.networks.assemble import load_student
 
-    report = Report.model_validate_json(context.store.path("report.json").read_text(encoding="utf-8"))
+    report = read_report(context.store)
     return Result(
         model=load_student(context).network.eval().to(device),
         selection=report.selection,

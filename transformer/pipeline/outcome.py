@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from ...passes.reporting.schema import Report
 from ..contracts.store import Store
 from ..contracts.task import TOP1
-from ..errors import AccuracyError, LoadError, UnverifiedError, UsageError
+from ..errors import AccuracyError, UnverifiedError, UsageError
 from ..runs.records import PassRecord
+from ..tools.reading import parse_model
 
 REPORTS = ("report.json", "report.html", "report.md")
 
@@ -38,14 +37,8 @@ def read_report(store: Store) -> Report:
     path = store.path("report.json")
     if not path.is_file():
         raise UsageError(f"run {store.root} has no report; run: hant-opt report {store.root}")
-    try:
-        return Report.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise LoadError(
-            f"{path} is damaged: {where}: {first['msg'].lower()}; delete it, then run: hant-opt report {store.root}"
-        ) from error
+    hint = f"delete it, then run: hant-opt report {store.root}"
+    return parse_model(path.read_bytes(), Report, f"{path} is damaged", hint)
 
 
 def is_report_finished(store: Store) -> bool:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import HantError
+from pydantic import BaseModel, ValidationError
+
+from ..errors import HantError, LoadError
 
 MOST_BYTES = 16 * 1024 * 1024
 DEEPEST = 64
 """Lists and tables inside each other."""
+M = TypeVar("M", bound=BaseModel)
 
 
 def read_toml(path: Path, what: str, error: type[HantError], hint: str = "expected TOML") -> dict[str, Any]:
@@ -67,3 +70,13 @@ def bounded(value: Any, what: str, error: type[HantError], hint: str) -> Any:
             for inner in (item.values() if isinstance(item, dict) else item)
         ]
     raise error(f"{what} is nested deeper than {DEEPEST} levels; {hint}")
+
+
+def parse_model(text: str | bytes, kind: type[M], wrong: str, hint: str) -> M:
+    """Return the model that a JSON text holds; ``wrong`` begins the error, such as ``report.json is damaged``."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise LoadError(f"{wrong}: {place}: {first['msg']}; {hint}") from failure

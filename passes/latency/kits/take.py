@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ....backends.measuring.statistics import summarise
 from ....transformer.contracts.context import Context
 from ....transformer.contracts.timing import Timing
 from ....transformer.errors import LoadError, UsageError
 from ....transformer.runs.weights import weights_digest
+from ....transformer.tools.reading import parse_model
 from ..estimates import forget_estimates
 from ..predict import network_key
 from ..provenance import differences, expected_provenance, of_target
@@ -153,12 +152,7 @@ def _mismatch(context: Context, kit: Manifest) -> str:
 
 
 def _read(content: bytes, path: Path) -> KitResult:
-    try:
-        result = KitResult.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise LoadError(f"{path} is no result of a kit: {where}: {first['msg']}; {_HINT}") from error
+    result = parse_model(content, KitResult, f"{path} is no result of a kit", _HINT)
     strange = sorted(set(result.groups) - {group.name for group in result.kit.groups})
     if strange:
         raise LoadError(f"{path} is damaged: it measures group {strange[0]!r}, which its kit does not have; {_HINT}")

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from hant.backends.measuring.statistics import summarise
 from hant.passes.latency.records import LatencyRecord, NetworkLatencyRecord
-from hant.passes.latency.table_file import export_table, import_table
+from hant.passes.latency.table_file import add_table, export_table, read_file, read_table
 from hant.transformer.contracts.target import Target
 from hant.transformer.errors import LoadError, UsageError
 from hant.transformer.runs.store import RunStore
 
 TARGET = Target(name="here", backend="onnxruntime")
 PROVENANCE = {"device": "abacus", "runtime": "beads 1.0", "batch_size": "1", "target": TARGET.fingerprint}
+
+
+def import_table(store: RunStore, target: Target, provenance: dict[str, str], path: Path) -> int:
+    return add_table(store, read_table(read_file(path), target, provenance, path))
 
 
 @pytest.fixture
