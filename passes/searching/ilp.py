@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from ...transformer.contracts.context import Context
 from ..ranking.judge import Judge
-from ..selecting.correction import corrected_table
 from ..selecting.solver.problem import SelectionProblem
 from ..selecting.solver.solve import solve
 from .base import BaselinePass, Found, best_of
@@ -24,20 +23,17 @@ class IlpPass(BaselinePass):
     solutions: int = 100
     max_overlap: float = 0.7
     engine: str = "default"
-    corrected: bool = False
-    """Minimise the corrected sum of loss changes that the proxy pass fitted; the plain sum if it kept none."""
 
     @property
     def method(self) -> str:
         """Name under which results are kept."""
-        return f"ilp-{self.solutions}" + ("-corrected" if self.corrected else "")
+        return f"ilp-{self.solutions}"
 
     def search(self, context: Context, contest: Contest, judge: Judge) -> Found:
         """Solve, then evaluate; losers are stopped early."""
-        table = corrected_table(context.store, contest.table) if self.corrected else contest.table
         problem = SelectionProblem(
-            loss=table.loss,
-            cost={name: table.cost[name] for name in contest.limits},
+            loss=contest.table.loss,
+            cost={name: contest.table.cost[name] for name in contest.limits},
             limits=dict(contest.limits),
             solutions=self.solutions,
             max_overlap=self.max_overlap,

@@ -13,17 +13,18 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.progress import Task as Bar
 from ...transformer.data.images import shuffled
+from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
 from ..networks.supernet import Statistics
 from ..pretraining.records import CandidateRecord
 from ..ranking.judge import Judge, Protocol
-from ..selecting.proxy import stages
 from ..selecting.table import Floats
 from .contest import Contest, Ints
 from .effects import Effects
@@ -167,3 +168,12 @@ class _Search:
         facts: list[object] = [self.judge.key({}), trained, table.operations, tables, dict(self.contest.limits)]
         facts += [options.images, options.race_images, options.radius, options.draw]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def stages(graph: Graph) -> list[int]:
+    """Return the stage of each replaceable block: a new one begins where the block's output changes in shape."""
+    outputs = [block.output for block in graph.replaceable]
+    numbers = [0]
+    for before, after in pairwise(outputs):
+        numbers.append(numbers[-1] + (before != after))
+    return numbers

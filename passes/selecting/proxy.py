@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.stats import kendalltau, spearmanr
 
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share
 from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.errors import InfeasibleError, UsageError
-from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
 from ..ranking.judge import Judge, Protocol
 from ..reporting.figures.charts import Series, scatter
 from ..reporting.figures.keep import keep
 from ..searching.contest import Contest, Ints
 from ..searching.uniform import UniformSampler
-from .correction import fit, kendall, objectives, spearman
 from .records import ProxyRecord
 from .solver.problem import SelectionProblem
 from .solver.solve import solve
-from .table import SearchTable, search_table
+from .table import Floats, SearchTable, search_table
 
 _LEAST = 12
 """Fewest networks that say anything."""
@@ -37,7 +36,7 @@ _LEAST = 12
 
 @dataclass(frozen=True)
 class ProxyPass(Pass):
-    """Write rank correlations, a scatter plot, and a correction of the proxy if it ranks new networks better."""
+    """Write rank correlations and a scatter plot of the sum of loss changes against whole networks."""
 
     name: ClassVar[str] = "proxy"
     requires: ClassVar[tuple[str, ...]] = ("score", "latency")
@@ -54,7 +53,7 @@ class ProxyPass(Pass):
     batch_size: Count = 256
 
     def run(self, context: Context) -> PassResult:
-        """Sample networks, evaluate each on all images, correlate, correct."""
+        """Sample networks, evaluate each on all images, correlate."""
         table = search_table(context.store, context.teacher)
         networks = sample_networks(context, table, self)
         if len(networks) < _LEAST:
@@ -70,12 +69,11 @@ class ProxyPass(Pass):
                 rows.append({"kind": kind, "loss": totals.mean("loss"), "accuracy": totals.accuracy})
                 task.advance()
         choices = [choice for _, choice in networks]
-        record = study(context.seed, table, stages(context.teacher), choices, rows, judge.total, context.metric)
+        record = study(objectives(table, choices), rows, judge.total, context.metric)
         self._write(context, table, choices, rows, record)
         note = f"Kendall's tau {record.kendall_loss:.3f} against loss, {record.kendall_accuracy:.3f} against "
         note += context.metric.name
-        change = f"corrected {record.kendall_corrected:.3f} against {record.kendall_plain:.3f} on new networks"
-        return PassResult(notes=(note, f"{change}: {'kept' if record.kept else 'not kept'}"))
+        return PassResult(notes=(note,))
 
     def _write(
         self, context: Context, table: SearchTable, choices: list[Ints], rows: list[dict[str, Any]], record: ProxyRecord
@@ -126,45 +124,33 @@ def _random(context: Context, table: SearchTable, limit: float, index: int, coun
         return []
 
 
-def stages(graph: Graph) -> list[int]:
-    """Return the stage of each replaceable block: a new one begins where the block's output changes in shape."""
-    outputs = [block.output for block in graph.replaceable]
-    found = [0]
-    for before, after in pairwise(outputs):
-        found.append(found[-1] + (before != after))
-    return found
-
-
-def study(
-    seed: int,
-    table: SearchTable,
-    stage: list[int],
-    choices: list[Ints],
-    rows: list[dict[str, Any]],
-    samples: int,
-    metric: Metric = TOP1,
-) -> ProxyRecord:
-    """Return the correlations, and the correction fitted on one half and judged on the other."""
+def study(sums: Floats, rows: Sequence[Mapping[str, Any]], samples: int, metric: Metric = TOP1) -> ProxyRecord:
+    """Return how well ``sums`` (networks,) rank the networks whose loss and accuracy ``rows`` hold."""
     losses, errors = [row["loss"] for row in rows], [-metric.gain(row["accuracy"]) for row in rows]
-    sums = objectives(table, choices)
-    order = np.random.default_rng(derived_seed(seed, "proxy", "split")).permutation(len(choices)).tolist()
-    fitted, rest = order[: len(order) // 2], order[len(order) // 2 :]
-    correction = fit(table, stage, [choices[i] for i in fitted], [losses[i] for i in fitted])
-    new = objectives(correction.apply(table), [choices[i] for i in rest])
-    plain = kendall(sums[rest], [losses[i] for i in rest])
-    corrected = kendall(new, [losses[i] for i in rest])
-    kept = corrected > plain
     return ProxyRecord(
-        networks=len(choices),
+        networks=len(rows),
         samples=samples,
         kendall_loss=kendall(sums, losses),
         spearman_loss=spearman(sums, losses),
         kendall_accuracy=kendall(sums, errors),
         spearman_accuracy=spearman(sums, errors),
-        power=correction.power if kept else 1.0,
-        weights=dict(zip(table.blocks, correction.weights, strict=True)) if kept else {},
-        held_out=len(rest),
-        kendall_plain=plain,
-        kendall_corrected=corrected,
-        kept=kept,
     )
+
+
+def objectives(table: SearchTable, choices: Sequence[Ints]) -> Floats:
+    """Return the sum of loss changes of each choice."""
+    return np.array([math.fsum(row[i] for row, i in zip(table.loss, c, strict=True)) for c in choices])
+
+
+def kendall(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
+    """Return Kendall's tau-b; 0 where one side is constant."""
+    value = float(kendalltau(np.asarray(first), np.asarray(second)).statistic)
+    return value if math.isfinite(value) else 0.0
+
+
+def spearman(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
+    """Return Spearman's rank correlation; 0 where one side is constant."""
+    one, other = np.asarray(first), np.asarray(second)
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(spearmanr(one, other).statistic)

@@ -64,14 +64,3 @@ class ProxyRecord(Record):
     kendall_accuracy: float
     """Of the sum against the share of errors."""
     spearman_accuracy: float
-    power: float = 1.0
-    """Each loss change counts as this power of it (the sign is kept) ..."""
-    weights: dict[str, float] = {}
-    """... times the weight of its block; empty if no correction was kept."""
-    held_out: int = 0
-    """Networks that the correction was judged on and not fitted to."""
-    kendall_plain: float = 0.0
-    """Of the plain sum on those."""
-    kendall_corrected: float = 0.0
-    """Of the corrected sum on those."""
-    kept: bool = False

@@ -31,7 +31,8 @@ def test_a_graph_needs_no_inputs() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2))
     graph = hant.trace(module.eval(), (torch.zeros(1, 3, 8, 8),))
     timing = hant.measure(graph, load_target("cpu-ort").model_copy(update={"protocol": QUICK}))
-    assert timing.ms > 0
+    assert len(timing.samples) == 3
+    assert 0 < timing.low <= timing.ms <= timing.high
 
 
 def test_a_module_without_inputs_is_refused() -> None:

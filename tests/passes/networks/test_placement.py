@@ -16,16 +16,23 @@ from hant.passes.scoring.score import ScorePass
 from hant.transformer.contracts.context import Context
 from hant.transformer.runs.store import RunStore
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 MakeContext = Callable[..., Context]
 
 
 def test_networks_come_back_from_where_they_were_put() -> None:
-    network, bare = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.ReLU()
-    values = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with placed(torch.device("cpu"), network, bare):
-        pass
-    assert all(torch.equal(values[name], tensor) for name, tensor in network.state_dict().items())
+    with FakeTensorMode():  # has all devices, and tensors without data
+        network, bare = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.ReLU()
+        assert devices(network) == {"cpu"}
+        with pytest.raises(ZeroDivisionError), placed(torch.device("cuda"), network, bare):
+            assert devices(network) == {"cuda"}
+            raise ZeroDivisionError
+        assert devices(network) == {"cpu"}
+
+
+def devices(network: nn.Module) -> set[str]:
+    return {tensor.device.type for tensor in network.state_dict().values()}
 
 
 @pytest.mark.gpu

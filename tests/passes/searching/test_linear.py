@@ -11,7 +11,7 @@ import torch
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.searching.contest import Contest
 from hant.passes.searching.effects import Effects, joined
-from hant.passes.searching.linear import Linear, linear_search
+from hant.passes.searching.linear import Linear, linear_search, stages
 from hant.passes.searching.linearise import linearise
 from hant.passes.searching.propose import descend, proposals
 from hant.passes.searching.race import Racing
@@ -26,6 +26,10 @@ BATCH = Protocol(batch_size=40, statistics="batch")
 def contest_of(context: Context, share: float = 0.6) -> Contest:
     table = error_table(context.store, context.teacher)
     return Contest(table, {"ms": share * table.total("ms", table.teacher())})
+
+
+def test_stages_begin_where_the_shape_changes(scored: Context) -> None:
+    assert stages(scored.teacher) == [0, 0, 0, 1, 1, 1]
 
 
 def test_exchanges_of_the_last_block_are_exact(scored: Context) -> None:
