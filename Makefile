@@ -26,10 +26,11 @@ test: $(READY)  ## all quick tests
 test-slow: $(READY)  ## the tests that take minutes to hours
 	$(BIN)/python -m pytest -q -m slow
 
-check: $(READY)  ## ruff, mypy, layering
+check: $(READY)  ## ruff, mypy, pyright, layering
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
 format: $(READY)  ## format the code

@@ -44,6 +44,7 @@ def script(model: nn.Module, path: Path) -> None:
     torch.onnx.export(model, (images(2),), path, dynamo=False, opset_version=17, input_names=["x"], dynamic_axes=axes)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter that this file is made with
 def test_shapes_that_a_file_computes_are_refused_when_it_is_traced(tmp_path: Path) -> None:
     class Views(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

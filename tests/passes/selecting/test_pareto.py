@@ -37,10 +37,8 @@ def test_a_point_for_every_budget_with_json_and_drawings(profiled: Context) -> N
     assert points["0.9"].ratio <= 0.9
     met = [points["0.7"], points["0.9"]]
     for one, other in (met, met[::-1]):
-        beaten = (
-            other.ratio <= one.ratio and other.loss <= one.loss and (other.ratio, other.loss) != (one.ratio, one.loss)
-        )
-        assert one.on_front != beaten
+        equal = (other.ratio, other.loss) == (one.ratio, one.loss)
+        assert one.on_front == (equal or other.ratio > one.ratio or other.loss > one.loss)
     assert not points["0.001"].on_front
     assert store.all(CandidateRecord) == before
     assert not store.all(SelectionRecord)
