@@ -1,18 +1,19 @@
 # Everything is installed into .venv in this folder; nothing but Python and make is needed before.
 PYTHON ?= python3
+TORCH ?= 2.10.*
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 HANT := $(BIN)/hant-opt
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-torch test-slow check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' $(WITH)
 	rm -rf *.egg-info  # found before the installed one from this folder, and out of date after a pull
 	mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/hant
 	touch $(READY)
@@ -22,6 +23,9 @@ demo: $(READY)  ## make a faster network from the embedded digits teacher (about
 
 test: $(READY)  ## all quick tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-torch:  ## all quick tests on another torch: TORCH=2.10.* (the oldest that is promised) or a newer one
+	$(MAKE) test VENV='.venv-torch-$(TORCH:.*=)' WITH="'torch==$(TORCH)'"
 
 test-slow: $(READY)  ## the tests that take minutes to hours
 	$(BIN)/python -m pytest -q -m slow
