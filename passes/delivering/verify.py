@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,7 +52,7 @@ class VerifyPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("export",)
     ensures: ClassVar[tuple[str, ...]] = ("verification",)
 
-    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    budget: Budget = Budget()
     samples: Count = 64
     """Test images whose outputs are compared with PyTorch's."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Work, one_of
 from ...transformer.contracts.task import Metric
@@ -42,7 +42,7 @@ class RankPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("selection", "candidate")
     ensures: ClassVar[tuple[str, ...]] = ("rank", "winner")
 
-    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    budget: Budget = Budget()
     samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
     batch_size: Count = 256

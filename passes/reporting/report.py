@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Factor, Pass, PassResult
 from ...transformer.contracts.store import Store
@@ -36,7 +36,7 @@ class ReportPass(Pass):
     uses: ClassVar[tuple[str, ...]] = ("pareto", "figure")
     ensures: ClassVar[tuple[str, ...]] = ("report",)
 
-    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    budget: Budget = Budget()
     max_drop: Factor | None = None
     """Largest loss of accuracy that is allowed, in points; the command fails where it is larger. None: any."""
 

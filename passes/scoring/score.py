@@ -155,15 +155,13 @@ def score_block(
     """
     graph.module.eval()
     found: dict[str, list[Counts]] = {name: [] for name in candidates}
-
     task = context.dataset.task
 
     def job(suffix: Suffix, name: str, images: Tensor, targets: Any) -> None:
         found[name].append(count(task, suffix.run(candidates[name]), images, targets))
 
     try:
-        # Observing keeps layers from working in place on values that are used again.
-        with graph.observe(_nothing), crew(0, context.device) as hands:
+        with crew(0, context.device) as hands:
             for images, targets in batches(dataset, batch_size, device=context.device):
                 suffix = Suffix(graph, block, [images])
                 hands.run(partial(job, suffix, name, images, targets) for name in candidates)
@@ -173,7 +171,3 @@ def score_block(
             for name, candidate in candidates.items()
         }
     return {name: mean(counts) for name, counts in found.items()}
-
-
-def _nothing(block: Block, x: Tensor, y: Tensor) -> None:
-    """Observe nothing."""

@@ -7,10 +7,10 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult
 from ..pretraining.records import CandidateRecord
@@ -43,7 +43,7 @@ class BaselinePass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("candidate", "latency", "network_latency")
     ensures: ClassVar[tuple[str, ...]] = ("baseline",)
 
-    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    budget: Budget = Budget()
     samples: Count = 6000
     """Held-out training images to evaluate on, at most."""
     batch_size: Count = 256

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from ...transformer.contracts.context import Context
 from ...transformer.contracts.store import Store
+
+_SAVE_EVERY = 20
+"""Steps between durable states."""
 
 
 class SearchState:
@@ -23,6 +28,18 @@ class SearchState:
         """What else the search remembers."""
         if store.path(file).exists():
             self._restore()
+
+    def go_on(self, steps: int, context: Context, name: str, take: Callable[[], None]) -> None:
+        """Take steps until there are ``steps``; the file is written every so many, and at the end."""
+        started = time.process_time()
+        with context.progress.task(name, steps) as task:
+            task.advance(self.step)
+            while self.step < steps:
+                take()
+                self.step += 1
+                task.advance()
+                if self.step % _SAVE_EVERY == 0 or self.step == steps:
+                    self.save(self.seconds + time.process_time() - started)
 
     def save(self, seconds: float) -> None:
         """Write everything; ``seconds`` is the CPU time of the search so far, earlier processes included."""

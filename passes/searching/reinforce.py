@@ -6,7 +6,6 @@ penalty is its reward. At the end the controller's samples within the budget are
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,7 +23,6 @@ from .checkpoint import SearchState
 from .contest import Contest, Ints
 from .controller import Controller
 
-_SAVE_EVERY = 20
 _DRAWS = 100
 """Samples of the trained controller for each network that is wanted, at most."""
 
@@ -60,14 +58,7 @@ class ReinforcePass(BaselinePass):
         controller = Controller(contest.table, derived_seed(context.seed, self.name, "controller") % 2**31)
         parameters = list(controller.parameters())
         state = SearchState(context.store, self._file(context, contest, judge), parameters, self.learning_rate)
-        started = time.process_time()
-        with context.progress.task(self.name, self.steps) as task:
-            task.advance(state.step)
-            while state.step < self.steps:
-                self._step(context, contest, judge, controller, state)
-                task.advance()
-                if state.step % _SAVE_EVERY == 0 or state.step == self.steps:
-                    state.save(state.seconds + time.process_time() - started)
+        state.go_on(self.steps, context, self.name, lambda: self._step(context, contest, judge, controller, state))
         found = best_of(contest, judge, self._finalists(context, contest, controller), all_images=False)
         networks = found.networks + self.steps * self.networks_per_step
         return Found(found.choice, networks, found.seconds + state.seconds, found.losses)
@@ -88,7 +79,6 @@ class ReinforcePass(BaselinePass):
         state.optimizer.zero_grad()
         (-torch.stack(gains).mean()).backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
-        state.step += 1
 
     def _reward(self, contest: Contest, judge: Judge, choice: Ints, images: Tensor, labels: Tensor) -> float:
         logits = judge.supernet.outputs(contest.table.choice(choice), images)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Pass, PassResult
 from ...transformer.errors import InfeasibleError
@@ -43,7 +43,7 @@ class SearchPass(Pass):
 
     engine: Engine = "linear"
     """``linear``, or ``ilp``: what the pass ``select`` does, which needs scores."""
-    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    budget: Budget = Budget()
     solutions: int = 20
     """K: how many selections to hand to ranking, the search's own way among them."""
     max_overlap: float = 0.7

@@ -6,7 +6,6 @@ distributions follow the gradient of the loss plus a latency term; the candidate
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,9 +22,6 @@ from ..ranking.judge import Judge
 from .base import BaselinePass, Found, search_file
 from .checkpoint import SearchState
 from .contest import Contest
-
-_SAVE_EVERY = 20
-"""Steps between durable states."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,7 @@ class SnasPass(BaselinePass):
         device = context.device
         logits = [torch.zeros(len(row), device=device, requires_grad=True) for row in contest.table.loss]
         state = SearchState(context.store, self._file(context, contest, judge), logits, self.learning_rate)
-        started = time.process_time()
-        with context.progress.task(self.name, self.steps) as task:
-            task.advance(state.step)
-            while state.step < self.steps:
-                self._step(context, contest, judge, logits, state)
-                task.advance()
-                if state.step % _SAVE_EVERY == 0 or state.step == self.steps:
-                    state.save(state.seconds + time.process_time() - started)
+        state.go_on(self.steps, context, self.name, lambda: self._step(context, contest, judge, logits, state))
         probable = tuple(F.log_softmax(row.detach().double(), 0).cpu().numpy() for row in logits)
         return Found(contest.most_probable(probable), self.steps, state.seconds)
 
@@ -91,7 +80,6 @@ class SnasPass(BaselinePass):
         for row, gradient in zip(logits, gradients, strict=True):
             row.grad = gradient.nan_to_num(0.0)
         state.optimizer.step()
-        state.step += 1
 
     def _file(self, context: Context, contest: Contest, judge: Judge) -> str:
         options = [self.steps, self.search_batch_size, self.learning_rate, self.start_temperature, self.end_temperature]

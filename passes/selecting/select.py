@@ -8,11 +8,11 @@ the table's prediction is corrected, and the program is solved again until the m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from ...backends.measuring.statistics import ratio_interval
-from ...transformer.contracts.budget import Budget, Limit
+from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share, one_of
 from ...transformer.errors import InfeasibleError
@@ -43,7 +43,7 @@ class SelectPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("score", "latency", "network_latency")
     ensures: ClassVar[tuple[str, ...]] = ("selection",)
 
-    budget: Budget = field(default_factory=lambda: Budget(Limit(0.45, relative=True)))
+    budget: Budget = Budget()
     solutions: Count = 100
     """K: how many diverse selections to hand to ranking."""
     max_overlap: Share = 0.7

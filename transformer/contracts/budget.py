@@ -36,7 +36,7 @@ class Limit:
 class Budget:
     """Latency limit (ratio of the teacher's, or ms per call) and further limits by name."""
 
-    latency: Limit
+    latency: Limit = Limit(0.45, relative=True)
     limits: tuple[tuple[str, Limit], ...] = ()
 
     @classmethod

@@ -56,7 +56,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_bits(
     options: dict[str, Any],
 ) -> None:
     contest = contest_of(scored)
-    monkeypatch.setattr(f"{kind.__module__}._SAVE_EVERY", 2)
+    monkeypatch.setattr("hant.passes.searching.checkpoint._SAVE_EVERY", 2)
     search = kind(steps=6, **options)
     step, calls = kind._step, []
 
