@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import hant
 import torch
-from hant.transformer.ir.text import Named, Value, write
-from torch import Tensor, nn
+from hant.transformer.ir.text import write
+from torch import Tensor, fx, nn
 
 
 def images(batch: int) -> Tensor:
@@ -40,10 +40,22 @@ def test_text_before_and_after_a_rewrite(cifar_resnet: nn.Module) -> None:
 
 
 def test_arguments_are_written_as_they_are_read_in_python() -> None:
-    values = [Value("x"), Named("torch.float32"), "a\n", float("inf"), ..., slice(None, 2), (1,), [True], {"k": None}]
+    values = [
+        fx.Graph().placeholder("x"),
+        torch.float32,
+        torch.device("cpu"),
+        "a\n",
+        float("inf"),
+        ...,
+        slice(None, 2),
+        (1,),
+        [True],
+        {"k": None},
+    ]
     written = [
         "%x",
         "torch.float32",
+        "device.cpu",
         '"a\\n"',
         "float.inf",
         "...",
