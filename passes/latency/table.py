@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...transformer.contracts.store import Store
-from ...transformer.contracts.target import Target
 from ...transformer.errors import UsageError
-from ...transformer.ir.graph import Graph
-from ..candidates.candidates import latency_key
 from ..candidates.records import OperationRecord
 from ..pretraining.records import CandidateRecord
 from .records import CalibrationRecord, LatencyRecord, SlowerRecord
@@ -36,21 +33,6 @@ def sums_of(store: Store, rows: Mapping[str, float], choices: Sequence[Mapping[s
     blocks = list(dict.fromkeys(record.block for record in listed.values()))
     sums = [sum(_row(listed, rows, block, choice.get(block, "teacher")) for block in blocks) for choice in choices]
     return np.array(sums)
-
-
-def costs(store: Store, graph: Graph, target: Target) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
-    """Return (blocks, operations, ms): the table as a matrix (N, M), NaN where an operation does not fit."""
-    listed, rows = store.all(OperationRecord), operation_ms(store)
-    blocks = tuple(block.name for block in graph.replaceable)
-    names = tuple(dict.fromkeys(record.operation for record in listed.values()))
-    matrix = np.full((len(blocks), len(names)), np.nan)
-    for i, block in enumerate(graph.replaceable):
-        for j, name in enumerate(names):
-            record = listed.get(f"{block.name}/{name}")
-            row = rows.get(latency_key(block, name, target))
-            if record is not None and record.fits and row is not None:
-                matrix[i, j] = row
-    return blocks, names, matrix
 
 
 def fastest(store: Store) -> dict[str, str]:
