@@ -50,11 +50,11 @@ def check(spec: OpSpec, input: TensorSpec, output: TensorSpec) -> None:
 
 
 @pytest.mark.parametrize("spec", POOL[::7], ids=str)
-def test_macs_agree_with_fvcore(spec: OpSpec) -> None:
+def test_macs_are_the_products_that_torch_computes(spec: OpSpec) -> None:
     check(spec, TensorSpec((16, 14, 14)), TensorSpec((24, 7, 7)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", POOL, ids=str)
-def test_macs_of_every_operation_agree_with_fvcore(spec: OpSpec) -> None:
+def test_macs_of_every_operation_are_the_products_that_torch_computes(spec: OpSpec) -> None:
     check(spec, TensorSpec((24, 33, 33)), TensorSpec((24, 33, 33)))
