@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
+from ..transformer.tools.modes import evaluating
 from .tensor_spec import TensorSpec
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+_FLOPS = {**flop_registry, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+"""What torch counts, and attention as it runs on a CPU, which torch leaves out."""
 
 
 class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,7 +39,7 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run the operation and count it."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        count = flop_registry.get(func._overloadpacket)
+        count = _FLOPS.get(func._overloadpacket)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out) // 2
         return out
@@ -45,7 +52,7 @@ def macs(module: nn.Module, *calls: TensorSpec) -> int:
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     counter = MacCounter()
-    with _eval_mode(module), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), counter:
+    with evaluating(module), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), counter:
         for call in calls:
             module(torch.empty(call.batch, *call.shape, dtype=call.torch_dtype, device=device))
     return counter.total
@@ -54,14 +61,3 @@ def macs(module: nn.Module, *calls: TensorSpec) -> int:
 def parameters(module: nn.Module) -> int:
     """Return the number of trainable values, shared ones once."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
