@@ -59,6 +59,7 @@ class Family(Protocol):
 
     def specs(self) -> tuple[OpSpec, ...]:
         """Return the family's operations of the full pool, in order."""
+        ...
 
     def parse(self, name: str) -> OpSpec | None:
         """Return the operation called ``name``, or None if it is not of this family."""

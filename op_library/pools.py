@@ -5,12 +5,12 @@ from __future__ import annotations
 import tomllib
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 from ..transformer.errors import UsageError, nearest
 from ..transformer.plugins import load_plugin, registered
+from ..transformer.tools.files import shipped
 from ..transformer.tools.reading import read_toml
 from .op_spec import Family, OpSpec
 
@@ -117,7 +117,7 @@ def _names() -> str:
 
 @cache
 def _builtin() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(files(__package__).joinpath("pools.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(shipped(__name__, "pools.toml"))
 
 
 @cache

@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from ..transformer.errors import UsageError, nearest
+from ..transformer.tools.files import shipped
 from .families import superblock
 from .families.superblock import SuperBlock, named_conv_norm
 
@@ -124,7 +124,7 @@ def _item(word: str, place: int, count: int) -> Item:
 @cache
 def structures() -> Mapping[str, str]:
     """Return the texts of the structures that come with hant, by name."""
-    table = tomllib.loads((files(__package__) / "structures.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(shipped(__name__, "structures.toml"))
     return {str(name): str(text) for name, text in table.items()}
 
 
@@ -137,7 +137,9 @@ class SuperBlockNetwork(nn.Module):
     def __init__(self, structure: Structure, classes: int = 1000, channels: int = 3) -> None:
         super().__init__()
         first, *middle, last = structure.items
-        self.stem = named_conv_norm(channels, first.width, first.kernel, (first.stride,) * 2, activation="relu")
+        self.stem = named_conv_norm(
+            channels, first.width, first.kernel, (first.stride, first.stride), activation="relu"
+        )
         rows, before = [], first.width
         for item in middle:
             operation = item.superblock
@@ -145,7 +147,7 @@ class SuperBlockNetwork(nn.Module):
             rows.append(operation.blocks(before, item.width, (item.stride, item.stride), last=True))
             before = item.width
         self.stages = nn.Sequential(*rows)
-        self.final_conv = named_conv_norm(before, last.width, 1, (last.stride,) * 2, activation="relu")
+        self.final_conv = named_conv_norm(before, last.width, 1, (last.stride, last.stride), activation="relu")
         layers = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(last.width, classes)}
         self.head = nn.Sequential(OrderedDict(layers))
         self.structure = str(structure)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...transformer.tools.files import shipped
 from .kernel import Kind
 
 FITTED = "constants.toml"
@@ -51,5 +51,5 @@ class Constants(BaseModel):
 @cache
 def constants(runtime: str) -> Constants:
     """Return the constants of ``pytorch`` (eager) or ``tensorrt``."""
-    text = files(__package__).joinpath(FITTED).read_text(encoding="utf-8")
+    text = shipped(__name__, FITTED)
     return Constants.model_validate(tomllib.loads(text)[runtime])

@@ -27,7 +27,7 @@ class Interval:
         return (self.high - self.low) / self.value if self.value > 0 else float("inf")
 
 
-def median_interval(samples: Sequence[float], confidence: float = 0.99, seed: int = 0) -> Interval:
+def median_interval(samples: Sequence[float] | Array, confidence: float = 0.99, seed: int = 0) -> Interval:
     """Return the median of ``samples`` with its bootstrap interval; the same samples give the same bits.
 
     The percentile bootstrap of a median covers too little where samples are few (4 % false alarms at the 99 % level

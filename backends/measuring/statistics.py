@@ -54,7 +54,7 @@ def ridge(
     ``x`` is (N, K), ``y`` and ``weight`` (N,); ``pull`` (K,) counts like a sum of squares of its column.
     """
     weighted, penalty = x.T * weight, np.diag(pull)
-    return np.linalg.solve(weighted @ x + penalty, weighted @ y + penalty @ np.asarray(toward))
+    return np.linalg.solve(weighted @ x + penalty, weighted @ y + penalty @ np.asarray(toward)).astype(np.float64)
 
 
 def summarise(samples: Sequence[float], converged: bool, confidence: float = 0.99, trim: float = 0.1) -> Timing:

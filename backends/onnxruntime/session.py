@@ -64,7 +64,8 @@ class Session:
 
     def run(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Run once."""
-        return tuple(self._session.run(self._outputs, dict(zip(self.inputs, inputs, strict=True))))
+        outputs = self._session.run(self._outputs, dict(zip(self.inputs, inputs, strict=True)))
+        return tuple(outputs)  # pyright: ignore[reportReturnType]: tensors, not sequences or maps
 
     def prepare(self, *inputs: NDArray[np.generic]) -> Callable[[], object]:
         """Bind inputs and outputs to memory of the device and return the bare call."""

@@ -37,7 +37,7 @@ def list_targets() -> tuple[Target, ...]:
 
 
 def _shipped() -> dict[str, str]:
-    folder = files(__package__)
+    folder = files(__name__.rpartition(".")[0])
     return {
         item.name.removesuffix(".toml"): item.read_text(encoding="utf-8")
         for item in folder.iterdir()

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from polygraphy.backend.onnx import fold_constants
+from polygraphy.backend.onnx import fold_constants  # pyright: ignore[reportAttributeAccessIssue]
 from polygraphy.logger import G_LOGGER
 
 Array = NDArray[np.generic]
@@ -95,7 +95,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
         parts = ([array[start : start + rows] for array in inputs] for start in range(0, whole, rows))
         self._feeds = (dict(zip(names, part, strict=True)) for part in parts)
 
-    def get_next(self) -> dict[str, Array] | None:
+    def get_next(self) -> dict[str, Array] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         return next(self._feeds, None)
 
 

@@ -106,4 +106,5 @@ class Features(Lesson):
         for parameters, own in zip(self.blocks, self._own, strict=True):
             to_unit_length(parameters)
             if own:
-                torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], self._share)
+                gradients = [p.grad for p in parameters if p.grad is not None]
+                torch._foreach_mul_(gradients, self._share)  # pyright: ignore[reportPrivateImportUsage]

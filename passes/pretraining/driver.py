@@ -96,7 +96,8 @@ class Driver:
         self._progress.log(f"pretrain: out of memory with {len(unit.pairs)} candidates in flight; halving")
         if len(unit.pairs) > 1:
             return list(unit.halves())
-        self._end(unit.pairs[0], "failed", f"out of memory in training it alone: {reason}", unit.start)
+        for alone in unit.pairs:
+            self._end(alone, "failed", f"out of memory in training it alone: {reason}", unit.start)
         return []
 
     def _keep(self, pair: Pair, outcome: Outcome) -> bool:

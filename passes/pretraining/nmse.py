@@ -30,6 +30,6 @@ class _SquaredDistance(torch.autograd.Function):
         return length.square()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (difference,) = context.saved_tensors
         return (difference * (2 * gradient).to(difference.dtype)).to(context.kind), None

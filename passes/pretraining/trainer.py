@@ -118,5 +118,6 @@ def to_unit_length(parameters: list[nn.Parameter]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return
-    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_div_(gradients, length.clamp_min(torch.finfo(torch.float32).tiny))
+    lengths = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+    length = torch.linalg.vector_norm(torch.stack(lengths)).clamp_min(torch.finfo(torch.float32).tiny)
+    torch._foreach_div_(gradients, length)  # pyright: ignore[reportPrivateImportUsage]

@@ -18,14 +18,17 @@ class Runner(Protocol):
     @property
     def index(self) -> int:
         """Decides between equal costs: the least wins."""
+        ...
 
     @property
     def complete(self) -> bool:
         """Whether the cost is final."""
+        ...
 
     @property
     def bound(self) -> float:
         """The final cost if complete, otherwise a lower bound of it."""
+        ...
 
     def advance(self) -> None:
         """Take one step."""

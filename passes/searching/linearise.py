@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,18 +120,18 @@ def _watched(supernet: Supernet) -> Iterator[Seen]:
     """Keep what passes through every switch."""
     seen = Seen({}, {})
 
-    def before(name: str, inputs: tuple[Any, ...]) -> None:
+    def before(name: str, _: Any, inputs: tuple[Any, ...]) -> None:
         seen.inputs[name] = tuple(value.detach().clone() for value in inputs)
 
-    def after(name: str, output: Tensor) -> Tensor:
+    def after(name: str, _: Any, __: Any, output: Tensor) -> Tensor:
         # a network that was frozen has no gradients: they begin at its first block
         seen.outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
         return seen.outputs[name].clone()  # layers behind it may write into it
 
     with ExitStack() as hooks:
         for name, switch in supernet.switches.items():
-            hooks.enter_context(_removed(switch.register_forward_pre_hook(lambda _, args, n=name: before(n, args))))
-            hooks.enter_context(_removed(switch.register_forward_hook(lambda _, __, out, n=name: after(n, out))))
+            hooks.enter_context(_removed(switch.register_forward_pre_hook(partial(before, name))))
+            hooks.enter_context(_removed(switch.register_forward_hook(partial(after, name))))
         yield seen
 
 

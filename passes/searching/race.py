@@ -46,7 +46,7 @@ class Racing:
 
     def best(self, choices: Sequence[Ints], batches: int | None = None) -> Ints:
         """Return the choice of least loss, the first of equals; on the first ``batches`` only, if given."""
-        alive = list(choices)
+        alive, leader = list(choices), 0
         last = min(batches or len(self._starts), len(self._starts))
         for count in range(1, last + 1):
             losses = [self._run(choice, count) for choice in alive]

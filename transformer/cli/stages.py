@@ -114,7 +114,7 @@ def _run(command: StageCommand, names: Sequence[str], context: Context, pipeline
 
 def run_demo(command: Command) -> int:
     """Do the whole job on the teacher of digits that is part of the package."""
-    teacher = files(__package__.partition(".")[0]) / "examples" / "digits" / "teacher.pt"
+    teacher = files(__name__.partition(".")[0]) / "examples" / "digits" / "teacher.pt"
     if not teacher.is_file():
         raise UsageError("the demo's teacher is not installed; clone the repository and run: make demo")
     with as_file(teacher) as path:

@@ -66,7 +66,7 @@ def _lines(file: Path) -> dict[str, int]:
 
 def _synsets(classes: str) -> list[str]:
     try:
-        from timm.data import ImageNetInfo
+        from timm.data import ImageNetInfo  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as error:
         raise MissingExtraError("timm", "timm", "the order of ImageNet's classes") from error
     names: list[str] = ImageNetInfo(classes).label_names()

@@ -23,8 +23,8 @@ def digits(shape: Shape = (1, 32, 32)) -> Data:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    images = torch.from_numpy(raw.images).float().unsqueeze(1) / 16
-    labels = torch.from_numpy(raw.target).long()
+    images = torch.from_numpy(raw.images).float().unsqueeze(1) / 16  # pyright: ignore[reportAttributeAccessIssue]
+    labels = torch.from_numpy(raw.target).long()  # pyright: ignore[reportAttributeAccessIssue]
     images = F.interpolate(images, size=shape[1:], mode="bilinear", align_corners=False)
     images = ((images - DIGITS_MEAN) / DIGITS_STD).expand(-1, shape[0], -1, -1).contiguous()
     test = _stratified(labels, _TEST_SHARE)

@@ -77,6 +77,7 @@ class Gathers(Protocol):
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images (N, C, H, W) and labels (N,) of ``indices``."""
+        ...
 
 
 def size(dataset: Dataset[Sample]) -> int:

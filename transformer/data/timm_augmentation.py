@@ -69,7 +69,7 @@ def timm_images(
         UsageError: timm does not know the policy.
     """
     try:
-        from timm.data import create_transform
+        from timm.data import create_transform  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as error:
         raise MissingExtraError("timm", "timm", "augmentation as in timm's recipes") from error
     try:

@@ -1,11 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and those that come with hant."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
+
+
+def shipped(module: str, name: str) -> str:
+    """Return the text of the file ``name`` that comes with hant in the folder of ``module`` (its ``__name__``)."""
+    return files(module.rpartition(".")[0]).joinpath(name).read_text(encoding="utf-8")
 
 
 def slug(text: str) -> str:

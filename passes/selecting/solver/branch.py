@@ -80,7 +80,7 @@ def branch(
 
 def _model(instance: Instance, earlier: NDArray[np.int64], entries: Ints) -> highspy.Highs:
     highs = quiet_highs()
-    options: dict[str, object] = {
+    options: dict[str, bool | float | str] = {
         "threads": 1,
         "mip_abs_gap": 0.0,
         "mip_feasibility_tolerance": 1e-9,

@@ -130,6 +130,7 @@ def build(problem: SelectionProblem) -> Instance:
 
 def _changes(near: Any, loss: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """Return the cost of being unlike ``near``: 0 for the operation that it uses in a block, 1 for every other."""
+    chosen: list[int] = []
     try:
         choice, radius = near
         chosen = [int(j) for j in choice]
@@ -227,6 +228,7 @@ def _limits(problem: SelectionProblem, named: bool, costs: set[str]) -> dict[str
 
 
 def _range(name: str, limit: Any) -> tuple[float, float]:
+    low = high = math.nan
     try:
         sides = tuple(limit) if isinstance(limit, tuple | list) else (None, float(limit))
         low, high = (

@@ -43,6 +43,7 @@ class LeafPolicy(Protocol):
 
     def __call__(self, module: nn.Module, tensors: int) -> bool:
         """Return whether ``module``, called with ``tensors`` tensors, stays whole."""
+        ...
 
 
 def designers_leaf(module: nn.Module, tensors: int) -> bool:
