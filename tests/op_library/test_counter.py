@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 POOL = tuple(spec for spec in hant.pool("hant-197") if spec.name not in ("teacher", "identity"))
 
 
-class Products(TorchDispatchMode):
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the multiplications of every operation that torch runs, by the shapes of its real tensors."""
 
-    count = 0
+    count: int = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
@@ -38,9 +38,10 @@ class Products(TorchDispatchMode):
 
 
 def independent(module: nn.Module, input: TensorSpec) -> int:
-    with torch.no_grad(), Products() as products:
+    products = Products()  # type: ignore[no-untyped-call]
+    with torch.no_grad(), products:
         module.eval()(input.random(1))
-    return products.count
+    return int(products.count)
 
 
 def check(spec: OpSpec, input: TensorSpec, output: TensorSpec) -> None:

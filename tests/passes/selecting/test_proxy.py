@@ -42,7 +42,7 @@ def test_a_true_proxy_correlates_fully_and_noise_hardly() -> None:
 
 def test_the_sign_of_accuracy_follows_its_metric() -> None:
     rows = [{"loss": float(error), "accuracy": float(error)} for error in range(20)]
-    worse = Metric("error", higher_is_better=False)
+    worse = Metric(name="error", higher_is_better=False)
     assert study(np.arange(20.0), rows, 10, worse).kendall_accuracy == pytest.approx(1)
     assert study(np.arange(20.0), rows, 10).kendall_accuracy == pytest.approx(-1)
 
