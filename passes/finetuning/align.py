@@ -104,7 +104,8 @@ class AlignPass(TrainingPass):
         Returns the last state, which holds the best weights, and why it stopped early, or nothing.
         """
         teacher, device = context.teacher, context.device
-        graph.module.to(device), graph.network.to(device)
+        graph.module.to(device)
+        graph.network.to(device)
         with placed(device, teacher.module):
             sample = Subset(parts.fit, spread(size(parts.fit), _SCALE_SAMPLES))
             scale = variances(teacher, sample, recipe.batch_size, device)

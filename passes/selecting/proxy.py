@@ -144,7 +144,8 @@ def objectives(table: SearchTable, choices: Sequence[Ints]) -> Floats:
 
 def kendall(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
     """Return Kendall's tau-b; 0 where one side is constant."""
-    value = float(kendalltau(np.asarray(first), np.asarray(second))[0])
+    tau = kendalltau(np.asarray(first), np.asarray(second))
+    value = float(tau.statistic)  # pyright: ignore[reportAttributeAccessIssue]
     return value if math.isfinite(value) else 0.0
 
 
@@ -153,4 +154,4 @@ def spearman(first: Sequence[float] | Floats, second: Sequence[float] | Floats) 
     one, other = np.asarray(first), np.asarray(second)
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
-    return float(spearmanr(one, other)[0])
+    return float(spearmanr(one, other).statistic)  # pyright: ignore[reportAttributeAccessIssue]
