@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +17,6 @@ from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share
 from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.errors import InfeasibleError, UsageError
-from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
 from ..ranking.judge import Judge, Protocol
 from ..reporting.figures.charts import Series, scatter
@@ -30,6 +28,7 @@ from .records import ProxyRecord
 from .solver.problem import SelectionProblem
 from .solver.solve import solve
 from .table import SearchTable, search_table
+from .weightings import stages
 
 _LEAST = 12
 """Fewest networks that say anything."""
@@ -124,15 +123,6 @@ def _random(context: Context, table: SearchTable, limit: float, index: int, coun
         return sampler.distinct(count)
     except InfeasibleError:
         return []
-
-
-def stages(graph: Graph) -> list[int]:
-    """Return the stage of each replaceable block: a new one begins where the block's output changes in shape."""
-    outputs = [block.output for block in graph.replaceable]
-    found = [0]
-    for before, after in pairwise(outputs):
-        found.append(found[-1] + (before != after))
-    return found
 
 
 def study(

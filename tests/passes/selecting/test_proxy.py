@@ -9,9 +9,10 @@ from hant.passes.ranking.records import EvaluationRecord
 from hant.passes.reporting.records import FigureRecord
 from hant.passes.searching.contest import Ints
 from hant.passes.selecting.correction import Correction, corrected_table, fit, kendall, objectives, spearman
-from hant.passes.selecting.proxy import ProxyPass, sample_networks, stages, study
+from hant.passes.selecting.proxy import ProxyPass, sample_networks, study
 from hant.passes.selecting.records import ProxyRecord
 from hant.passes.selecting.table import Floats, SearchTable, search_table
+from hant.passes.selecting.weightings import stages
 from hant.transformer.contracts.context import Context
 from hant.transformer.errors import UsageError
 from scipy.stats import kendalltau
