@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 HANT := $(BIN)/hant-opt
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow check format gpu clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ check: $(READY)  ## ruff, mypy, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layering.py
+
+gpu: $(READY)  ## a quarter of an hour of measurements on this machine's GPU
+	$(BIN)/python tests/bench/gpu.py --out runs/gpu
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
