@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 HANT := $(BIN)/hant-opt
 
-.PHONY: help demo test test-torch test-slow check format clean
+.PHONY: help demo test test-torch test-slow check format gpu clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ check: $(READY)  ## ruff, mypy, pyright, layering
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_layering.py
+
+gpu: $(READY)  ## a quarter of an hour of measurements on this machine's GPU
+	$(BIN)/python tests/bench/gpu.py --out runs/gpu
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .

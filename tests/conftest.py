@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,16 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the key of a user's runs in a folder of the tests, also for the processes that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _translations_once() -> Iterator[None]:
+    """Read the exporter's table of translations once a process: torch reads it anew, for a second, at every export."""
+    apis = importlib.import_module("torch.onnx._internal._lazy_import").onnxscript_apis
+    original = functools.partial(type(apis).__getattr__, apis, "get_torchlib_ops")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vars(apis), "get_torchlib_ops", functools.cache(lambda: original()()))
         yield
 
 

@@ -13,7 +13,7 @@ from ...transformer.errors import UsageError, nearest
 from ...transformer.tools.files import slug
 from . import partial
 from .executor import EXECUTORS, Executor, LocalExecutor, Report
-from .halving import hopeless
+from .halving import selected
 from .recipe import Recipe
 from .records import CandidateRecord
 from .tally import Tally
@@ -48,23 +48,37 @@ class Driver:
             waiting.extendleft(reversed(self._settle(*self._executor.finish())))
         return self._going(pairs)
 
-    def thin(self, pairs: Sequence[Pair], step: int, latency: Mapping[str, float]) -> list[Pair]:
-        """End the candidates that are hopeless after ``step``; return the others. ``latency`` is in ms, by key.
+    def thin(
+        self, pairs: Sequence[Pair], step: int, latency: Mapping[str, float], stage: Mapping[str, int]
+    ) -> list[Pair]:
+        """End the candidates that no near-optimal selection uses after ``step``; return the others.
 
-        Judged by what is durable alone, so a run that was stopped comes to the same end.
+        Judged by what is durable alone, so a run that was stopped comes to the same end. Without the latency of a
+        block's own operation nothing is ended.
+
+        Args:
+            pairs: that are in training.
+            step: that they have reached.
+            latency: in ms, by key.
+            stage: of each block, in order of execution.
         """
-        for block in dict.fromkeys(name for name, _ in pairs):
+        rows: dict[str, dict[str, tuple[float, float]]] = {}
+        for block in stage:
+            own = latency.get(f"{block}/teacher")
             rivals = {
                 key: (latency[key], record.errors[step])
                 for key, record in self._known.items()
                 if record.block == block and step in record.errors and key in latency
             }
-            reasons = hopeless(rivals, self._recipe.steps / step)
-            for pair in pairs:
-                if pair[0] == block and key_of(pair) in reasons:
-                    reason = f"stopped after {step} of {self._recipe.steps} steps: {reasons[key_of(pair)]}"
-                    record = self._known[key_of(pair)]
-                    self._end(pair, "dropped", reason, step, steps=record.steps, seconds=record.seconds)
+            if own is not None and rivals:
+                rows[block] = {f"{block}/teacher": (own, 0.0), **rivals}
+        kept = selected(list(rows.values()), [stage[block] for block in rows])
+        reason = f"stopped after {step} of {self._recipe.steps} steps: no selection near the best uses it"
+        for pair in pairs:
+            key = key_of(pair)
+            if key in rows.get(pair[0], {}) and key not in kept:
+                record = self._known[key]
+                self._end(pair, "dropped", reason, step, steps=record.steps, seconds=record.seconds)
         return self._going(pairs)
 
     def _behind(self, pair: Pair) -> int:

@@ -1,13 +1,26 @@
-"""Candidates that cannot win are not trained to the end.
+"""Candidates that no good network would use are not trained to the end.
 
-Rungs after 1/2, 1/4, ... of the steps as in successive halving (Jamieson & Talwalkar 2016). But candidates of a block
-do not compete for one place: a slower one is chosen for its smaller error. So instead of the worse half, those are
-stopped that another one beats in both, by a factor in error, since errors on the way only hint at those at the end.
+Rungs after 1/2, 1/4, ... of the steps as in successive halving (Jamieson & Talwalkar 2016). But candidates do not
+compete one by one: a slower one is chosen for its smaller error, and a block's error counts beside those of all others.
+So the integer program says who goes on: the candidates that occur in one of its best selections at some budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...transformer.errors import InfeasibleError
+from ..selecting.solver.problem import SelectionProblem
+from ..selecting.solver.solve import solve
+from ..selecting.weightings import Floats, weightings
+
+BUDGETS = (0.2, 0.3, 0.45, 0.6, 0.75)
+"""Shares of the summed latency of the teacher's blocks: whoever asks for another budget later finds neighbours of its
+best selections trained."""
+SELECTIONS = 10
+"""Diverse selections at each budget and for each weighting of the errors."""
 
 
 def stops(steps: int, rungs: int) -> list[int]:
@@ -15,18 +28,28 @@ def stops(steps: int, rungs: int) -> list[int]:
     return sorted({steps // 2**rung for rung in range(rungs + 1)} - {0})
 
 
-def hopeless(rivals: Mapping[str, tuple[float, float]], factor: float) -> dict[str, str]:
-    """Return why to stop which of the candidates of a block, given as (ms, error) by key.
+def selected(blocks: Sequence[Mapping[str, tuple[float, float]]], stage: Sequence[int]) -> set[str]:
+    """Return the keys of the candidates that occur in near-optimal selections of at least one budget.
 
-    One is hopeless where another is no slower and its error at least ``factor`` > 1 times smaller.
+    Args:
+        blocks: (ms, NMSE on held-out images) of the candidates of each block by key, the teacher's own first.
+        stage: the stage of each block; errors of early stages weigh more (``selecting/weightings.py``).
     """
-    reasons: dict[str, str] = {}
-    for key, (ms, error) in rivals.items():
-        better = [
-            name for name, (own, other) in rivals.items() if own <= ms and factor * other <= error and name != key
-        ]
-        if better:
-            best = min(better, key=lambda name: (rivals[name][1], name))
-            operation = best.rpartition("/")[2]
-            reasons[key] = f"{operation} is no slower, and its error {rivals[best][1]:.3g} is below {error:.3g}"
-    return reasons
+    keys = [list(block) for block in blocks]
+    ms, errors = ([np.array([pair[part] for pair in block.values()]) for block in blocks] for part in (0, 1))
+    whole = sum(float(row[0]) for row in ms)
+    found: set[str] = set()
+    for budget in BUDGETS if blocks else ():
+        for loss in weightings(errors, stage):
+            choices = _choices(loss, ms, budget * whole)
+            found |= {names[i] for choice in choices for names, i in zip(keys, choice, strict=True)}
+    return found
+
+
+def _choices(loss: Sequence[Floats], ms: Sequence[Floats], limit: float) -> list[list[int]]:
+    """Return the best selections under ``limit`` ms; none where the fastest operations are too slow for it."""
+    problem = SelectionProblem(loss=tuple(loss), cost=tuple(ms), limits=limit, solutions=SELECTIONS)
+    try:
+        return [selection.choice.tolist() for selection in solve(problem)]
+    except InfeasibleError:
+        return []

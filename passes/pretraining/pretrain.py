@@ -33,6 +33,7 @@ from ...transformer.data.splits import Split, split, take
 from ..candidates.records import OperationRecord
 from ..latency.table import operation_ms, slower
 from ..networks.placement import placed
+from ..selecting.weightings import stages
 from .driver import Driver, open_executor
 from .engine import variances
 from .executor import EXECUTORS
@@ -74,7 +75,7 @@ class PretrainPass(Pass):
     mixed_precision: Annotated[str, one_of(PRECISIONS)] = Recipe.mixed_precision
     """``bf16`` for matrix products in half precision, where the processor is faster with it; ``no`` for single."""
     halving: Amount = 0
-    """Rungs after 1/2, 1/4, ... of the steps at which candidates that another one beats by far are stopped."""
+    """Rungs after 1/2, 1/4, ... of the steps at which candidates are stopped that no selection near the best uses."""
     in_flight: Count = setting(8, decides=False)
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
     memory: Amount = setting(0, decides=False)
@@ -154,6 +155,8 @@ class PretrainPass(Pass):
         """Take the pairs from rung to rung."""
         tally = Tally(context.progress, task, pairs, job.recipe.steps)
         latency = _latencies(context)
+        graph = context.teacher
+        stage = dict(zip((block.name for block in graph.replaceable), stages(graph), strict=True))
         with open_executor(self.executor, job, self.workers, tally.report) as executor:
             cut = Cut(self.in_flight, executor.slots, self._bound(context, job.recipe.batch_size))
             driver = Driver(context.store, job.recipe, executor, cut, tally, context.progress)
@@ -161,7 +164,7 @@ class PretrainPass(Pass):
             for stop in stops(job.recipe.steps, self.halving):
                 pairs = driver.advance(pairs, stop)
                 if stop < job.recipe.steps:
-                    pairs = driver.thin(pairs, stop, latency)
+                    pairs = driver.thin(pairs, stop, latency, stage)
 
     def _takes(self, block: str) -> bool:
         return not self.blocks or any(fnmatchcase(block, pattern) for pattern in self.blocks)

@@ -11,21 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.progress import Task as Bar
 from ...transformer.data.images import shuffled
-from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
 from ..networks.supernet import Statistics
 from ..pretraining.records import CandidateRecord
 from ..ranking.judge import Judge, Protocol
-from ..selecting.table import Floats
+from ..selecting.weightings import stages, weightings
 from .contest import Contest, Ints
 from .effects import Effects
 from .linearise import linearise
@@ -33,10 +31,6 @@ from .propose import proposals
 from .race import Racing
 from .records import SearchRecord
 
-FALLS = (1.0, 0.7, 0.5)
-"""Weights of a stage's errors in those of the stage before: an early error is carried on by all that follows it."""
-POWERS = (1.0, 0.75)
-"""Of the error; smaller ones spread errors over the blocks less evenly."""
 _LARGEST_RADIUS = 12
 
 
@@ -86,15 +80,6 @@ def linear_search(context: Context, contest: Contest, budget: str, options: Line
     return Trail(tuple(records), lambda: search.effects(contest.table.indices(last.choice), last.round + 1))
 
 
-def weightings(contest: Contest, stage: Sequence[int]) -> list[tuple[Floats, ...]]:
-    """Return losses, one array a block, from the table's errors: each fall of weights with each power."""
-    return [
-        tuple(fall**s * row**power for s, row in zip(stage, contest.table.loss, strict=True))
-        for fall in FALLS
-        for power in POWERS
-    ]
-
-
 class _Search:
     def __init__(self, context: Context, contest: Contest, budget: str, options: Linear) -> None:
         self.context, self.contest, self.budget, self.options = context, contest, budget, options
@@ -129,7 +114,7 @@ class _Search:
     def _start(self) -> SearchRecord:
         started, contest = time.process_time(), self.contest
         stage = stages(self.judge.supernet.graph)
-        choices = [contest.best(loss) for loss in weightings(contest, stage)]
+        choices = [contest.best(loss) for loss in weightings(contest.table.loss, stage)]
         best = self.racing.best(choices, batches=1)
         loss = self.racing.loss(best)
         return self._record(0, best, loss, loss, self.options.radius, started, 0)
@@ -168,12 +153,3 @@ class _Search:
         facts: list[object] = [self.judge.key({}), trained, table.operations, tables, dict(self.contest.limits)]
         facts += [options.images, options.race_images, options.radius, options.draw]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def stages(graph: Graph) -> list[int]:
-    """Return the stage of each replaceable block: a new one begins where the block's output changes in shape."""
-    outputs = [block.output for block in graph.replaceable]
-    numbers = [0]
-    for before, after in pairwise(outputs):
-        numbers.append(numbers[-1] + (before != after))
-    return numbers

@@ -1,11 +1,11 @@
-"""Whether stopping hopeless candidates changes the selection, and what it saves (docs/pretraining.md).
+"""Whether stopping what no selection near the best uses changes the selection, and what it saves (docs/pretraining.md).
 
     make demo && python tests/bench/pretraining_halving.py runs/digits [--rungs 2]
     python tests/bench/pretraining_halving.py RUN --teacher cifar10-resnet20 [--data DIR]
 
 Works on a copy of a finished run; with ``--teacher`` it makes the run first, of that pretrained CIFAR-10 network from
 the folder DIR (default: the variable HANT_DATA), and goes on with it after a stop. Trains the run's candidates again
-up to the last rung only, and stops those that are hopeless by then; the others would end with the weights that the run
+up to the last rung only, and stops those that no selection uses; the others would end with the weights that the run
 holds (tests/passes/pretraining/test_driver.py). Then it solves for the selections with all candidates and with those
 that are left, within the same limit.
 """
@@ -30,7 +30,7 @@ from hant.passes.capturing.capture import CapturePass
 from hant.passes.latency.profile import ProfilePass
 from hant.passes.latency.records import LatencyRecord
 from hant.passes.pretraining.engine import measure, train, variances
-from hant.passes.pretraining.halving import hopeless, stops
+from hant.passes.pretraining.halving import selected, stops
 from hant.passes.pretraining.pretrain import PretrainPass
 from hant.passes.pretraining.recipe import resolve
 from hant.passes.pretraining.records import CandidateRecord
@@ -39,7 +39,8 @@ from hant.passes.ranking.records import WinnerRecord
 from hant.passes.scoring.score import ScorePass
 from hant.passes.selecting.records import SelectionRecord
 from hant.passes.selecting.select import SelectPass
-from hant.passes.selecting.table import search_table
+from hant.passes.selecting.table import known_table
+from hant.passes.selecting.weightings import stages
 from hant.tests.bench.search_cifar10 import ROOT, copied
 from hant.tests.bench.search_cifar10 import make_context as cifar10_context
 from hant.transformer.contracts.budget import Budget
@@ -93,12 +94,13 @@ def errors_at(
         yield stop, {f"{block}/{operation}": error for (block, operation), error in found.items()}
 
 
-def stopped(context: Context, options: argparse.Namespace) -> tuple[dict[str, str], int, int]:
-    """Return why candidates are stopped, by key, the steps that are not taken, and those of full training."""
+def stopped(context: Context, options: argparse.Namespace) -> tuple[dict[str, str], float]:
+    """Return when candidates are stopped, by key, and the share of pretraining's seconds that is saved."""
     store, rungs, file = context.store, options.rungs, options.errors
     ready = {k: r for k, r in store.all(CandidateRecord).items() if r.state == "ready" and r.operation != "teacher"}
     rows, listed = store.all(LatencyRecord), store.all(OperationRecord)
     latency = {key: rows[listed[key].latency_key].timing.ms for key in ready}
+    own = {r.block: rows[r.latency_key].timing.ms for r in listed.values() if r.operation == "teacher"}
     steps = max(record.steps for record in ready.values())
     trained = {key for key, record in ready.items() if record.steps}
     if file is not None and file.exists():
@@ -107,17 +109,20 @@ def stopped(context: Context, options: argparse.Namespace) -> tuple[dict[str, st
         known = dict(errors_at(context, stops(steps, rungs)[:-1], trained, options.epochs))
         if file is not None:
             file.write_text(json.dumps(known))
-    saved = 0
+    saved = 0.0
     reasons: dict[str, str] = {}
+    graph = context.teacher
     for stop in stops(steps, rungs)[:-1]:
         untrained = {key: record.nmse or 0.0 for key, record in ready.items() if not record.steps}
         alive = {key: error for key, error in (known[stop] | untrained).items() if key not in reasons}
-        for block in context.teacher.replaceable:
-            rivals = {key: (latency[key], error) for key, error in alive.items() if ready[key].block == block.name}
-            found = hopeless(rivals, steps / stop)
-            reasons |= {key: f"after {stop}: {reason}" for key, reason in found.items()}
-            saved += len(found) * (steps - stop)
-    return reasons, saved, len(trained) * steps
+        rows = {block.name: {f"{block.name}/teacher": (own[block.name], 0.0)} for block in graph.replaceable}
+        for key, error in alive.items():
+            rows[ready[key].block][key] = latency[key], error
+        kept = selected(list(rows.values()), stages(graph))
+        found = [key for key in alive if key not in kept]
+        reasons |= dict.fromkeys(found, f"after {stop}")
+        saved += sum(ready[key].seconds * (1 - stop / steps) for key in found)
+    return reasons, saved / sum(record.seconds for record in ready.values())
 
 
 def main() -> None:
@@ -137,21 +142,21 @@ def main() -> None:
     torch.set_num_threads(1)
     with opened(options) as context:
         store = context.store
-        whole = search_table(store, context.teacher)
+        whole = known_table(store, context.teacher)
         spent = [record.cost["ms"] for record in store.all(SelectionRecord).values()]
         limit = max(spent, default=options.budget * whole.total("ms", whole.teacher()))
-        reasons, saved, full = stopped(context, options)
+        reasons, saved = stopped(context, options)
         program = SelectPass(budget=Budget.parse("1"))
         pools, known = [], store.all(CandidateRecord)
         for key in reasons:
             store.put(key, known[key].model_copy(update={"state": "dropped"}))
-        for part in (whole, search_table(store, context.teacher)):
+        for part in (whole, known_table(store, context.teacher)):
             found = program.solve(part, context.teacher, limit, 100)
             pools.append([(part.choice(s.choice), s.objective) for s in found])
         winner = store.get(WinnerRecord, "winner")
     for key, reason in sorted(reasons.items()):
         print(f"  {key} {reason}")
-    print(f"{len(reasons)} candidates stopped, {100 * saved / full:.1f} % of the steps saved")
+    print(f"{len(reasons)} candidates stopped, {100 * saved:.1f} % of the seconds saved")
     (first, loss), (other, other_loss) = pools[0][0], pools[1][0]
     words = "the same" if first == other else "another"
     print(f"first selection {words}: predicted loss {loss:.6f} and {other_loss:.6f}, {other_loss / loss - 1:+.2%}")

@@ -45,7 +45,7 @@ from hant.passes.selecting.records import ProxyRecord
 from hant.passes.selecting.table import search_table
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.progress import Progress
-from hant.transformer.data.images import size
+from hant.transformer.data.images import ImageTensors, size
 from hant.transformer.data.sources import load_data
 from hant.transformer.data.splits import split, take
 from hant.transformer.errors import HantError
@@ -75,6 +75,7 @@ def run_parser(text: str | None) -> argparse.ArgumentParser:
     add("--run", type=Path, default=Path("runs/bench"), help="folder of the run, or of the study")
     add("--pool", default="fast")
     add("--target", default="cpu-ort")
+    add("--device", default="cpu", help="that trains; the training images lie on it")
     add("--images", type=int, default=8000, help="of the training data; 15 %% of them, at most 6,000, are held out")
     return parser
 
@@ -96,7 +97,9 @@ def options() -> argparse.Namespace:
 
 
 def teacher_of(data: Path, name: str, folder: Path) -> nn.Module:
-    """The pretrained network, through a self-describing checkpoint."""
+    """The pretrained network, through a self-describing checkpoint; ``digits`` is the one of the demo."""
+    if name == "digits":
+        return load(ROOT / "examples" / "digits" / "teacher.pt").eval()
     file = folder / f"{name}.pt"
     if not file.exists():
         made: nn.Module = getattr(network, name.rpartition("-")[2])()
@@ -107,19 +110,32 @@ def teacher_of(data: Path, name: str, folder: Path) -> nn.Module:
 
 
 def make_context(args: argparse.Namespace, store: RunStore) -> Context:
-    data = load_data(f"cifar10:{args.data}?normalize=imagenet")
-    small = Data(take(data.train, args.images), data.test, f"{data.name} {args.images}", data.augment)
+    """A run on CIFAR-10, or on the digits for their teacher."""
+    shape = (1, 32, 32) if args.teacher == "digits" else (3, 32, 32)
+    data = load_data("digits" if args.teacher == "digits" else f"cifar10:{args.data}?normalize=imagenet", shape)
+    device = torch.device(args.device)
+    small = Data(
+        take(on_device(data.train, device), args.images), data.test, f"{data.name} {args.images}", data.augment
+    )
     target = load_target(args.target)
     return Context(
         model=teacher_of(args.data, args.teacher, store.root),
-        example_inputs=(torch.zeros(2, 3, 32, 32),),
+        example_inputs=(torch.zeros(2, *shape),),
         store=store,
         target=target,
         backend=load_plugin("hant.backends", target.backend)(),
         pool=pool(args.pool),
         data=small,
+        device=device,
         progress=Lines(),
     )
+
+
+def on_device(dataset: Any, device: torch.device) -> Any:
+    """Images in memory as the same images in the device's memory, where batches are cut and augmented then."""
+    if device.type == "cpu" or not isinstance(dataset, ImageTensors):
+        return dataset
+    return replace(dataset, images=dataset.images.to(device), labels=dataset.labels.to(device))
 
 
 @contextmanager

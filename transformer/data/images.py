@@ -33,7 +33,8 @@ class Normalization:
         images = images.float().div_(255)
         if self.mean:
             mean, std = (self._channels(values, images.shape[1]) for values in (self.mean, self.std))
-            images.sub_(torch.tensor(mean).view(1, -1, 1, 1)).div_(torch.tensor(std).view(1, -1, 1, 1))
+            shift, scale = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (mean, std))
+            images.sub_(shift).div_(scale)
         return images
 
     def black(self, channels: int) -> tuple[float, ...]:

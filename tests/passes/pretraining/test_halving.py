@@ -1,6 +1,15 @@
 from __future__ import annotations
 
-from hant.passes.pretraining.halving import hopeless, stops
+from itertools import product
+
+import pytest
+from hant.passes.pretraining.halving import BUDGETS, selected, stops
+
+Row = dict[str, tuple[float, float]]
+
+
+def block(name: str, **rivals: tuple[float, float]) -> Row:
+    return {f"{name}/teacher": (1.0, 0.0), **{f"{name}/{key}": pair for key, pair in rivals.items()}}
 
 
 def test_rungs_lie_after_halves_of_halves() -> None:
@@ -9,17 +18,40 @@ def test_rungs_lie_after_halves_of_halves() -> None:
     assert stops(3, 5) == [1, 3]
 
 
-def test_hopeless_is_what_another_beats_in_both() -> None:
-    rivals = {
-        "b/fast": (1.0, 0.4),
-        "b/good": (2.0, 0.1),
-        "b/slower": (3.0, 0.19),
-        "b/beaten": (3.0, 0.2),
-        "b/best": (4.0, 0.01),
-    }
-    assert hopeless(rivals, 2.0) == {"b/beaten": "good is no slower, and its error 0.1 is below 0.2"}
+@pytest.fixture
+def blocks() -> list[Row]:
+    """Twenty equal blocks: more choices than near-optimal selections can try."""
+    rivals = {"skip": (0.0, 1.0), "half": (0.5, 0.1), "beaten": (0.6, 0.9), "poor": (0.5, 0.8)}
+    return [block(f"b{i}", **rivals) for i in range(20)]
 
 
-def test_equals_do_not_stop_each_other() -> None:
-    assert hopeless({"b/one": (1.0, 0.5), "b/two": (1.0, 0.5)}, 1.5) == {}
-    assert hopeless({}, 2.0) == {}
+def test_what_the_best_selection_of_any_budget_uses_goes_on(blocks: list[Row]) -> None:
+    kept = selected(blocks, [0] * 20)
+    assert {f"b{i}/half" for i in range(20)} <= kept
+    assert {f"b{i}/skip" for i in range(20)} <= kept
+
+
+def test_what_none_of_them_uses_does_not(blocks: list[Row]) -> None:
+    kept = selected(blocks, [0] * 20)
+    assert sum(key.endswith(("/beaten", "/poor")) for key in kept) < 20  # of 40; diverse ones use some
+
+
+def test_every_optimum_of_a_small_problem_is_among_them() -> None:
+    blocks = [
+        block("one", a=(0.1, 0.9), b=(0.4, 0.2)),
+        block("two", a=(0.2, 0.5), b=(0.5, 0.3)),
+        block("three", a=(0.3, 0.4), b=(0.7, 0.05)),
+    ]
+    kept = selected(blocks, [0, 0, 0])
+    for budget in BUDGETS:
+        limit = 3.0 * budget
+        choices = [c for c in product(*blocks) if sum(row[key][0] for row, key in zip(blocks, c, strict=True)) <= limit]
+        losses = {c: sum(row[key][1] for row, key in zip(blocks, c, strict=True)) for c in choices}
+        if losses:
+            assert set(min(losses, key=lambda c: losses[c])) <= kept
+
+
+def test_budgets_that_nothing_meets_are_left_out() -> None:
+    assert selected([block("one", a=(0.7, 0.2))], [0]) == {"one/a"}  # from 0.75 on
+    assert selected([block("one", a=(0.9, 0.2))], [0]) == set()
+    assert selected([], []) == set()

@@ -11,12 +11,13 @@ import torch
 from hant.passes.ranking.judge import Judge, Protocol
 from hant.passes.searching.contest import Contest
 from hant.passes.searching.effects import Effects, joined
-from hant.passes.searching.linear import Linear, linear_search, stages
+from hant.passes.searching.linear import Linear, linear_search
 from hant.passes.searching.linearise import linearise
 from hant.passes.searching.propose import descend, proposals
 from hant.passes.searching.race import Racing
 from hant.passes.searching.records import SearchRecord
 from hant.passes.selecting.table import error_table
+from hant.passes.selecting.weightings import stages
 from hant.transformer.contracts.context import Context
 
 QUICK = Linear(rounds=2, images=40, race_images=80, batch_size=40, radius=2)
