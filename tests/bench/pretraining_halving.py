@@ -115,10 +115,10 @@ def stopped(context: Context, options: argparse.Namespace) -> tuple[dict[str, st
     for stop in stops(steps, rungs)[:-1]:
         untrained = {key: record.nmse or 0.0 for key, record in ready.items() if not record.steps}
         alive = {key: error for key, error in (known[stop] | untrained).items() if key not in reasons}
-        rows = {block.name: {f"{block.name}/teacher": (own[block.name], 0.0)} for block in graph.replaceable}
+        pairs = {block.name: {f"{block.name}/teacher": (own[block.name], 0.0)} for block in graph.replaceable}
         for key, error in alive.items():
-            rows[ready[key].block][key] = latency[key], error
-        kept = selected(list(rows.values()), stages(graph))
+            pairs[ready[key].block][key] = latency[key], error
+        kept = selected(list(pairs.values()), stages(graph))
         found = [key for key in alive if key not in kept]
         reasons |= dict.fromkeys(found, f"after {stop}")
         saved += sum(ready[key].seconds * (1 - stop / steps) for key in found)
