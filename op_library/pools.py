@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from ..transformer.errors import UsageError, nearest
 from ..transformer.plugins import load_plugin, registered
 from ..transformer.tools.files import shipped
 from ..transformer.tools.reading import read_toml
+from ..transformer.tools.wildcards import matches
 from .op_spec import Family, OpSpec
 
 GROUP = "hant.op_libraries"
@@ -86,7 +86,7 @@ def _expand(item: str, where: str) -> tuple[OpSpec, ...]:
         if found is None:
             raise UsageError(f"unknown operation {item!r} in {where}{nearest(item, [*_known(), *_builtin()])}")
         return (found,)
-    matched = tuple(spec for spec in _members() if fnmatchcase(spec.name, item))
+    matched = tuple(spec for spec in _members() if matches(spec.name, item))
     if not matched:
         raise UsageError(f"no operation matches {item!r} in {where}{nearest(item, _known())}")
     return matched

@@ -7,7 +7,6 @@ trained on one forward pass of the teacher, each with its own optimizer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar
 
 import torch
@@ -30,6 +29,7 @@ from ...transformer.contracts.progress import Task
 from ...transformer.contracts.store import Store
 from ...transformer.data.images import size
 from ...transformer.data.splits import Split, split, take
+from ...transformer.tools.wildcards import matches
 from ..candidates.records import OperationRecord
 from ..latency.table import operation_ms, slower
 from ..networks.placement import placed
@@ -167,7 +167,7 @@ class PretrainPass(Pass):
                     pairs = driver.thin(pairs, stop, latency, stage)
 
     def _takes(self, block: str) -> bool:
-        return not self.blocks or any(fnmatchcase(block, pattern) for pattern in self.blocks)
+        return not self.blocks or any(matches(block, pattern) for pattern in self.blocks)
 
     def _bound(self, context: Context, batch_size: int) -> Bound | None:
         """Return what cuts a group so that the memory holds each part; None where there is no limit."""

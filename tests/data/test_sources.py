@@ -12,7 +12,7 @@ import pytest
 import torch
 from hant.transformer.contracts.data import Sample
 from hant.transformer.data.images import batches, size
-from hant.transformer.data.sources import NORMALIZATIONS, load_data
+from hant.transformer.data.sources import NORMALIZATIONS, load_data, split_folder
 from hant.transformer.errors import LoadError, UsageError
 from numpy.typing import NDArray
 from PIL import Image
@@ -137,6 +137,28 @@ def test_imagefolder_is_resized_cropped_and_labelled(tmp_path: Path) -> None:
     assert size(data.test) == 4
     grey = load_data(f"imagefolder:{tmp_path}", (1, 8, 12))
     assert everything(grey.test)[0].shape == (4, 1, 8, 12)
+
+
+def test_the_name_of_a_folder_may_hold_a_question_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("really?", "a?normalize=b", "both", "both?"):
+        (tmp_path / name).mkdir()
+    for text, folder, options in (
+        ("really?", "really?", ""),
+        ("really??normalize=none", "really?", "normalize=none"),
+        ("a?normalize=b?normalize=none&broken=1%", "a?normalize=b", "normalize=none&broken=1%"),
+        ("both", "both", ""),
+        ("both?", "both?", ""),
+        ("both?normalize=none", "both", "normalize=none"),
+        ("nowhere?normalize=none", "nowhere", "normalize=none"),
+        ("nowhere", "nowhere", ""),
+        ("?normalize=none", "", "normalize=none"),
+    ):
+        assert split_folder(text) == (folder, options)
+    for part in ("train", "val"):
+        write_folder(tmp_path / "really?", part)
+    images, _ = everything(load_data("imagefolder:really??normalize=none", (3, 4, 4)).train)
+    assert images[0, 2].eq(1).all()
 
 
 def test_imagefolder_keeps_the_centre(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ def test_what_lies_there_gets_its_whole_path(tmp_path: Path, monkeypatch: pytest
         "classes": f"{tmp_path}/classes.txt",
         "data": f"imagefolder:{tmp_path}/pictures?normalize=half&broken=1%",
     }
+    (tmp_path / "really?").mkdir()
+    odd = anchored(make({"data": "imagefolder:really??normalize=half"}))
+    assert odd == {"data": f"imagefolder:{tmp_path}/really??normalize=half"}
     assert anchored(make({"data": "net.py:load"})) == {"data": f"{tmp_path}/net.py:load"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -14,6 +13,7 @@ from ..errors import UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
 from ..rewrite.rewriter import replace_blocks
+from ..tools.wildcards import matches
 from ..tools.wrappers import unwrapped
 from .arguments import checked
 from .blocks.chains import find_runs
@@ -110,13 +110,13 @@ class _Pattern:
         self.include, self.exclude = include, exclude
 
     def __call__(self, name: str) -> bool:
-        wanted = not self.include or any(fnmatchcase(name, p) for p in self.include)
-        return wanted and not any(fnmatchcase(name, p) for p in self.exclude)
+        wanted = not self.include or any(matches(name, p) for p in self.include)
+        return wanted and not any(matches(name, p) for p in self.exclude)
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse a pattern that matches nothing: it is a typing error."""
         for pattern in (*self.include, *self.exclude):
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(matches(name, pattern) for name in names):
                 raise UsageError(f"pattern {pattern!r} matches no block{nearest(pattern, names)}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..contracts.data import Data
 from ..errors import LoadError, UsageError, nearest
 from ..files.user_code import import_named
+from ..tools.files import expanded
 from .check import check_data
 from .cifar import cifar10
 from .digits import digits
@@ -33,6 +34,13 @@ def names_code(spec: str) -> bool:
     """Return whether loading what ``spec`` names runs code that it names: a function of the user."""
     name, colon, _ = spec.partition(":")
     return spec != "digits" and not (colon and name in FOLDERS)
+
+
+def split_folder(text: str) -> tuple[str, str]:
+    """Return folder and options of ``DIR?OPTIONS``; of a folder that is there the name may hold ``?`` too."""
+    ends = [len(text), *(place for place in reversed(range(len(text))) if text[place] == "?")]
+    end = next((end for end in ends if os.path.isdir(expanded(text[:end]))), text.find("?"))
+    return (text, "") if end < 0 else (text[:end], text[end + 1 :])
 
 
 def load_data(
@@ -69,8 +77,8 @@ def load_data(
     if spec == "digits":
         return digits(input_shape or (1, 32, 32))
     if name in FOLDERS and colon:
-        path, _, query = rest.partition("?")
-        place = Path(path).expanduser()
+        path, query = split_folder(rest)
+        place = expanded(path)
         if name == "cifar10":
             normalize = _options_of(spec, query, ())["normalize"] or "cifar10"
             return cifar10(place, input_shape, NORMALIZATIONS[normalize], normalize)
@@ -83,7 +91,7 @@ def load_data(
             view=told.view,
             broken=_share(spec, options["broken"]),
             outputs=outputs,
-            class_file=Path(classes).expanduser() if classes else None,
+            class_file=expanded(classes) if classes else None,
         )
     module, colon, function = spec.rpartition(":")
     if colon and function.isidentifier() and (module.endswith(".py") or name not in ("digits",)):
@@ -143,7 +151,7 @@ def _import(spec: str, place: str) -> Any:
         hint = _hint(place)
         raise UsageError(f"data {spec!r}: no module {error.name!r}{hint}; expected {_options()}") from error
     except Exception as error:
-        if place.endswith(".py") and not Path(place).expanduser().is_file():
+        if place.endswith(".py") and not expanded(place).is_file():
             raise UsageError(f"data {spec!r}: no file {place}") from error
         raise LoadError(f"data {spec!r}: importing {place} failed: {type(error).__name__}: {error}") from error
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...op_library.structure import network as structure_network
 from ..errors import LoadError, MissingExtraError, UsageError, nearest
+from ..tools.files import expanded
 from .bounded import Bounded
 from .user_code import import_named
 
@@ -159,7 +160,7 @@ def _factory(source: str, name: str) -> Callable[..., Any]:
     try:
         module = import_named(source)
     except FileNotFoundError as error:
-        if source.endswith(".py") and not Path(source).expanduser().is_file():
+        if source.endswith(".py") and not expanded(source).is_file():
             raise LoadError(f"architecture file {source} does not exist") from error
         raise
     except ModuleNotFoundError as error:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from ..tools.files import expanded
+
 
 def import_named(place: str) -> ModuleType:
     """Import a module by name, also from the working directory, or a file, which may import what lies beside it.
@@ -21,7 +23,7 @@ def import_named(place: str) -> ModuleType:
         _look_in(Path.cwd())
         importlib.invalidate_caches()  # a module may have been written a moment ago
         return importlib.import_module(place)
-    path = Path(place).expanduser().resolve()
+    path = expanded(place).resolve()
     if not path.is_file():
         raise FileNotFoundError(place)
     _look_in(path.parent)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ..data.sources import FOLDERS
+from ..data.sources import FOLDERS, split_folder
+from ..tools.files import expanded
 from .config import Config
 
 
@@ -24,7 +24,7 @@ def anchored(config: Config) -> dict[str, Any]:
 def _whole(text: str | None) -> str | None:
     if not text:
         return text
-    path = Path(text).expanduser()
+    path = expanded(text)
     return str(path.absolute()) if path.exists() else text
 
 
@@ -38,5 +38,5 @@ def _data(text: str | None) -> str | None:
     kind, _, rest = (text or "").partition(":")
     if kind not in FOLDERS:
         return _code(text)
-    folder, mark, options = rest.partition("?")
-    return f"{kind}:{_whole(folder)}{mark}{options}"
+    folder, _ = split_folder(rest)
+    return f"{kind}:{_whole(folder)}{rest[len(folder) :]}"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and those that come with hant."""
+"""Paths as people write them, files that are written whole or not at all, and those that come with hant."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+
+from ..errors import UsageError
 
 
 def shipped(module: str, name: str) -> str:
@@ -17,6 +19,18 @@ def shipped(module: str, name: str) -> str:
 def slug(text: str) -> str:
     """Return ``text`` as a file name: anything but letters, digits, ``.``, ``_`` and ``-`` becomes ``_``."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)
+
+
+def expanded(text: str) -> Path:
+    """Return the path that ``text`` names, ``~`` and ``~name`` being home directories.
+
+    Raises:
+        UsageError: nobody here has that name.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{text!r} names a home directory that is not known here; give the whole path") from error
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:

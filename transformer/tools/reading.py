@@ -31,6 +31,8 @@ def read_toml(path: Path, what: str, error: type[HantError], hint: str = "expect
         raise error(f"cannot read {what}: {failure.strerror}; {hint}") from failure
     except UnicodeDecodeError as failure:
         raise error(f"cannot read {what}: not UTF-8 text; {hint}") from failure
+    except ValueError as failure:
+        raise error(f"cannot read {what}: its name holds a zero byte; {hint}") from failure
     if len(content) > MOST_BYTES:
         raise error(f"cannot read {what}: larger than {MOST_BYTES // 2**20} MiB; {hint}")
     return parse_toml(text.replace("\r\n", "\n"), what, error, hint)
