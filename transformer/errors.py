@@ -15,6 +15,10 @@ class HantError(Exception):
 
     exit_code: ClassVar[int] = 2
 
+    def __str__(self) -> str:
+        """Return the message in one line, whatever line breaks there are in names that it tells of."""
+        return " ".join(line.strip() for line in super().__str__().splitlines())
+
 
 class UsageError(HantError):
     """Wrong usage or input: exit code 2."""

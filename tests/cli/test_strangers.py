@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 import torch
 from hant.passes.candidates.records import OperationRecord
 from hant.passes.capturing.inspection import FILE as NETWORK
 from hant.passes.ranking.records import WinnerRecord
+from hant.tests.files.test_strings import payloads, replaced, strings
 from hant.transformer.runs.records import PassRecord
 from hant.transformer.runs.store import RunStore
 
@@ -103,6 +107,41 @@ def test_nothing_that_a_configuration_names_runs(job: Path, command: Any, verb: 
     if verb not in ("report", "inspect"):
         assert "--trust-run" in done.error() or "--trust-model" in done.error()
     assert not (job / "canary").exists()
+
+
+def attacks(place: Path, text: str, chance: random.Random) -> Iterator[Any]:
+    """Yield the data of a TOML or JSON text with each string in turn replaced by an attack."""
+    data = json.loads(text) if text.startswith("{") else tomllib.loads(text)
+    texts = [*payloads(place), "a\0b", "imagefolder:a\0b", "~nobody-here/x.py:f", "run/x.toml", "x" * 5000]
+    for number in range(strings(data)):
+        yield replaced(data, number, chance.choice(texts))
+
+
+@pytest.mark.parametrize(
+    ("verb", "file", "seeds"),
+    [
+        ("report", "report.json", 1),
+        ("inspect", NETWORK, 1),
+        ("select", "config.toml", 1),
+        *(pytest.param(verb, "config.toml", 10, marks=pytest.mark.slow) for verb in ("select", "report", "verify")),
+    ],
+)
+def test_every_string_of_a_run_is_told_or_taken(job: Path, command: Any, verb: str, file: str, seeds: int) -> None:
+    path, chance, ends = job / "run" / file, random.Random(verb), set()
+    text = path.read_text()
+    kept = job / "kept"
+    shutil.copytree(job / "run", kept)
+    for changed in (one for _ in range(seeds) for one in attacks(job, text, chance)):
+        path.write_text(json.dumps(changed) if text.startswith("{") else tomli_w.dumps(changed))
+        done = command(verb, "run")
+        assert done.code in (0, 2, 4), (changed, done.err)
+        if done.code == 2:
+            assert len(done.error().splitlines()) == 1
+        ends.add(done.code)
+        assert not (job / "canary").exists(), changed
+        shutil.rmtree(job / "run")
+        shutil.copytree(kept, job / "run")
+    assert 2 in ends
 
 
 def test_ones_own_run_goes_on_where_it_was_copied(job: Path, command: Any) -> None:
