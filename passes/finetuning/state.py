@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...transformer.contracts.store import Store
-from .examine import Found
+from .examine import Found, least_right
 
 _EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "divergence", "learning_rate", "seconds")
 """What is kept of an epoch, in this order."""
@@ -49,11 +49,15 @@ class FinetuneState:
         """Number of finished epochs."""
         return len(self.history)
 
-    def offer(self, state: dict[str, Tensor], found: Found) -> None:
-        """Keep ``state`` as the best if it diverges least from the teacher; the start is one of the states."""
-        if self.epoch == 0:
+    def offer(self, state: dict[str, Tensor], found: Found, steps: int = 0) -> None:
+        """Keep ``state`` if it diverges least and lost no more right answers than its steps make up for.
+
+        The start is one of the states.
+        """
+        if self.epoch == 0 or self.start is None:
             self.start = found
-        if self.found is None or found.divergence < self.found.divergence:
+        better = self.found is None or found.divergence < self.found.divergence
+        if better and found.right >= least_right(self.start, steps):
             self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
             self.found, self.best_epoch = found, self.epoch
 

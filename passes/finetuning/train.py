@@ -132,7 +132,7 @@ class Training:
                 "seconds": state.seconds + time.perf_counter() - started,
             }
         )
-        state.offer(state.last, found)
+        state.offer(state.last, found, state.epoch * self.recipe.steps)
         self._save(state)
         if self.durable:
             self._record(state, state.epoch)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from .examine import Found
+from .examine import FORGIVEN, Found, least_right
 from .loop import Loop
 from .state import FinetuneState
 
@@ -22,8 +22,6 @@ STEPS = 20
 """Steps of a trial: momentum needs ten of them to reach its full length."""
 LADDER = (1.0, 0.25, 0.0625, 0.015625)
 """Shares of the recipe's rate; the last is taken where all before it are too high."""
-_FORGIVEN = 500
-"""Steps that make up for a divergence that the trial doubled."""
 _SLIGHT = 0.02
 """A divergence (nats) that is as good as none: twice of nothing would forgive nothing."""
 
@@ -41,14 +39,15 @@ def share_of_rate(
     state, recipe = loop.state, loop.recipe
     assert state.start is not None, "the start was offered"
     before = state.start.divergence
-    most = before + max(abs(before), _SLIGHT) * recipe.total / _FORGIVEN
+    most = before + max(abs(before), _SLIGHT) * recipe.total / FORGIVEN
+    least = least_right(state.start, recipe.total)
     start = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
     for share in LADDER[:-1]:
         tried = FinetuneState(state.network, fresh(), scaler=copy.deepcopy(state.scaler), share=share)
         trial = replace(recipe, epochs=1, steps=min(STEPS, recipe.steps), ema=0.0, constant=True)
         loop.beside(tried, trial).epoch()
-        after = examine(state.network).divergence if tried.finite else None
+        after = examine(state.network) if tried.finite else None
         state.network.load_state_dict(start)
-        if after is not None and after <= most:
+        if after is not None and after.divergence <= most and after.right >= least:
             return share
     return LADDER[-1]

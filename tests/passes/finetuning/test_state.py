@@ -22,6 +22,19 @@ def offered(divergences: list[float]) -> FinetuneState:
     return state
 
 
+def test_a_state_that_only_became_less_sure_of_itself_is_not_kept() -> None:
+    """It diverges less and has fewer right, and too few steps to make up for that."""
+    state = offered([])
+    kept = []
+    for epoch, (divergence, right) in enumerate([(2.9, 50.0), (2.2, 45.0), (2.1, 42.5), (2.0, 45.0), (1.9, 33.0)]):
+        if epoch:
+            state.finish_epoch({})
+        state.offer({"weight": torch.tensor(float(epoch))}, Found(90.0, 1.0, divergence, right), steps=40 * epoch)
+        kept.append(state.best["weight"].item())
+    assert kept == [0, 0, 2, 3, 3], "40 steps make up for 4 of 50 right answers, 80 for 8, 160 for 16"
+    assert state.start == Found(90.0, 1.0, 2.9, 50.0)
+
+
 @pytest.mark.parametrize(
     ("divergences", "best"),
     [

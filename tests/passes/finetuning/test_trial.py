@@ -38,8 +38,11 @@ class Away:
         pass
 
 
-def tried(epochs: int, start: float = 1.0, scale: float = 1.0) -> tuple[float, int, float]:
-    """Return the share, the steps that were taken, and the weight after; SGD goes 20 x rate x share x scale."""
+def tried(epochs: int, start: float = 1.0, scale: float = 1.0, lost: float = 0.0) -> tuple[float, int, float]:
+    """Return the share, the steps that were taken, and the weight after; SGD goes 20 x rate x share x scale.
+
+    The start has 100 % right, and a trial loses ``lost`` for each unit that the weight goes.
+    """
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
     data = ImageTensors(torch.full((80, 1), scale), torch.zeros(80, dtype=torch.long))
@@ -47,12 +50,13 @@ def tried(epochs: int, start: float = 1.0, scale: float = 1.0) -> tuple[float, i
         epochs=epochs, steps=40, batch_size=2, learning_rate=RATE, momentum=0.0, weight_decay=0.0, seed=0, start=""
     )
     cpu = torch.device("cpu")
-    state = FinetuneState(network, recipe.make_optimizer(network.parameters()), start=Found(0, 0, start))
+    state = FinetuneState(network, recipe.make_optimizer(network.parameters()), start=Found(0, 0, start, 100.0))
     lesson = Away(network)
     loop = Loop(state, cast(Any, lesson), recipe, data, None, cpu, Parallel(cpu))
 
     def examine(one: nn.Module) -> Found:
-        return Found(0, 0, start + abs(cast(Tensor, one.weight).item()))
+        away = abs(cast(Tensor, one.weight).item())
+        return Found(0, 0, start + (0 if lost else away), 100 - lost * away)
 
     share = share_of_rate(loop, lambda: recipe.make_optimizer(network.parameters()), examine)
     return share, lesson.steps, network.weight.item()
@@ -71,6 +75,12 @@ def test_the_highest_rate_that_the_steps_to_come_forgive_is_taken(epochs: int, s
     found, steps, weight = tried(epochs)
     assert (found, steps) == (share, trials * STEPS)
     assert weight == 0  # as it was
+
+
+@pytest.mark.parametrize(("epochs", "share"), [(13, 1.0), (12, 0.25), (2, 0.0625)])
+def test_right_answers_that_are_lost_are_forgiven_by_the_steps_to_come(epochs: int, share: float) -> None:
+    """The full rate goes 10 units and loses all: 500 steps make up for that, 480 for a quarter, 80 for a sixteenth."""
+    assert tried(epochs, lost=10.0)[0] == share
 
 
 def test_a_start_without_divergence_is_forgiven_something() -> None:
