@@ -161,7 +161,8 @@ def read_kit_result(content: bytes, path: Path, chance: random.Random) -> None:
             pass
     if is_result(content):
         read_result(content, path)
-    read_table(content, path)
+    else:
+        read_table(content, path)
 
 
 Reader = Callable[[bytes, Path, random.Random], Any]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...transformer.contracts.context import Context
 from ...transformer.data.splits import changed_part
 from ..networks.placement import placed
+from ..networks.threads import threads_worth
 from .examine import Examiner, Found, Parts
 from .lesson import Lesson
 from .loop import Loop
@@ -51,7 +52,11 @@ class Training:
         or nothing.
         """
         context, recipe, teacher = self.context, self.recipe, self.context.teacher
-        with placed(context.device, teacher.network, teacher.module), layout(recipe, teacher.module, network):
+        with (
+            placed(context.device, teacher.network, teacher.module),
+            layout(recipe, teacher.module, network),
+            threads_worth(teacher, recipe.batch_size // recipe.parts),
+        ):
             state = self._begin(network, fresh())
             changed = changed_part(context.dataset, self.parts.fit) if recipe.augment else None
             augment = context.dataset.augment if recipe.augment else None
