@@ -12,7 +12,9 @@ def test_a_tilde_is_a_home_that_is_there(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded("~/x") == tmp_path / "x"
     assert expanded("a/~") == Path("a/~")
-    with pytest.raises(UsageError, match="'~nobody-here/x' names a home directory that is not known here; give the whole"):
+    with pytest.raises(
+        UsageError, match="'~nobody-here/x' names a home directory that is not known here; give the whole"
+    ):
         expanded("~nobody-here/x")
 
 
