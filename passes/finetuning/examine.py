@@ -63,8 +63,8 @@ class Found:
     divergence: float
     """What states are compared by, less being better (``Examiner``)."""
     right: float = 0.0
-    """Percentage of the augmented images that is answered as labelled: what diverges less and has fewer right has only
-    become less sure of itself. 0 for other tasks than classification."""
+    """Percentage of the augmented images that is answered as labelled, or as the teacher does where labels are not
+    trained on: what diverges less and has fewer right has only become less sure of itself. 0 for other tasks."""
 
 
 def least_right(start: Found, steps: int) -> float:
@@ -107,7 +107,7 @@ class Examiner:
         return Found(found.accuracy, found.loss, divergence, right)
 
     def _changes(self, network: nn.Module, parallel: Parallel) -> tuple[float, float]:
-        """Return the divergence on changed images, and the percentage of them that is answered as labelled."""
+        """Return the divergence on changed images, and the percentage of them that is answered right."""
         with torch.no_grad(), evaluating(network), evaluating(self._teacher):
             sums = [self._sum(network, index) for index in self._share(parallel)]
         divergence, right = (
@@ -124,14 +124,15 @@ class Examiner:
         return [value for _, value in sorted(parallel.gather(placed), key=lambda pair: pair[0])]
 
     def _sum(self, network: nn.Module, index: int) -> tuple[float, int]:
-        """Return the sum of the divergences of a batch, and how many of its images are answered as labelled."""
+        """Return the sum of the divergences of a batch, and how many of its images are answered right."""
         images, targets = self._batch(index)
         if index not in self._taught:
             self._taught[index] = F.log_softmax(self._teacher(images).float(), 1)
         ours = F.log_softmax(network(images).float(), 1)
         from_teacher = F.kl_div(ours, self._taught[index], reduction="sum", log_target=True).item()
         divergence = self._answers * from_teacher + self._labels * F.nll_loss(ours, targets, reduction="sum").item()
-        return divergence, int((ours.argmax(1) == targets).sum())
+        wanted = targets if self._labels else self._taught[index].argmax(1)
+        return divergence, int((ours.argmax(1) == wanted).sum())
 
     def _batch(self, index: int) -> tuple[Tensor, Any]:
         """Return images and labels of a batch as they are looked at each time."""
