@@ -46,7 +46,7 @@ _DIGEST = "sha256"
 """Name of the content's digest in the header of a safetensors file."""
 _COMMON = ("candidates", "scratch", "network.json", "run.seal")
 """Files and folders that all students of a run have in common."""
-_OF = "of"
+_OF = "whose"
 """What of an event tells whose it is."""
 _SCOPES = (Scope.RUN, Scope.TARGET, Scope.STUDENT, Scope.TARGET | Scope.STUDENT)
 _FIRST = ("network_latency", "teacher")
