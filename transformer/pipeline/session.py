@@ -121,12 +121,11 @@ def open_run(
         whole = effective(config, pipeline).model_copy(update={"output": str(root)})
         before = {name: store.path(name).read_text("utf-8") for name in (FILE, SEAL) if store.path(name).is_file()}
         if not run.path(FILE).is_file():  # what all students have in common is kept by the one without a name
-            _keep(run, whole, context.progress)
+            keep(run, whole, context.progress)
         usual = before.get(FILE) or run.path(FILE).read_text("utf-8")
         pipeline.check(context, only, flags_of(usual, dump(whole)))
         held = pipeline.results(store)
-        _keep(store, whole, context.progress)
-        _begin(store)
+        keep(store, whole, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have
             wait()
         try:
@@ -140,14 +139,10 @@ def open_run(
             raise
 
 
-def _keep(store: Store, config: Config, progress: Progress) -> None:
-    """Save the configuration in the run, and vouch for it as it is saved: with whole paths."""
+def keep(store: Store, config: Config, progress: Progress) -> None:
+    """Save a student's configuration, with whole paths, vouch for it as it is saved, and list the student."""
     store.write(FILE, dump(config))
     seal(store, config, progress)
-
-
-def _begin(store: Store) -> None:
-    """List the student in the run, with the target that it is made for."""
     implied = NamedRecord(table="") if store.student == STUDENT else None
     named = NamedRecord(table=store.table)
     if named != (store.get(NamedRecord, NamedRecord.kind) or implied):
