@@ -131,6 +131,7 @@ class Pass(ABC):
 
 
 _KINDS: dict[str, type[Pass]] = {}
+"""By name; a pass that is in no package is known by its class alone."""
 
 
 def pass_scope(name: str) -> Scope:
@@ -138,7 +139,7 @@ def pass_scope(name: str) -> Scope:
 
     All others serve every student on the same target, whose operations and pool they were done for.
     """
-    kind = _KINDS.get(name) or (load_plugin("hant.passes", name) if name in registered("hant.passes") else None)
+    kind = load_plugin("hant.passes", name) if name in registered("hant.passes") else _KINDS.get(name)
     made = () if kind is None else kind.ensures
     shared = [Scope.STUDENT not in scope_of(artifact) for artifact in made if artifact != IN_MEMORY]
     return Scope.TARGET if made and all(shared) else Scope.STUDENT

@@ -120,9 +120,14 @@ class Records(Store):
         table = f":{self.table}" if self.table and Scope.TARGET in scope else ""
         return table + (f"@{self.student}" if self.student != STUDENT and Scope.STUDENT in scope else "")
 
+    def _mark_of(self, kind: str, key: str) -> str:
+        """Return what follows the named kind where the record under ``key`` is stored."""
+        unmarked = not self.table and self.student == STUDENT  # as most are: then nobody need know whose it is
+        return "" if unmarked else self._mark(scope_of(kind, key))
+
     def _stored(self, kind: type[Record], key: str) -> tuple[str, str]:
         """Return the kind and key under which a record is stored."""
-        return kind.kind + self._mark(kind.scope_of(key)), key
+        return kind.kind + self._mark_of(kind.kind, key), key
 
     def _rows(self, kind: str, column: str = "payload") -> list[tuple[str, str, Any]]:
         """Return (stored kind, key, what is in the column) of the records of the named kind, sorted by key."""
@@ -133,7 +138,7 @@ class Records(Store):
                 tuple(places),
             ).fetchall()
         keyed = ((place, _text(key), value) for place, key, value in rows)
-        return [row for row in keyed if len(places) == 1 or row[0] == kind + self._mark(scope_of(kind, row[1]))]
+        return [row for row in keyed if row[0] == kind + self._mark_of(kind, row[1])]
 
     # records
 
@@ -190,7 +195,7 @@ class Records(Store):
 
     def event(self, what: str, **payload: Any) -> None:
         """Append to the run's history; what has the ``name`` of a pass belongs to whom that pass works for."""
-        mark = self._mark(PassRecord.scope_of(payload["name"])) if "name" in payload else ""
+        mark = self._mark_of(PassRecord.kind, payload["name"]) if "name" in payload else ""
         payload |= {_OF: mark} if mark else {}
         with _storage(f"record event {what}"):
             self._db.execute(
@@ -216,9 +221,9 @@ class Records(Store):
         """Return whether an event is of the run, or of this student and target."""
         if what == "put":
             kind = str(facts.get("kind"))
-            return kind == _plain(kind) + self._mark(scope_of(_plain(kind), str(facts.get("key"))))
-        scope = PassRecord.scope_of(str(facts["name"])) if "name" in facts else Scope.RUN
-        return bool(facts.get(_OF, "") == self._mark(scope))
+            return kind == _plain(kind) + self._mark_of(_plain(kind), str(facts.get("key")))
+        mark = self._mark_of(PassRecord.kind, str(facts["name"])) if "name" in facts else ""
+        return bool(facts.get(_OF, "") == mark)
 
     @staticmethod
     def _unmarked(what: str, facts: dict[str, Any]) -> dict[str, Any]:
