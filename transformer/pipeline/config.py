@@ -166,7 +166,7 @@ class Config(BaseModel):
     @classmethod
     def _student_name(cls, value: str) -> str:
         if not is_name(value):
-            raise PydanticCustomError("name", EXPECTED)  # type: ignore[arg-type]
+            raise PydanticCustomError("name", EXPECTED)
         return value
 
     @field_validator("budget", mode="before")
