@@ -1,8 +1,8 @@
 """Finished runs of before are read as they are: one student, with the figures that it had.
 
 ``before_students`` was made by the last version whose runs held one student, ``before_rooms`` by one that had no
-alignment and other folders of code. Both are of a network of two blocks on digits. They lack the states of training, and
-``before_rooms`` what was exported; paths in the files are shortened to where a package may lie.
+alignment and other folders of code. Both are of a network of two blocks on digits. They lack the states of training,
+and ``before_rooms`` what was exported; paths in the files are those of an installation.
 """
 
 from __future__ import annotations
