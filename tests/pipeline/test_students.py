@@ -45,6 +45,12 @@ def test_its_own_settings_stay_its_own_and_the_rest_is_the_runs(run: Path) -> No
     assert make(stored_for(run, "student")).budget == "0.45"
 
 
+def test_an_option_of_an_earlier_version_is_left_out(run: Path) -> None:
+    write(run, **RUN | {"passes": {"rank": {"finalist_epochs": 0.25, "samples": 9}, "theirs": {"x": 1}}})
+    assert stored_for(run, "student")["passes"] == {"rank": {"samples": 9}, "theirs": {"x": 1}}
+    assert stored_for(run, "small")["passes"] == {"rank": {"samples": 9}, "theirs": {"x": 1}}
+
+
 @pytest.mark.parametrize(("given", "flags"), [
     ({"pool": "hant-197"}, "--pool hant-197"),
     ({"seed": 4}, "--seed 4"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ..contracts.pass_ import pass_scope
 from ..contracts.record import STUDENT, Scope
 from ..errors import UsageError
+from ..plugins import load_plugin, registered
 from ..runs.students import folder
 from .changes import flags_of
 from .config import FILE, Config, declared, dump, make, merge, read_stored
@@ -20,16 +22,17 @@ _COMMON = {"model", *(name for name, (_, flag) in declared(Config).items() if fl
 def stored_for(root: Path, student: str) -> dict[str, Any]:
     """Return the configuration that the run at ``root`` holds for a student.
 
-    One that is not begun yet begins with the settings of the one that need not be named.
+    One that is not begun yet begins with the settings of the one that need not be named. Options that passes had in
+    earlier versions only are left out: the passes that have run without them tell by themselves.
 
     Raises:
         LoadError: missing, unreadable or not TOML.
         StorageError: the run holds links.
     """
-    run, own = read_stored(root), folder(root, student)
+    run, own = _known(read_stored(root)), folder(root, student)
     if student == STUDENT:
         return run
-    kept = read_stored(own) if (own / FILE).is_file() else run
+    kept = _known(read_stored(own)) if (own / FILE).is_file() else run
     return merge(_part(kept, common=False), _part(run, common=True))
 
 
@@ -53,6 +56,24 @@ def common_to(root: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 def is_begun(root: Path, student: str) -> bool:
     """Return whether the run at ``root`` holds settings of the student."""
     return (folder(root, student) / FILE).is_file()
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored configuration without options that its passes have no more; what is no pass here stays."""
+    tables = values.get("passes")
+    if not isinstance(tables, dict):
+        return values
+    kept = {
+        name: {option: value for option, value in table.items() if option in _options(name)}
+        if isinstance(table, dict) and name in registered("hant.passes")
+        else table
+        for name, table in tables.items()
+    }
+    return values | {"passes": kept}
+
+
+def _options(stage: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(load_plugin("hant.passes", stage))}
 
 
 def _part(values: Mapping[str, Any], *, common: bool) -> dict[str, Any]:
