@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...transformer.contracts.record import Record
+from ...transformer.contracts.record import Record, Scope
 
 
 class OperationRecord(Record):
     """Whether an operation can stand for a block. Key: ``block/operation``."""
 
     kind: ClassVar[str] = "operation"
+    scope: ClassVar[Scope] = Scope.TARGET
     block: str
     operation: str
     fits: bool

@@ -75,10 +75,8 @@ class VerifyPass(Pass):
         """
         wrong = told(wrong_files(context.store))
         if wrong:
-            root = context.store.root
-            raise LoadError(
-                f"files of run {root} cannot be verified: {wrong}; hant-opt export {root} writes them again"
-            )
+            run = context.store.address
+            raise LoadError(f"files of run {run} cannot be verified: {wrong}; hant-opt export {run} writes them again")
         reason = absence(context)
         if reason is not None:
             absent = verify_absent(context, self.budget)
@@ -86,10 +84,10 @@ class VerifyPass(Pass):
             if absent is not None:
                 context.store.put("verification", absent)
                 known = f"the student's latency is {_known(absent.student)}, {absent.ratio:.3f} of the teacher's: "
-            raise UnverifiedError(f"{known}{reason}; run hant-opt verify {context.store.root} on the device")
+            raise UnverifiedError(f"{known}{reason}; run hant-opt verify {context.store.address} on the device")
         record = verify(context, self.budget, self.samples)
         context.store.put("verification", record)
-        failure = broken_promise(record, self.budget, context.target.tolerances, str(context.store.root))
+        failure = broken_promise(record, self.budget, context.target.tolerances, context.store.address)
         if failure is not None:
             raise UnverifiedError(failure)
         return PassResult(notes=_notes(record))

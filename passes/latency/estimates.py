@@ -110,7 +110,9 @@ def is_estimated(context: Context) -> bool:
 
 
 def forget_estimates(context: Context) -> int:
-    """Delete the estimates of this target and all that was chosen by them; return how many rows those were."""
+    """Delete the estimates of this target and all that was chosen by them, for whichever student; return how many rows
+    those were.
+    """
     rows = [key for key, timing in _rows(context).items() if timing.estimated]
     if rows or is_estimated(context):
         _delete(context.store, rows)
@@ -140,8 +142,9 @@ def _delete(store: Store, rows: Sequence[str]) -> None:
         for key in rows:
             store.delete(LatencyRecord, key)
         store.delete(NetworkLatencyRecord)
-        for kind in _DERIVED:
-            store.delete(kind)
+        for student in store.sharing():
+            for kind in _DERIVED:
+                student.delete(kind)
 
 
 def _rows(context: Context) -> dict[str, Timing]:

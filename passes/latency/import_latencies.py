@@ -10,7 +10,7 @@ from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Pass, PassResult
 from .estimates import forget_estimates
 from .kits.take import is_result, take_result
-from .provenance import expected_provenance, forget_other_targets
+from .provenance import expected_provenance
 from .table_file import add_table, read_file, read_table
 
 
@@ -34,7 +34,6 @@ class ImportPass(Pass):
             LoadError: the file cannot be read, or is neither.
             UsageError: it is of another device, target, teacher or pool than the run.
         """
-        forget_other_targets(context.store, context.target.fingerprint)
         path = Path(self.file)
         content = read_file(path)
         if is_result(content):

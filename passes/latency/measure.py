@@ -72,7 +72,7 @@ def check_measured(context: Context, what: str, choice: Mapping[str, str]) -> No
     if record.timing.estimated:
         raise UnverifiedError(
             f"{what} is estimated at {record.timing.ms:.4g} ms and was not measured: {reason}; go on where "
-            f"the device is, or measure it there with a kit: hant-opt profile {context.store.root} --kit kit.zip"
+            f"the device is, or measure it there with a kit: hant-opt profile {context.store.address} --kit kit.zip"
         )
 
 

@@ -24,7 +24,7 @@ from .estimates import estimating_bench, forget_estimates, forget_outdated_estim
 from .measure import measure_network
 from .plan import Plan, Row, plan
 from .predict import refit
-from .provenance import absence, forget_other_targets, what_instead
+from .provenance import absence, what_instead
 from .records import LatencyRecord, NetworkLatencyRecord, SlowerRecord
 from .rows import GLANCE, Formula, Group, groups, refuse, row_timing
 from .table import by_latency, fastest, operation_ms
@@ -70,7 +70,6 @@ class ProfilePass(Pass):
             UsageError: the device is not here, and there is neither a table of it nor a cost model.
             UnverifiedError: the device is not here; the table is complete, by estimates.
         """
-        forget_other_targets(context.store, context.target.fingerprint)
         if context.backend.unavailable(context.target) is None:
             forget_estimates(context)
         forget_outdated_estimates(context)

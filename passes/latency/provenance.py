@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.store import Store
 from ...transformer.contracts.target import Target
-from .records import CalibrationRecord, LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
+from .records import LatencyRecord, NetworkLatencyRecord
 
 
 def here(context: Context) -> dict[str, str]:
@@ -38,20 +38,7 @@ def what_instead(context: Context) -> str:
     """Return what to do where ``absence`` gives a reason."""
     if context.backend.unavailable(context.target) is None:
         return "go on there, or give another --output to measure here"
-    return f"measure it on the device with a kit: hant-opt profile {context.store.root} --kit kit.zip"
-
-
-def forget_other_targets(store: Store, fingerprint: str) -> None:
-    """Delete the latencies of whole networks on another target than the one of this fingerprint.
-
-    Rows of another target stay, under their own keys.
-    """
-    teacher = store.get(NetworkLatencyRecord, "teacher")
-    if teacher is not None and teacher.provenance.get("target") != fingerprint:
-        with store.transaction():
-            store.delete(NetworkLatencyRecord)
-            store.delete(LatencyModelRecord)
-            store.delete(CalibrationRecord)
+    return f"measure it on the device with a kit: hant-opt profile {context.store.address} --kit kit.zip"
 
 
 def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:

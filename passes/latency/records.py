@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...transformer.contracts.record import Record
+from ...transformer.contracts.record import Record, Scope
 from ...transformer.contracts.timing import Timing
 
 
@@ -15,6 +15,7 @@ class LatencyRecord(Record):
     """
 
     kind: ClassVar[str] = "latency"
+    scope: ClassVar[Scope] = Scope.RUN
     operation: str
     input: str
     output: str
@@ -27,6 +28,7 @@ class NetworkLatencyRecord(Record):
     """Time of a whole network. Key: hash of its selection, ``teacher`` for the teacher itself."""
 
     kind: ClassVar[str] = "network_latency"
+    scope: ClassVar[Scope] = Scope.TARGET
     selection: dict[str, str]
     timing: Timing
     teacher: Timing
@@ -39,6 +41,7 @@ class CalibrationRecord(Record):
     """What a few measured whole networks say of the lookup table. Key: ``calibration``."""
 
     kind: ClassVar[str] = "calibration"
+    scope: ClassVar[Scope] = Scope.TARGET
     added: dict[str, float]
     """Key of the row of an own block that cannot be taken out -> what it costs in the network beyond the row (ms)."""
     networks: tuple[str, ...]
@@ -49,6 +52,7 @@ class LatencyModelRecord(Record):
     """How the sum of the table predicts the whole network: ``fixed_ms + slope * sum``. Key: ``model``."""
 
     kind: ClassVar[str] = "latency_model"
+    scope: ClassVar[Scope] = Scope.TARGET | Scope.STUDENT
     fixed_ms: float
     slope: float
     teacher_ms: float
@@ -63,6 +67,7 @@ class SlowerRecord(Record):
     """
 
     kind: ClassVar[str] = "slower"
+    scope: ClassVar[Scope] = Scope.TARGET
     block: str
     operation: str
     reason: str

@@ -83,7 +83,7 @@ class CandidateWeights:
 
 
 def _missing(store: Store, file: str, verb: str) -> str:
-    return f"{store.path(file)} is missing; hant-opt {verb} {store.root} makes it again"
+    return f"{store.path(file)} is missing; hant-opt {verb} {store.address} makes it again"
 
 
 def build_student(graph: Graph, choice: Mapping[str, str], weights: CandidateWeights) -> Graph:

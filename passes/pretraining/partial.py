@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ...transformer.contracts.record import Record
+from ...transformer.contracts.record import Record, Scope
 from ...transformer.contracts.store import Store
 from ...transformer.errors import LoadError
 from ...transformer.tools.files import slug
@@ -17,6 +17,7 @@ class TrainingRecord(Record):
     """How far a candidate is and what was measured on the way. Key: ``block/operation``."""
 
     kind: ClassVar[str] = "training"
+    scope: ClassVar[Scope] = Scope.RUN
     block: str
     operation: str
     recipe: str

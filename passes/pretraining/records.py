@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from ...transformer.contracts.record import Record
+from ...transformer.contracts.record import Record, Scope
 
 
 class CandidateRecord(Record):
     """An operation trained for a block. Key: ``block/operation``."""
 
     kind: ClassVar[str] = "candidate"
+    scope: ClassVar[Scope] = Scope.RUN
     block: str
     operation: str
     state: Literal["ready", "failed", "dropped"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...transformer.contracts.record import Record
+from ...transformer.contracts.record import Record, Scope
 
 
 class EvaluationRecord(Record):
@@ -14,6 +14,7 @@ class EvaluationRecord(Record):
     """
 
     kind: ClassVar[str] = "evaluation"
+    scope: ClassVar[Scope] = Scope.RUN
     choice: dict[str, str]
     samples: int
     """Images so far, in an order that is the same for every network."""
@@ -51,6 +52,7 @@ class FinalistRecord(Record):
     """A selection after a short alignment. Key: hash of the choice, of its candidates and of the recipe."""
 
     kind: ClassVar[str] = "finalist"
+    scope: ClassVar[Scope] = Scope.RUN
     choice: dict[str, str]
     steps: int
     loss: float

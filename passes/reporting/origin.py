@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from ...transformer.contracts.record import STUDENT
 from ...transformer.contracts.store import Store
 from ...transformer.plugins import load_plugin
 from ...transformer.runs.records import RunRecord
@@ -25,7 +26,7 @@ def origin(store: Store) -> OriginReport:
     return OriginReport(
         hant=version("hant"),
         data=(bound.data if bound is not None else None) or "",
-        command=command(configuration),
+        command=command(configuration | ({} if store.student == STUDENT else {"student": store.student})),
         configuration=configuration,
         **facts,  # type: ignore[arg-type]
     )

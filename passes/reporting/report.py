@@ -23,6 +23,7 @@ from .origin import origin
 from .page import page
 from .records import FigureRecord, ReportRecord
 from .schema import ParityReport, Report
+from .students import students
 
 _FILES = ("report.json", "report.html", "report.md")
 
@@ -112,5 +113,7 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
         operations=operation_shares([record.choice for record in store.all(SelectionRecord).values()]),
         origin=origin(store),
         outside_ms=dict(zip(("teacher", "student"), outside, strict=True)),
+        student=store.student,
+        students=[other for other in students(store) if other.name != store.student],
         measured_at=gather.measured_at(store),
     )

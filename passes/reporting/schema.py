@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ...transformer.contracts.record import STUDENT
 from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.contracts.timing import Timing
 
@@ -183,6 +184,22 @@ class OriginReport(_Part):
     """The full effective configuration: every option of every pass."""
 
 
+class StudentReport(_Part):
+    """A student of the run; what came out is None while it is not verified."""
+
+    name: str
+    budget: str = ""
+    target: str = ""
+    student_ms: float | None = None
+    ratio: float | None = None
+    """Over the teacher, timed interleaved with it."""
+    within_budget: bool | None = None
+    estimated: bool = False
+    metric: Metric = TOP1
+    accuracy: float | None = None
+    """On the test data, in the metric's unit."""
+
+
 class SearchReport(_Part):
     """How the selection was found."""
 
@@ -230,5 +247,9 @@ class Report(_Part):
     outside_ms: dict[str, float] = {}
     """Of ``teacher`` and ``student``: what the whole network takes beyond its blocks. The teacher's adds up to its
     latency with the blocks, the student's to the prediction; below zero where blocks take less together than alone."""
+    student: str = STUDENT
+    """Name of the student in its run."""
+    students: list[StudentReport] = []
+    """The others of the run, as they were when this was written."""
     measured_at: str = ""
     """When teacher and student were timed, as ``2026-01-31 09:30 UTC``."""

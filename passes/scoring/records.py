@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...transformer.contracts.record import Record
+from ...transformer.contracts.record import Record, Scope
 
 
 class ScoreRecord(Record):
     """Change of loss when one candidate alone replaces its block. Key: ``block/operation``."""
 
     kind: ClassVar[str] = "score"
+    scope: ClassVar[Scope] = Scope.RUN
     block: str
     operation: str
     delta: float

@@ -133,14 +133,14 @@ ALL = (
         "Find the best network for each of several budgets from one run, before fine-tuning.",
         ParetoCommand,
         _run_pareto,
-        ("reading", "pareto"),
+        ("reading", "study", "pareto"),
     ),
     Verb(
         "apply",
         "Run any registered passes on a run: figures, proxy, baselines, or your own.",
         ApplyCommand,
         _run_passes,
-        ("reading", *(name for name in registered("hant.passes") if name != "capture")),
+        ("reading", "study", *(name for name in registered("hant.passes") if name != "capture")),
     ),
 )
 """All verbs, in the order of ``--help``."""

@@ -81,7 +81,7 @@ def make_plan(command: StageCommand, job: Job) -> Plan:
         done: list[str] = []
         if is_run(job.root):
             with RunStore(job.root) as store:
-                there = replace(scratch, store=store)
+                there = replace(scratch, store=store.of(job.config.student))
                 check_identity(there, record=False)
                 done = [stage.name for stage in pipeline.passes if pipeline.finished(stage, there)]
     todo = [name for name in names if name not in done]

@@ -1,15 +1,19 @@
-"""``hant-opt inspect``: the blocks of a network and why the rest is in no block."""
+"""``hant-opt inspect``: the blocks of a network and why the rest is in no block; of a run, its students too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from ...passes.capturing.inspection import FILE, Inspection, inspect_graph
+from ...passes.reporting.schema import StudentReport
+from ...passes.reporting.students import students
 from ..errors import StorageError
 from ..ir.block import Diagnostic
 from ..ir.graph import Graph
+from ..runs.follower import FollowerStore
 from ..tools.files import write_atomically
 from ..tools.reading import parse_model
 from .opening import opened
@@ -34,11 +38,45 @@ def run_inspect(command: InspectCommand) -> int:
             save_picture(graph, Path(command.svg))
         if command.graph and not command.as_json:
             write_line(console, str(graph))
+    made = students_of(job.root) if job.from_run else []
     if command.as_json:
-        write_json(told.model_dump(mode="json", by_alias=True))
+        listed = {"students": [row.model_dump(mode="json") for row in made]} if job.from_run else {}
+        write_json(told.model_dump(mode="json", by_alias=True) | listed)
     else:
         write_blocks(told, console)
+        write_students(made, console)
     return 0
+
+
+def students_of(root: Path) -> list[StudentReport]:
+    """Return the students of a run, also while another process has it open; none where nothing was done in it."""
+    if not (root / "run.sqlite").is_file():
+        return []
+    with FollowerStore(root) as store:
+        return students(store)
+
+
+def write_students(made: Sequence[StudentReport], console: Console) -> None:
+    """Print what is asked of each student and what came out."""
+    if made:
+        write_line(console, "")
+        write_table(
+            console, ("student", "target", "budget", "student ms", "ratio", "accuracy"), list(map(_made, made)), 3
+        )
+
+
+def _made(row: StudentReport) -> tuple[str, ...]:
+    if row.ratio is None or row.accuracy is None:
+        return (row.name, row.target, row.budget, "not verified", "", "")
+    mark = "~" if row.estimated else ""
+    return (
+        row.name,
+        row.target,
+        row.budget,
+        f"{mark}{row.student_ms:.4g}",
+        f"{mark}{row.ratio:.3f}",
+        row.metric.text(row.accuracy),
+    )
 
 
 def known(root: Path) -> Inspection | None:

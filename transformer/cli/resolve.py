@@ -3,6 +3,7 @@
 1. A directory that holds ``config.toml`` or ``run.sqlite`` is a RUN: its stored configuration holds, flags change it.
 2. Anything else is a MODEL: ``--config`` and flags are the whole configuration, flags win. Its run is ``--output``,
    or ``runs/MODEL-TARGET``. If that run exists, the command goes on with it.
+3. A student that ``--student`` names has settings of its own in the run; what all students have in common is the run's.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..contracts.record import STUDENT
 from ..errors import UsageError
-from ..pipeline.config import FILE, Config, declared, dump, make, merge, read, read_stored
+from ..pipeline.config import FILE, Config, declared, dump, make, merge, read
 from ..pipeline.session import default_output
+from ..pipeline.students import common_to, is_begun, stored_for
 from ..pipeline.trust import mark_foreign
 from ..tools.reading import bounded, parse_json
 
@@ -39,24 +42,21 @@ def resolve(flags: Mapping[str, Any]) -> Job:
     Raises:
         UsageError: unknown options, unreadable values, ``--output`` beside a run, ``--resume`` without one.
     """
-    subject = flags.get("subject")
-    changed = True
-    layers = [read(Path(flags["config"]))] if flags.get("config") else []
-    layers.append(values(flags))
+    subject, changed = flags.get("subject"), True
+    given = merge(read(Path(flags["config"])) if flags.get("config") else {}, values(flags))
     from_run = subject is not None and is_run(Path(subject))
-    if from_run:
-        root = Path(str(subject))
-        if flags.get("output") and Path(flags["output"]).resolve() != root.resolve():
-            raise UsageError(f"{subject} is a run and --output names another; give the model instead of the run")
-        table, given, where = _stored(root) | {"output": str(root)}, merge(*layers), str(root / FILE)
+    if subject is not None and not from_run:
+        given = merge(given, {"model": subject})
+    config = make(given, flags.get("config") or "flags")
+    root = Path(str(subject)) if from_run else Path(config.output or default_output(config))
+    if from_run and flags.get("output") and Path(flags["output"]).resolve() != root.resolve():
+        raise UsageError(f"{subject} is a run and --output names another; give the model instead of the run")
+    if from_run or (config.student != STUDENT and (root / FILE).is_file()):
+        from_run, where = True, str(root / FILE)
+        table = _stored(root, config.student, given) | {"output": str(root)}
         stored = make(table, where)
         config = mark_foreign(make(merge(table, given, {"output": str(root)}), where), root, stored, given)
         changed = dump(config) != dump(stored)
-    else:
-        if subject is not None:
-            layers.append({"model": subject})
-        config = make(merge(*layers), flags.get("config") or "flags")
-        root = Path(config.output or default_output(config))
     if flags.get("resume") and not is_run(root):
         raise UsageError(f"--resume: there is no run at {root}; leave --resume out to begin one")
     return Job(config, root, from_run, changed)
@@ -77,10 +77,26 @@ def values(flags: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _stored(root: Path) -> dict[str, Any]:
+def check_begun(job: Job) -> None:
+    """Refuse to go on with a student that was never begun.
+
+    Raises:
+        UsageError: names the way to begin it.
+    """
+    name = job.config.student
+    if name != STUDENT and not is_begun(job.root, name):
+        raise UsageError(
+            f"run {job.root} has no student {name!r}; hant-opt inspect {job.root} lists them, and hant-opt select "
+            f"{job.root} --student {name} --budget 0.45 begins it"
+        )
+
+
+def _stored(root: Path, student: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not (root / FILE).is_file():
         raise UsageError(f"run {root} has no {FILE}; give the model and --output {root} instead")
-    return read_stored(root)
+    if student != STUDENT:
+        common_to(root, given)
+    return stored_for(root, student)
 
 
 def _table(text: str) -> dict[str, Any]:

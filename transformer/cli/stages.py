@@ -22,13 +22,14 @@ from .dry_run import dry_run
 from .opening import opened
 from .options import Command, StageCommand
 from .progress import progress_for
-from .resolve import Job, resolve
+from .resolve import Job, check_begun, resolve
 from .streams import hushed, result_only
 from .summary import show_passes, show_summary
 
 _NEED_BUDGET = ("optimize", "select", "search")
 _SHARED = ("align", "finetune")
 """Verbs that several processes can do together."""
+_NEED_STUDENT = ("rank", "align", "finetune", "export", "verify", "report")
 _NEED_DATA = ("optimize", "pretrain", "score", "search", "rank", "align", "finetune", "verify")
 
 
@@ -61,7 +62,8 @@ def _told(command: StageCommand, job: Job) -> bool:
     """Show the report of a finished run from what is written there; neither model nor data is loaded."""
     if processes().count > 1 or not (job.root / "run.sqlite").is_file():
         return False
-    with hushed(command.verbose), crash_log(job.root), RunStore(job.root) as store:
+    with hushed(command.verbose), crash_log(job.root), RunStore(job.root) as run:
+        store = run.of(job.config.student)
         if not is_report_finished(store):
             return False
         progress_for(command.quiet).log("report: up to date")
@@ -139,6 +141,8 @@ def _check_given(verb: str, job: Job) -> None:
             "start several for align and finetune only: "
             f"accelerate launch --no_python hant-opt finetune {job.root}"
         )
+    if verb in _NEED_STUDENT:
+        check_begun(job)
     if verb in _NEED_BUDGET and job.config.budget is None:
         raise UsageError(f"{verb} needs a budget; give --budget 0.45 (of the teacher's latency) or --budget 12ms")
     if verb in _NEED_DATA and job.config.data is None:

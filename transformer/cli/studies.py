@@ -20,7 +20,7 @@ from ..pipeline.pipeline import Pipeline
 from ..tools.reading import parse_json
 from .opening import opened
 from .options import ApplyCommand, ParetoCommand, StudyCommand
-from .resolve import resolve
+from .resolve import check_begun, resolve
 from .streams import result_only
 from .summary import show_passes
 from .tables import write_line, write_table
@@ -61,7 +61,8 @@ def _study(
     job = resolve(given)
     if not job.from_run:
         raise UsageError(f"{command.subject} is not a run; give the directory of one, made by: hant-opt score MODEL")
-    stored = resolve({"subject": command.subject}).config
+    check_begun(job)
+    stored = resolve({"subject": command.subject, "student": job.config.student}).config
     usual = ORDERS[job.config.search]
     passes = (*usual, *(name for name in extra if name not in usual))
     return opened(command, job, passes, options, kept=stored)

@@ -24,7 +24,7 @@ def show_summary(store: Store, *, as_json: bool) -> None:
     if as_json:
         write_json(json.loads(report.model_dump_json()))
     else:
-        write_summary(report, store.root, Console())
+        write_summary(report, store.path(REPORTS[0]).parent, Console())
 
 
 def show_passes(store: Store, names: Sequence[str], *, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def show_passes(store: Store, names: Sequence[str], *, as_json: bool) -> None:
     records = {name: record for name, record in store.all(PassRecord).items() if name in names}
     if as_json:
         plain = {name: record.model_dump(mode="json") for name, record in records.items()}
-        write_json({"run": str(store.root), "passes": plain})
+        write_json({"run": str(store.root), "student": store.student, "passes": plain})
         return
     for name in names:
         if name in records:

@@ -27,6 +27,7 @@ class Context:
     example_inputs: tuple[Tensor, ...]
     """Inputs of batch 1 or more, to trace and export with."""
     store: Store
+    """Of the run as the target, and the student in work, have it."""
     target: Target
     backend: Backend
     pool: tuple[OpSpec, ...]
@@ -36,6 +37,9 @@ class Context:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where training and evaluation run; latency is measured on the target."""
     progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", self.store.on(self.target.fingerprint))
 
     @property
     def teacher(self) -> Graph:

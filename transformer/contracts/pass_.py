@@ -11,10 +11,16 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ..errors import nearest
+from ..plugins import load_plugin, registered
+from .record import Scope, scope_of
 
 if TYPE_CHECKING:
     from ..ir.graph import Graph
     from .context import Context
+
+
+IN_MEMORY = "graph"
+"""The one artifact that is not a record of the run: the captured network, in the context."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class Pass(ABC):
     durable: ClassVar[bool] = True
     """False for passes that run each time: what they make is in memory (capture ensures ``graph``), or in a file."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in vars(cls):
+            _KINDS[cls.name] = cls
+
     def check(self, context: Context) -> None:  # noqa: B027
         """Refuse options that cannot work, before the first stage begins.
 
@@ -117,3 +128,18 @@ class Pass(ABC):
         where it says something, the pass runs again and makes what is missing.
         """
         return ""
+
+
+_KINDS: dict[str, type[Pass]] = {}
+"""By name; a pass that is in no package is known by its class alone."""
+
+
+def pass_scope(name: str) -> Scope:
+    """Return whose the named pass's being finished is: a student's own where it makes anything of a student.
+
+    All others serve every student on the same target, whose operations and pool they were done for.
+    """
+    kind = load_plugin("hant.passes", name) if name in registered("hant.passes") else _KINDS.get(name)
+    made = () if kind is None else kind.ensures
+    shared = [Scope.STUDENT not in scope_of(artifact) for artifact in made if artifact != IN_MEMORY]
+    return Scope.TARGET if made and all(shared) else Scope.STUDENT

@@ -12,19 +12,54 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from .record import Record
+from .record import STUDENT, Record
 
 R = TypeVar("R", bound=Record)
 
 
 class Store(ABC):
-    """Records and files of one run. A context manager.
+    """Records and files of one run, as one of its students has them on its target. A context manager.
 
+    What a record's kind declares to be of a student is that student's own, and so is every file that is not the run's;
+    nobody who reads and writes need know whose.
     A record is durable when ``put`` returns, a file when ``write`` returns.
     """
 
     root: Path
     """The run's directory."""
+    student: str = STUDENT
+    """Name of the student."""
+    table: str = ""
+    """What tells the records of its target from those of others; empty for the target that the run was begun for."""
+
+    @abstractmethod
+    def of(self, student: str) -> Self:
+        """Return the run as the named student has it, on the same target.
+
+        Raises:
+            UsageError: that is no name for a student.
+        """
+
+    @abstractmethod
+    def on(self, target: str) -> Self:
+        """Return the run as the student has it on the target of this fingerprint."""
+
+    @abstractmethod
+    def students(self) -> list[str]:
+        """Return the names of the students that were begun, the one that need not be named first.
+
+        Raises:
+            StorageError: the run names one as no command does.
+        """
+
+    @abstractmethod
+    def sharing(self) -> list[Self]:
+        """Return the run as each student on the same target has it."""
+
+    @property
+    def address(self) -> str:
+        """The run and the student, as a command is told of them."""
+        return f"{self.root}" if self.student == STUDENT else f"{self.root} --student {self.student}"
 
     @abstractmethod
     def put(self, key: str, record: Record) -> None:
@@ -44,7 +79,7 @@ class Store(ABC):
 
     @abstractmethod
     def kinds(self) -> set[str]:
-        """Return the kinds of the records that there are."""
+        """Return the kinds of the records that there are, whosever they are."""
 
     @abstractmethod
     def payloads(self, kind: str) -> dict[str, str]:
@@ -60,7 +95,7 @@ class Store(ABC):
 
     @abstractmethod
     def event(self, what: str, **payload: Any) -> None:
-        """Append to the run's history."""
+        """Append to the run's history; what has the ``name`` of a pass belongs to whom that pass works for."""
 
     @abstractmethod
     def written(self, kind: type[Record], key: str) -> datetime | None:
@@ -68,7 +103,7 @@ class Store(ABC):
 
     @abstractmethod
     def events(self, what: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return (what, payload) of the history in order, of one sort if ``what`` is given."""
+        """Return (what, payload) of the history in order, without other students', of one sort if ``what`` is given."""
 
     @abstractmethod
     def path(self, relative: str) -> Path:

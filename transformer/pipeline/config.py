@@ -10,10 +10,13 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from ..contracts.budget import Budget
+from ..contracts.record import STUDENT
 from ..errors import LoadError, UsageError, nearest
 from ..runs.inside import check_inside
+from ..runs.students import EXPECTED, is_name
 from ..tools.reading import read_toml
 
 FILE = "config.toml"
@@ -44,6 +47,8 @@ class Flag:
     """Whether the value is how often it is given."""
     handed: Literal["", "any", "named"] = ""
     """Whether passes take the option by field name: any that has such a field, or those of ``used_by`` only."""
+    common: bool = False
+    """Whether all students of a run have the option in common."""
 
     def spelling(self, name: str) -> str:
         """Return the flag of the field called ``name``."""
@@ -80,35 +85,39 @@ class Config(BaseModel):
         default=None, ge=0, allow_inf_nan=False
     )
     """Fail (exit code 3) if more accuracy is lost, in the unit of the metric: points of top-1."""
-    data: Annotated[str | None, Flag(JOB, ("reading",))] = None
+    data: Annotated[str | None, Flag(JOB, ("reading",), common=True)] = None
     """``digits``, ``cifar10:DIR``, ``imagefolder:DIR``, ``package.module:function`` or ``file.py:function``."""
-    classes: Annotated[str | None, Flag(JOB, ("reading",), metavar="FILE")] = None
+    classes: Annotated[str | None, Flag(JOB, ("reading",), metavar="FILE", common=True)] = None
     """Which class folder of ``imagefolder:DIR`` is which output of the network: a text, one a line."""
     precision: Annotated[str | None, Flag(JOB, ("run",))] = None
     """``fp32``, ``fp16``, ...: instead of the target's."""
     batch_size: Annotated[int | None, Flag(JOB, ("run",))] = Field(default=None, ge=1)
     """Batch of the measured network, instead of the target's."""
+    student: Annotated[str, Flag(JOB, ("run", "study"), metavar="NAME")] = Field(default=STUDENT, exclude=True)
+    """Name of the student that is meant: a run can have many, each with a budget, target and files of its own."""
     output: Annotated[str | None, Flag(JOB, ("run", "demo"), also=("-o",), metavar="DIR")] = None
     """Directory of the run."""
-    arch: Annotated[str | None, Flag(MODEL, ("model",))] = None
+    arch: Annotated[str | None, Flag(MODEL, ("model",), common=True)] = None
     """``timm:NAME``, ``torchvision:NAME``, ``package.module:function`` or ``file.py:function``."""
-    arch_kwargs: Annotated[dict[str, Any], Flag(MODEL, ("model",), metavar="JSON")] = {}
+    arch_kwargs: Annotated[dict[str, Any], Flag(MODEL, ("model",), metavar="JSON", common=True)] = {}
     """Its arguments: ``{"num_classes": 10}``."""
     trust_model: Annotated[bool, Flag(MODEL, ("reading",))] = Field(default=False, exclude=True)
     """Let the model file run code when it is read; for this command only."""
     trust_run: Annotated[bool, Flag(MODEL, ("reading",))] = Field(default=False, exclude=True)
     """Run the code that the stored configuration of somebody else's run names; for this command only."""
-    input_shape: Annotated[tuple[str, ...], Flag(MODEL, ("model",), metavar="SHAPE")] = ()
+    input_shape: Annotated[tuple[str, ...], Flag(MODEL, ("model",), metavar="SHAPE", common=True)] = ()
     """``3x224x224``, or ``x:1x3x224x224`` with name and batch; one for every input."""
-    submodule: Annotated[str | None, Flag(MODEL, ("model",), metavar="PATH")] = None
+    submodule: Annotated[str | None, Flag(MODEL, ("model",), metavar="PATH", common=True)] = None
     """Work on this part of the model alone: ``backbone``."""
-    granularity: Annotated[Literal["fine", "block", "stage"] | None, Flag(MODEL, ("capture",), handed="any")] = None
+    granularity: Annotated[
+        Literal["fine", "block", "stage"] | None, Flag(MODEL, ("capture",), handed="any", common=True)
+    ] = None
     """How large blocks are: parts of blocks, blocks, or stages of them."""
-    include: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any")] = ()
+    include: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any", common=True)] = ()
     """Replace only the blocks of these patterns."""
-    exclude: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any")] = ()
+    exclude: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any", common=True)] = ()
     """Leave the blocks of these patterns alone."""
-    pool: Annotated[str, Flag(SEARCH, ("run", "ops"))] = "fast"
+    pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
         Literal["linear", "ilp"],
@@ -125,7 +134,7 @@ class Config(BaseModel):
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune",), handed="named")] = Field(default=None, ge=0)
     """Epochs of fine-tuning; 0 skips it."""
-    seed: Annotated[int, Flag(SEARCH, ("run",))] = Field(default=0, ge=0, lt=2**63)
+    seed: Annotated[int, Flag(SEARCH, ("run",), common=True)] = Field(default=0, ge=0, lt=2**63)
     """Decides everything that is random."""
     device: Annotated[str, Flag(SEARCH, _COMPUTING)] = "auto"
     """Where training runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
@@ -152,6 +161,13 @@ class Config(BaseModel):
         marked = self.model_copy()
         marked._foreign = names
         return marked
+
+    @field_validator("student")
+    @classmethod
+    def _student_name(cls, value: str) -> str:
+        if not is_name(value):
+            raise PydanticCustomError("name", EXPECTED)
+        return value
 
     @field_validator("budget", mode="before")
     @classmethod

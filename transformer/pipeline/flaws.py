@@ -16,6 +16,7 @@ from ...passes.latency.records import LatencyRecord
 from ..contracts.record import Record
 from ..errors import HantError
 from ..plugins import load_plugin, registered
+from ..runs.records import NamedRecord
 from ..runs.store import RunStore
 
 _LARGEST = 1e15
@@ -34,7 +35,7 @@ _CHOICES = {
 def flaw_of(store: RunStore) -> str:
     """Return the first thing in the records of the run that cannot be; empty if all fits."""
     try:
-        return next(_flaws(store), "")
+        return next((flaw for name in store.students() for flaw in _flaws(_as_made(store.of(name)))), "")
     except HantError as error:
         return str(error)
 
@@ -52,6 +53,12 @@ def _flaws(store: RunStore) -> Iterator[str]:
                 yield f"record {name} {key} says that it is of {record['block']}/{record['operation']}"
     yield from _choices(store)
     yield from _missing(store)
+
+
+def _as_made(store: RunStore) -> RunStore:
+    """Return the run as a student has it on the target that it was made for last."""
+    named = store.get(NamedRecord, NamedRecord.kind)
+    return store.on(named.table) if named is not None and named.table else store
 
 
 def _kinds(kind: type[Record]) -> Iterator[type[Record]]:

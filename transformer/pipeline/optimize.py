@@ -18,14 +18,17 @@ from ..contracts.budget import Budget
 from ..contracts.context import Context
 from ..contracts.data import Data
 from ..contracts.progress import Progress
+from ..contracts.record import STUDENT
 from ..contracts.target import Target
 from ..files.load import declare_shapes, input_shapes
+from ..runs.students import check_name
 from ..tools.copied import copied
 from ..tools.wrappers import unwrapped
 from . import session
 from .build import build_pipeline
-from .config import FILE, Config, make, merge, read_stored
-from .outcome import check_limits, check_outcome, read_report
+from .config import FILE, Config, make, merge
+from .outcome import REPORTS, check_limits, check_outcome, read_report
+from .students import common_to, stored_for
 from .trust import mark_foreign
 from .watch import watch
 
@@ -48,7 +51,11 @@ class Result:
     report: Report
     """All of ``report.json``."""
     run: Path
-    """The run's directory, with the exported files."""
+    """The run's directory."""
+    student: str
+    """Name of the student in it."""
+    folder: Path
+    """Where the exported files and the report lie: the run's directory, unless the student has a name of its own."""
 
 
 def optimize(
@@ -59,6 +66,7 @@ def optimize(
     budget: Budget | float | str = 0.45,
     pool: tuple[OpSpec, ...] | str = "fast",
     run: Path | str | None = None,
+    student: str = STUDENT,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
@@ -66,7 +74,8 @@ def optimize(
 
     ``options`` are those of the configuration file (``epochs=3``, ``seed=1``, ``passes={"finetune": {...}}``).
     The same call on the same ``run`` resumes it; without ``run`` a new one is made in ``runs``, which the result names.
-    ``model`` itself stays as it is, with its mode and on its device.
+    ``model`` itself stays as it is, with its mode and on its device. Each ``student`` of a run, by its name, has a
+    budget, a target and files of its own, and is made from the same candidates.
 
     Raises:
         UsageError: something given is unknown or does not fit.
@@ -74,7 +83,7 @@ def optimize(
         AccuracyError: the student loses more than ``max_drop`` points; the run has it.
         UnverifiedError: the student was made but not verified on the target; the run has it.
     """
-    values = {"budget": _budget_text(budget), **_limits(budget), **options}
+    values = {"budget": _budget_text(budget), **_limits(budget), "student": student, **options}
     with _opened(run, model, data, target, pool, values, progress) as (context, config):
         context = build_pipeline(config).run(context, listener=watch(config.parsed_budget()))
         check_outcome(context.store)
@@ -90,19 +99,21 @@ def open_run(
     data: Data | str | None = None,
     target: Target | str | None = None,
     pool: tuple[OpSpec, ...] | str | None = None,
+    student: str = STUDENT,
     progress: Progress | None = None,
     **options: Any,
 ) -> Iterator[Context]:
     """Open the run at ``run``, or make it, and yield the context that passes work on.
 
     What is left out is what the run was made with, as far as it has a name: a program that gave an object gives it
-    again. ``options`` are those of the configuration file.
+    again. ``options`` are those of the configuration file. Records and files are those of the named ``student``.
 
     Raises:
         UsageError: something given is unknown, does not fit, or is not what the run was made with.
         StorageError: the directory cannot be used.
     """
-    with _opened(run, model, data, target, pool, options, progress, resume=True) as (context, _):
+    values = {"student": student, **options}
+    with _opened(run, model, data, target, pool, values, progress, resume=True) as (context, _):
         yield context
 
 
@@ -118,6 +129,8 @@ def read_result(context: Context, device: torch.device) -> Result:
         metrics=report.accuracy,
         report=report,
         run=context.store.root,
+        student=context.store.student,
+        folder=context.store.path(REPORTS[0]).parent,
     )
 
 
@@ -141,8 +154,9 @@ def _opened(
         "pool": ",".join(spec.name for spec in pool) if isinstance(pool, tuple) else pool,
     }
     given = {name: value for name, value in names.items() if value is not None}
-    stored = read_stored(Path(run)) if resume and run is not None and (Path(run) / FILE).is_file() else {}
-    said = merge(given, options)
+    said, stored = merge(given, options), dict[str, Any]()
+    if run is not None and (Path(run) / FILE).is_file():
+        stored = _stored(Path(run), said, whole=resume)
     config = make(merge(stored, said), "hant.open_run" if resume else "hant.optimize")
     if stored:
         config = mark_foreign(config, Path(str(run)), make(stored, str(Path(str(run)) / FILE)), said)
@@ -157,6 +171,13 @@ def _opened(
     config = config.model_copy(update={"output": str(root)})
     with session.open_run(config, root, materials, build_pipeline(config), progress) as context:
         yield context, config
+
+
+def _stored(root: Path, said: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return what the run holds of what is not said: all, or only what its students have in common."""
+    student = check_name(said["student"])
+    common = {} if student == STUDENT else common_to(root, said)
+    return stored_for(root, student) if whole else common
 
 
 def _copied(model: nn.Module) -> nn.Module:

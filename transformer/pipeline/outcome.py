@@ -23,7 +23,7 @@ def check_outcome(store: Store) -> None:
         if record.unverified:
             raise UnverifiedError(record.unverified)
     if "verify" not in passes:
-        run = store.root
+        run = store.address
         raise UnverifiedError(f"the student of {run} is not verified; run: hant-opt verify {run}")
 
 
@@ -36,8 +36,8 @@ def read_report(store: Store) -> Report:
     """
     path = store.path("report.json")
     if not path.is_file():
-        raise UsageError(f"run {store.root} has no report; run: hant-opt report {store.root}")
-    hint = f"delete it, then run: hant-opt report {store.root}"
+        raise UsageError(f"run {store.root} has no report; run: hant-opt report {store.address}")
+    hint = f"delete it, then run: hant-opt report {store.address}"
     return parse_model(path.read_bytes(), Report, f"{path} is damaged", hint)
 
 
@@ -69,6 +69,6 @@ def check_limits(store: Store) -> None:
         raise AccuracyError(
             f"the student {what} ({metric.text(accuracy.teacher)} to {metric.text(accuracy.student)} on "
             f"{accuracy.samples} test images), more than the {accuracy.max_drop:g} that "
-            f"--max-drop allows; its files are in {store.root}: give a larger --budget, more --epochs, "
-            "or a larger --pool"
+            f"--max-drop allows; its files are in {store.path(REPORTS[0]).parent}: give a larger --budget, "
+            "more --epochs, or a larger --pool"
         )

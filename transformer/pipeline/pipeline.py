@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..contracts.context import Context
-from ..contracts.pass_ import Pass, PassResult
+from ..contracts.pass_ import IN_MEMORY, Pass, PassResult
 from ..contracts.store import Store
 from ..errors import HantError, LostError, UnverifiedError, UsageError, nearest
 from ..runs.fingerprint import base, changed, digest, fingerprint, options, recognised
@@ -18,9 +18,6 @@ from ..runs.records import PassRecord
 from .default import verb_of
 from .preflight import preflight
 from .verify_graph import verify
-
-IN_MEMORY = "graph"
-"""The one artifact that is not a record of the run: the captured network, in the context."""
 
 Listener = Callable[[str, Context], None]
 
@@ -256,7 +253,7 @@ def _made(stage: Pass, context: Context) -> bool:
 
 
 def _how(name: str, context: Context, flags: str) -> str:
-    return f"run pass {name} first: hant-opt {verb_of(name)} {context.store.root}{flags}"
+    return f"run pass {name} first: hant-opt {verb_of(name)} {context.store.address}{flags}"
 
 
 def _content(stage: Pass, context: Context) -> dict[str, dict[str, str]]:

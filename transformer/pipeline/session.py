@@ -16,6 +16,7 @@ from ..contracts.backend import Backend
 from ..contracts.context import Context
 from ..contracts.data import Data
 from ..contracts.progress import Progress
+from ..contracts.record import STUDENT
 from ..contracts.store import Store
 from ..contracts.target import Target
 from ..data.check import check_data
@@ -24,6 +25,7 @@ from ..plugins import load_plugin
 from ..runs.follower import FollowerStore
 from ..runs.identity import check_identity
 from ..runs.processes import join, processes, wait
+from ..runs.records import NamedRecord
 from ..runs.store import RunStore
 from ..tools.files import slug, write_atomically
 from .build import effective
@@ -96,7 +98,7 @@ def open_run(
     progress: Progress | None = None,
     only: Collection[str] | None = None,
 ) -> Iterator[Context]:
-    """Open or create the run at ``root``, save the effective configuration in it, and yield the context.
+    """Open or create the run at ``root``, save the student's effective configuration in it, and yield the context.
 
     Nothing is saved before all was checked that the passes, or those named in ``only``, require. Where an error ends
     the work before any pass has made something new, the run has its former configuration back.
@@ -109,19 +111,21 @@ def open_run(
         raise StorageError(f"{root} is not empty and not a run of hant; give another --output")
     training_device(config.device)  # several processes meet on it before they wait for each other
     if not processes().main:
-        with _follow(root) as store:
-            yield make_context(config, materials, store)
+        with _follow(root) as followed:
+            yield make_context(config, materials, followed.of(config.student))
         return
-    with RunStore(root) as store:
-        context = make_context(config, materials, store, progress)
+    with RunStore(root) as run:
+        context = make_context(config, materials, run.of(config.student), progress)
+        store = context.store
         check_identity(context)
         whole = effective(config, pipeline).model_copy(update={"output": str(root)})
         before = {name: store.path(name).read_text("utf-8") for name in (FILE, SEAL) if store.path(name).is_file()}
-        if FILE not in before:
-            _keep(store, whole, context.progress)
-        pipeline.check(context, only, flags_of(before.get(FILE, dump(whole)), dump(whole)))
+        if not run.path(FILE).is_file():  # what all students have in common is kept by the one without a name
+            keep(run, whole, context.progress)
+        usual = before.get(FILE) or run.path(FILE).read_text("utf-8")
+        pipeline.check(context, only, flags_of(usual, dump(whole)))
         held = pipeline.results(store)
-        _keep(store, whole, context.progress)
+        keep(store, whole, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have
             wait()
         try:
@@ -135,10 +139,14 @@ def open_run(
             raise
 
 
-def _keep(store: RunStore, config: Config, progress: Progress) -> None:
-    """Save the configuration in the run, and vouch for it as it is saved: with whole paths."""
+def keep(store: Store, config: Config, progress: Progress) -> None:
+    """Save a student's configuration, with whole paths, vouch for it as it is saved, and list the student."""
     store.write(FILE, dump(config))
     seal(store, config, progress)
+    implied = NamedRecord(table="") if store.student == STUDENT else None
+    named = NamedRecord(table=store.table)
+    if named != (store.get(NamedRecord, NamedRecord.kind) or implied):
+        store.put(NamedRecord.kind, named)
 
 
 @contextmanager

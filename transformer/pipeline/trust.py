@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts.progress import Progress
+from ..contracts.store import Store
 from ..data.sources import names_code
 from ..errors import StorageError, UsageError
-from ..runs.store import RunStore
 from .config import Config
 
 SEAL = "run.seal"
@@ -68,7 +68,7 @@ def check_trust(config: Config) -> None:
         )
 
 
-def seal(store: RunStore, config: Config, progress: Progress) -> None:
+def seal(store: Store, config: Config, progress: Progress) -> None:
     """Vouch for the code that the configuration names, unless it is of a stranger's run."""
     code = code_named(config)
     if config.foreign or not code:

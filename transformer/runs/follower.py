@@ -1,4 +1,4 @@
-"""The run as a process sees it that helps another one to train: it reads, and writes nothing."""
+"""The run as a process sees it that only looks, or helps another one to train: it reads, and writes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FollowerStore(Records):
     """
 
     def __init__(self, root: Path | str) -> None:
-        """Copy the records of the run at ``root``, which the main process has open.
+        """Copy the records of the run at ``root``, which another process may have open.
 
         Raises:
             StorageError: there is no run there, or it cannot be read.
@@ -29,9 +29,11 @@ class FollowerStore(Records):
         self.root = Path(root)
         check_inside(self.root)
         path = self.root / "run.sqlite"
+        opened = path.with_name("run.sqlite-wal").exists()
+        how = "mode=ro" if opened else "mode=ro&immutable=1"  # a file that nobody has open is read without a trace
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as source:
                 check_schema(source, path)
                 source.backup(self._db)
             prepare(self._db)

@@ -12,7 +12,7 @@ from ..contracts.context import Context
 from ..data.content import alike, content_of
 from ..errors import UsageError
 from ..tools.shapes import text
-from .records import PassRecord, RunRecord
+from .records import NamedRecord, PassRecord, RunRecord
 from .weights import weights_digest
 
 KEY = "run"
@@ -51,7 +51,7 @@ def check_identity(context: Context, *, record: bool = True) -> None:
         UsageError: names what differs and the ways out.
     """
     new, old = identity(context), context.store.get(RunRecord, KEY)
-    if old is not None and not context.store.kinds() <= {RunRecord.kind, PassRecord.kind}:
+    if old is not None and not context.store.kinds() <= {RunRecord.kind, PassRecord.kind, NamedRecord.kind}:
         differing = dict(_differences(old, new))
         if differing:
             facts = "; ".join(fact for fact in differing.values() if fact)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..contracts.record import Record
+from ..contracts.pass_ import pass_scope
+from ..contracts.record import Record, Scope
 
 
 class PassRecord(Record):
@@ -19,11 +20,27 @@ class PassRecord(Record):
     unverified: str = ""
     """Why what it made could not be verified; such a pass runs again."""
 
+    @classmethod
+    def scope_of(cls, key: str) -> Scope:
+        """Return for whom the pass of that name works."""
+        return pass_scope(key)
+
+
+class NamedRecord(Record):
+    """A student that was begun. Key: ``named``. The one that need not be named has none while it is on the run's first
+    target.
+    """
+
+    kind: ClassVar[str] = "named"
+    table: str
+    """``Store.table`` of the target that it is made for."""
+
 
 class RunRecord(Record):
     """What the run is bound to for good. Key: ``run``."""
 
     kind: ClassVar[str] = "run"
+    scope: ClassVar[Scope] = Scope.RUN
     teacher: str
     """Hash of the teacher's weights and structure."""
     inputs: tuple[str, ...]

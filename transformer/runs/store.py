@@ -1,25 +1,28 @@
 """The run directory: everything one optimisation made; every stage restarts from it.
 
 Layout: ``run.sqlite`` (records, events), ``config.toml``, ``candidates/*.safetensors``, ``checkpoints/``, outputs,
-``scratch/`` while passes run.
+``scratch/`` while passes run. A student with a name has files of its own in ``students/NAME``, and its records beside
+those of the run, under ``KIND@NAME``; records of a further target stand under ``KIND:FINGERPRINT``.
 A record is durable when ``put`` returns (SQLite in WAL mode, full sync); a file when ``write`` returns (temporary
 file, fsync, rename). One writer at a time: a second process on the same run is refused.
 """
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -27,18 +30,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..contracts.record import Record
+from ..contracts.record import STUDENT, Record, Scope, scope_of
 from ..contracts.store import Store
 from ..errors import LoadError, StorageError
 from ..tools.files import write_atomically
 from .database import connect
 from .inside import check_inside, inside
+from .records import NamedRecord, PassRecord
+from .students import check_name, folder
 
 R = TypeVar("R", bound=Record)
 
 
 _DIGEST = "sha256"
 """Name of the content's digest in the header of a safetensors file."""
+_COMMON = ("candidates", "scratch", "network.json", "run.seal")
+"""Files and folders that all students of a run have in common."""
+_OF = "whose"
+"""What of an event tells whose it is."""
+_SCOPES = (Scope.RUN, Scope.TARGET, Scope.STUDENT, Scope.TARGET | Scope.STUDENT)
+_FIRST = ("network_latency", "teacher")
+"""The record that tells which target a run was begun for: the one on which the teacher was timed first."""
 
 
 class Records(Store):
@@ -46,7 +58,87 @@ class Records(Store):
 
     root: Path
     _db: sqlite3.Connection
-    _candidates_of: Store | None = None
+
+    # whose
+
+    def of(self, student: str) -> Self:
+        """Return the run as the named student has it, on the same target.
+
+        Raises:
+            UsageError: that is no name for a student.
+        """
+        other = copy.copy(self)  # one database, one lock
+        other.student = check_name(student)
+        return other
+
+    def on(self, target: str) -> Self:
+        """Return the run as the student has it on the target of this fingerprint."""
+        first = self._first_target()
+        table = "" if first == target or (first is None and not self._has(target)) else target
+        if table == self.table:
+            return self
+        other = copy.copy(self)
+        other.table = table
+        return other
+
+    def students(self) -> list[str]:
+        """Return the names of the students that were begun, the one that need not be named first.
+
+        Raises:
+            StorageError: the run names one as no command does.
+        """
+        named = [kind.partition("@")[2] for kind in self._stored_kinds() if kind.startswith(f"{NamedRecord.kind}@")]
+        for name in named:
+            check_name(name, StorageError, f"run {self.root} names a student ")
+        return [STUDENT, *sorted(named)]
+
+    def sharing(self) -> list[Self]:
+        """Return the run as each student on the same target has it."""
+        others = [self.of(name) for name in self.students()]
+        tables = [record.table if (record := other.get(NamedRecord, NamedRecord.kind)) else "" for other in others]
+        return [other for other, table in zip(others, tables, strict=True) if table == self.table]
+
+    def _first_target(self) -> str | None:
+        """Return the fingerprint of the target that the run was begun for; None while that is open."""
+        with _storage("read records"):
+            row = self._db.execute("SELECT payload FROM record WHERE kind=? AND key=?", _FIRST).fetchone()
+        try:
+            return None if row is None else json.loads(row[0])["provenance"]["target"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None  # nothing says that it is another one; whoever reads the record says what is wrong with it
+
+    def _has(self, target: str) -> bool:
+        """Return whether there are records of this target under its own fingerprint."""
+        return any(f":{target}" in kind for kind in self._stored_kinds())
+
+    def _stored_kinds(self) -> list[str]:
+        with _storage("read records"):
+            return [_text(row[0]) for row in self._db.execute("SELECT DISTINCT kind FROM record")]
+
+    def _mark(self, scope: Scope) -> str:
+        """Return what follows the kind of records of this scope where they are stored."""
+        table = f":{self.table}" if self.table and Scope.TARGET in scope else ""
+        return table + (f"@{self.student}" if self.student != STUDENT and Scope.STUDENT in scope else "")
+
+    def _mark_of(self, kind: str, key: str) -> str:
+        """Return what follows the named kind where the record under ``key`` is stored."""
+        unmarked = not self.table and self.student == STUDENT  # as most are: then nobody need know whose it is
+        return "" if unmarked else self._mark(scope_of(kind, key))
+
+    def _stored(self, kind: type[Record], key: str) -> tuple[str, str]:
+        """Return the kind and key under which a record is stored."""
+        return kind.kind + self._mark_of(kind.kind, key), key
+
+    def _rows(self, kind: str, column: str = "payload") -> list[tuple[str, str, Any]]:
+        """Return (stored kind, key, what is in the column) of the records of the named kind, sorted by key."""
+        places = {kind + self._mark(scope): None for scope in _SCOPES}
+        with _storage(f"read {kind}"):
+            rows = self._db.execute(
+                f"SELECT kind, key, {column} FROM record WHERE kind IN ({','.join('?' * len(places))}) ORDER BY key",
+                tuple(places),
+            ).fetchall()
+        keyed = ((place, _text(key), value) for place, key, value in rows)
+        return [row for row in keyed if row[0] == kind + self._mark_of(kind, row[1])]
 
     # records
 
@@ -55,46 +147,38 @@ class Records(Store):
         with _storage(f"record {record.kind} {key}"):
             self._db.execute(
                 "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
-                (record.kind, key, record.model_dump_json(), time.time()),
+                (*self._stored(type(record), key), record.model_dump_json(), time.time()),
             )
 
     def get(self, kind: type[R], key: str) -> R | None:
         """Return the record of ``kind`` under ``key``; None if there is none."""
         with _storage(f"read {kind.kind} {key}"):
-            row = self._db.execute("SELECT payload FROM record WHERE kind=? AND key=?", (kind.kind, key)).fetchone()
+            row = self._db.execute(
+                "SELECT payload FROM record WHERE kind=? AND key=?", self._stored(kind, key)
+            ).fetchone()
         return None if row is None else _read(kind, key, row[0])
 
     def all(self, kind: type[R]) -> dict[str, R]:
         """Return every record of ``kind`` by key, sorted by key."""
-        with _storage(f"read {kind.kind}"):
-            rows = self._db.execute(
-                "SELECT key, payload FROM record WHERE kind=? ORDER BY key", (kind.kind,)
-            ).fetchall()
-        return {_text(key): _read(kind, _text(key), payload) for key, payload in rows}
+        return {key: _read(kind, key, payload) for _, key, payload in self._rows(kind.kind)}
 
     def count(self, kind: str) -> int:
         """Return how many records of the named kind there are."""
-        with _storage(f"count {kind}"):
-            return int(self._db.execute("SELECT count(*) FROM record WHERE kind=?", (kind,)).fetchone()[0])
+        return len(self._rows(kind, "key"))
 
     def kinds(self) -> set[str]:
-        """Return the kinds of the records that there are."""
-        with _storage("read records"):
-            return {_text(row[0]) for row in self._db.execute("SELECT DISTINCT kind FROM record")}
+        """Return the kinds of the records that there are, whosever they are."""
+        return {_plain(kind) for kind in self._stored_kinds()}
 
     def payloads(self, kind: str) -> dict[str, str]:
         """Return the stored JSON of every record of the named kind by key, sorted by key."""
-        with _storage(f"read {kind}"):
-            rows = self._db.execute("SELECT key, payload FROM record WHERE kind=? ORDER BY key", (kind,)).fetchall()
-        return {_text(key): _text(payload) for key, payload in rows}
+        return {key: _text(payload) for _, key, payload in self._rows(kind)}
 
     def delete(self, kind: type[Record], key: str | None = None) -> None:
         """Delete one record of a kind, or all of them."""
-        with _storage(f"delete {kind.kind}"):
-            if key is None:
-                self._db.execute("DELETE FROM record WHERE kind=?", (kind.kind,))
-            else:
-                self._db.execute("DELETE FROM record WHERE kind=? AND key=?", (kind.kind, key))
+        places = [self._stored(kind, key)] if key is not None else [row[:2] for row in self._rows(kind.kind, "key")]
+        with nullcontext() if self._db.in_transaction else self.transaction(), _storage(f"delete {kind.kind}"):
+            self._db.executemany("DELETE FROM record WHERE kind=? AND key=?", places)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -110,7 +194,9 @@ class Records(Store):
             self._db.execute("COMMIT")
 
     def event(self, what: str, **payload: Any) -> None:
-        """Append to the run's history."""
+        """Append to the run's history; what has the ``name`` of a pass belongs to whom that pass works for."""
+        mark = self._mark_of(PassRecord.kind, payload["name"]) if "name" in payload else ""
+        payload |= {_OF: mark} if mark else {}
         with _storage(f"record event {what}"):
             self._db.execute(
                 "INSERT INTO event (created, what, payload) VALUES (?, ?, ?)", (time.time(), what, json.dumps(payload))
@@ -120,15 +206,29 @@ class Records(Store):
         """Return when the record was written (UTC); None if there is none."""
         with _storage("read a record"):
             found = self._db.execute(
-                "SELECT created FROM record WHERE kind = ? AND key = ?", (kind.kind, key)
+                "SELECT created FROM record WHERE kind = ? AND key = ?", self._stored(kind, key)
             ).fetchone()
         return None if found is None else datetime.fromtimestamp(found[0], UTC)
 
     def events(self, what: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return (what, payload) of the history in order, of one sort if ``what`` is given."""
+        """Return (what, payload) of the history in order, without other students', of one sort if ``what`` is given."""
         with _storage("read events"):
             rows = self._db.execute("SELECT what, payload FROM event ORDER BY id").fetchall()
-        return [(name, _event(name, payload)) for name, payload in rows if what in (None, name)]
+        told = [(name, _event(name, payload)) for name, payload in rows if what in (None, name)]
+        return [(name, self._unmarked(name, facts)) for name, facts in told if self._concerns(name, facts)]
+
+    def _concerns(self, what: str, facts: dict[str, Any]) -> bool:
+        """Return whether an event is of the run, or of this student and target."""
+        if what == "put":
+            kind = str(facts.get("kind"))
+            return kind == _plain(kind) + self._mark_of(_plain(kind), str(facts.get("key")))
+        mark = self._mark_of(PassRecord.kind, str(facts["name"])) if "name" in facts else ""
+        return bool(facts.get(_OF, "") == mark)
+
+    @staticmethod
+    def _unmarked(what: str, facts: dict[str, Any]) -> dict[str, Any]:
+        plain = {name: value for name, value in facts.items() if name != _OF}
+        return plain | {"kind": _plain(str(facts.get("kind")))} if what == "put" else plain
 
     # files
 
@@ -138,9 +238,8 @@ class Records(Store):
         Raises:
             StorageError: it leads out of the run.
         """
-        if self._candidates_of is not None and relative.startswith("candidates/"):
-            return self._candidates_of.path(relative)
-        return inside(self.root, relative)
+        common = relative.partition("/")[0] in _COMMON
+        return inside(self.root if common else folder(self.root, self.student), relative)
 
     @property
     def scratch(self) -> Path:
@@ -178,14 +277,13 @@ class Records(Store):
 class RunStore(Records):
     """The run, held by the one process that writes. Use as a context manager, or ``close`` it."""
 
-    def __init__(self, root: Path | str, candidates_of: Store | None = None) -> None:
-        """Open or create the run at ``root``; ``candidates_of`` holds the files of its candidates, if not itself.
+    def __init__(self, root: Path | str) -> None:
+        """Open or create the run at ``root``.
 
         Raises:
             StorageError: not writable, not a run, or open in another process.
         """
         self.root = Path(root)
-        self._candidates_of = candidates_of
         with _storage(f"open run {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
             check_inside(self.root)  # before anything in it is opened; again under the lock for what is left over
@@ -247,6 +345,11 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise StorageError(f"run.sqlite is damaged: {value!r:.40} is where text belongs; use a new --output directory")
     return value
+
+
+def _plain(kind: str) -> str:
+    """Return a stored kind without what tells whose it is."""
+    return re.split("[:@]", kind, maxsplit=1)[0]
 
 
 def _event(what: str, payload: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from ...selecting.records import SelectionRecord
 from ..calibration import calibration_networks
 from ..plan import plan
 from ..predict import network_key
-from ..provenance import forget_other_targets
 from ..records import NetworkLatencyRecord
 from ..rows import refuse
 from ..table import fastest, least
@@ -38,7 +37,6 @@ class KitPass(Pass):
 
     def run(self, context: Context) -> PassResult:
         """Lower and pack; the device itself need not be here."""
-        forget_other_targets(context.store, context.target.fingerprint)
         path, store, todo = Path(self.file), context.store, plan(context)
         choices = networks_to_measure(store, complete=not todo.missing)
         known = store.get(NetworkLatencyRecord, "teacher")
@@ -54,7 +52,7 @@ class KitPass(Pass):
             notes=(
                 f"{path} ({size:.1f} MB) measures {rows} operations and {networks} whole networks on "
                 f"{context.target.name}",
-                f"on the device: python measure.py; then here: hant-opt profile {store.root} --import result.json",
+                f"on the device: python measure.py; then here: hant-opt profile {store.address} --import result.json",
             )
         )
 

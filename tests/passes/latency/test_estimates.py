@@ -23,6 +23,7 @@ from hant.transformer.contracts.backend import Runner
 from hant.transformer.contracts.context import Context
 from hant.transformer.contracts.timing import Protocol
 from hant.transformer.errors import UnverifiedError, UsageError
+from hant.transformer.runs.records import NamedRecord
 from hant.transformer.runs.store import RunStore
 
 MakeContext = Callable[..., Context]
@@ -110,6 +111,16 @@ def test_measurements_take_the_place_of_estimates_and_of_what_was_chosen_by_them
     ProfilePass().run(present)
     assert not any(row.timing.estimated for row in store.all(LatencyRecord).values())
     assert store.count("winner") == 0
+
+
+def test_estimates_are_forgotten_for_every_student_on_the_target(absent: Context) -> None:
+    store = estimated(absent).store
+    small, elsewhere = store.of("small"), store.of("elsewhere").on("another")
+    for student in (store, small, elsewhere):
+        student.put("winner", WINNER)
+        student.put("named", NamedRecord(table=student.table))
+    assert forget_estimates(absent) > 0
+    assert [student.count("winner") for student in (store, small, elsewhere)] == [0, 0, 1]
 
 
 def test_what_was_chosen_by_measurements_stays(present: Context) -> None:

@@ -17,7 +17,7 @@ from hant.passes.candidates.candidates import CandidatesPass
 from hant.passes.candidates.records import OperationRecord
 from hant.passes.latency.import_latencies import ImportPass
 from hant.passes.latency.profile import ProfilePass, drop_slower
-from hant.passes.latency.provenance import differences, forget_other_targets, here
+from hant.passes.latency.provenance import differences, here
 from hant.passes.latency.records import LatencyModelRecord, LatencyRecord, NetworkLatencyRecord, SlowerRecord
 from hant.passes.latency.rows import GLANCE
 from hant.passes.latency.sites import of_block, sites
@@ -251,16 +251,31 @@ def test_a_table_of_another_device_is_refused_with_the_difference(context: Conte
     assert message.endswith("go on there, or give another --output to measure here")
 
 
-def test_networks_of_another_target_are_forgotten_and_rows_stay(context: Context) -> None:
-    timing = summarise([1.0], True)
-    store = context.store
-    other = {**here(context), "target": "other"}
-    store.put("teacher", NetworkLatencyRecord(selection={}, timing=timing, teacher=timing, provenance=other))
-    store.put("model", LatencyModelRecord(fixed_ms=0, slope=1, teacher_ms=1, networks=1))
-    store.put("x", LatencyRecord(operation="x", input="", output="", target="other", timing=timing, provenance=other))
-    forget_other_targets(store, context.target.fingerprint)
-    assert store.count("network_latency") == store.count("latency_model") == 0
-    assert store.count("latency") == 1
+def test_networks_of_another_target_are_kept_apart_and_rows_are_found(context: Context) -> None:
+    def measure(context: Context, ms: float) -> None:
+        timing, now = summarise([ms], True), here(context)
+        teacher = NetworkLatencyRecord(selection={}, timing=timing, teacher=timing, provenance=now)
+        context.store.put("teacher", teacher)
+        context.store.put("model", LatencyModelRecord(fixed_ms=0, slope=1, teacher_ms=ms, networks=1))
+        row = LatencyRecord(operation="x", input="", output="", target=now["target"], timing=timing, provenance=now)
+        context.store.put(f"{now['target']}/x", row)
+
+    def teacher_ms(context: Context) -> tuple[float, float]:
+        teacher = context.store.get(NetworkLatencyRecord, "teacher")
+        model = context.store.get(LatencyModelRecord, "model")
+        assert teacher is not None
+        assert model is not None
+        return teacher.timing.ms, model.teacher_ms
+
+    elsewhere = context.target.model_copy(update={"batch_size": 4})
+    measure(context, 1.0)
+    there = replace(context, target=elsewhere)
+    assert there.store.count("network_latency") == there.store.count("latency_model") == 0
+    assert there.store.count("latency") == 1
+    measure(there, 3.0)
+    assert teacher_ms(replace(there, target=context.target)) == teacher_ms(context) == (1.0, 1.0)
+    assert teacher_ms(replace(context, target=elsewhere)) == (3.0, 3.0)
+    assert context.store.count("latency") == 2
 
 
 def test_differences_name_both_sides() -> None:
