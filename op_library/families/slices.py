@@ -49,12 +49,14 @@ class Slice(DerivedSpec):
         try:
             channels = sliceable_channels(module, input)
         except Exception as error:  # the block's own code may raise anything
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UnfitError(f"the block cannot be run on its input alone: {reason}") from error
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UnfitError(f"the block cannot be run by itself: {type(error).__name__}: {reason}") from error
         self._check(module, channels)
         ordered = in_order(module, channels)
         narrow = narrowed(ordered, table(ordered, channels, self.width, self.kernel))
         try_out(narrow, input, output)
+        for parameter in narrow.parameters():  # frozen ones of the teacher have to follow what is left out
+            parameter.requires_grad_(parameter.is_floating_point())
         return narrow
 
     def _check(self, module: nn.Module, channels: Sequence[Channels]) -> None:

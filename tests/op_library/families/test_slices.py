@@ -91,3 +91,9 @@ def test_a_slice_is_smaller_and_the_block_stays_as_it_is() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     again = operation("slice_w0.5").derive(module, CALL)
     assert all(torch.equal(a, b) for a, b in zip(slim.parameters(), again.parameters(), strict=True))
+
+
+def test_a_slice_of_a_frozen_block_can_be_trained() -> None:
+    module = Gated().eval().requires_grad_(False)
+    assert all(parameter.requires_grad for parameter in operation("slice_w0.5").derive(module, CALL).parameters())
+    assert not any(parameter.requires_grad for parameter in module.parameters())
