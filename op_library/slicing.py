@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -179,7 +180,8 @@ def _with_tensors(module: nn.Module, changed: Mapping[str, Tensor]) -> nn.Module
         parameter = isinstance(own[name], nn.Parameter)
         new[id(own[name])] = nn.Parameter(value, own[name].requires_grad) if parameter else value
     for layer in copy.modules():
-        for store in (layer._parameters, layer._buffers):
+        stores: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
+        for store in stores:
             for name, kept in store.items():
                 if kept is not None and id(kept) in new:
                     store[name] = new[id(kept)]

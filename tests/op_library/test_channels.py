@@ -160,7 +160,8 @@ def test_channels_that_nothing_reads() -> None:
             self.side = conv(8, 16)
 
         def forward(self, x: Tensor) -> Tensor:
-            return x * self.side(x).shape[1]
+            result: Tensor = x * self.side(x).shape[1]
+            return result
 
     assert found(Ends())["side"].fixed == "the channels of side are read by no dense layer"
 

@@ -34,7 +34,7 @@ def blocks() -> Iterator[tuple[nn.Module, TensorSpec]]:
     for make, spec in (*BLOCKS, (Deep, MAP)):
         module = make()
         for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
                 nn.init.uniform_(layer.running_mean)
                 nn.init.uniform_(layer.running_var, 0.5, 2)
         yield module.eval(), spec
@@ -81,12 +81,14 @@ def test_a_slice_of_shared_tensors_is_its_copy_to_the_bit() -> None:
         own, shell = narrowed(shared, parts), narrowed(shared, parts)
         x = spec.random(3)
         for training in (False, True):
-            own.train(training), shell.train(training)
+            own.train(training)
+            shell.train(training)
             buffers = dict(copy.deepcopy(shell).named_buffers())
             seen = functional_call(shell, {**sliced(shared, parts), **buffers}, (x,))
             alone = own(x)
             assert torch.equal(seen, alone)
-            shared.zero_grad(), own.zero_grad()
+            shared.zero_grad()
+            own.zero_grad()
             seen.square().sum().backward()
             alone.square().sum().backward()
             for name, parameter in own.named_parameters():
@@ -123,7 +125,7 @@ def test_a_slice_is_the_block_without_the_channels_it_leaves_out() -> None:
     channels = sliceable_channels(module, MAP)
     ordered = in_order(module, channels)
     slim = narrowed(ordered, table(ordered, channels, 0.25, 0))
-    last = ordered[3]
+    last = ordered.get_submodule("3")
     assert isinstance(last, nn.Conv2d)
     last.weight.data[:, 8:] = 0
     x = MAP.random(2)
