@@ -1,6 +1,6 @@
 """Slices of a trained teacher without any training: how much accuracy is left at which share of its MACs?
 
-    python tests/bench/slices.py --teacher cifar10-resnet20 --macs 0.745,0.60,0.44
+    python tests/bench/slices.py --teacher cifar10-resnet20 --macs 0.745,0.60,0.44 --run runs/slices
 
 Inner channels of each block are sorted by the weights that read them and cut, or the block is skipped. One operation a
 block is chosen by the solver, by summed loss changes on held-out images under a limit of MACs; nothing is trained.
@@ -11,11 +11,9 @@ block alone. Prints a table in Markdown.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import hant
 import numpy as np
@@ -92,9 +90,9 @@ def study(context: Context, shares: list[float], images: int) -> None:
 
 
 def main() -> None:
-    """Run the study in a folder that is deleted afterwards."""
+    """Run the study; what is copied and scored is kept in ``--run``."""
     args = options()
-    with tempfile.TemporaryDirectory() as folder, RunStore(Path(folder) / "run") as store:
+    with RunStore(args.run) as store:
         context = make_context(args, store)
         context = replace(context, graph=CapturePass().run(context).graph)
         study(context, [float(text) for text in args.macs.split(",")], args.test)
