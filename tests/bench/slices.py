@@ -52,11 +52,15 @@ def chosen(context: Context, share: float) -> tuple[dict[str, str], float]:
     listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
     blocks, names = [block.name for block in graph.replaceable], [spec.name for spec in context.pool]
     keys = [[f"{block}/{name}" for name in names] for block in blocks]
-    loss = np.array([[scores[key].delta if key in scores else np.nan for key in row] for row in keys])
-    macs = np.array([[listed[key].macs if key in scores else np.nan for key in row] for row in keys])
+    allowed = np.array([[key in scores for key in row] for row in keys])
+    loss = np.array([[scores[key].delta if key in scores else 0.0 for key in row] for row in keys])
+    macs = np.array([[float(listed[key].macs) for key in row] for row in keys])
     outside = graph.macs - sum(block.macs for block in graph.replaceable)
     limit = share * graph.macs - outside
-    best = hant.solve(hant.SelectionProblem(loss=loss, cost={"macs": macs}, limits={"macs": limit}, solutions=1))[0]
+    problem = hant.SelectionProblem(
+        loss=loss, cost={"macs": macs}, limits={"macs": limit}, allowed=allowed, solutions=1
+    )
+    best = hant.solve(problem)[0]
     taken = sum(row[place] for row, place in zip(macs, best.choice, strict=True))
     choice = {block: names[place] for block, place in zip(blocks, best.choice, strict=True)}
     return choice, float((outside + taken) / graph.macs)
@@ -75,7 +79,8 @@ def student(context: Context, choice: Mapping[str, str], recalibrate: bool) -> n
 def study(context: Context, shares: list[float], images: int) -> None:
     """Copy and score the slices, then print a row for each share."""
     started = time.process_time()
-    for stage in (CandidatesPass(), PretrainPass(derived="copy"), ScorePass()):
+    listing = () if context.store.count(OperationRecord.kind) else (CandidatesPass(),)
+    for stage in (*listing, PretrainPass(derived="copy"), ScorePass()):
         print(*stage.run(context).notes, sep="\n", flush=True)
     test = take(context.dataset.test, images)
     whole = evaluate(context.teacher.network, test).accuracy
