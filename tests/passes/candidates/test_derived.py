@@ -18,7 +18,7 @@ from hant.passes.latency.kits.manifest import GroupPlan, Input, Measured, Networ
 from hant.passes.latency.plan import Plan, plan
 from hant.passes.latency.records import LatencyRecord, NetworkLatencyRecord
 from hant.passes.latency.rows import groups
-from hant.passes.latency.table_file import export_table, import_table
+from hant.passes.latency.table_file import add_table, export_table, read_file, read_table
 from hant.passes.pretraining.memory import Bound
 from hant.passes.pretraining.recipe import resolve
 from hant.transformer.contracts.context import Context
@@ -107,13 +107,14 @@ def test_an_imported_table_serves_blocks_of_its_own_structure_only(
     other = make_context(RunStore(tmp_path / "elsewhere"), POOL)
     other = replace(other, graph=twins(small_graph, unlike, "unlike"))
     CandidatesPass().run(other)
-    assert import_table(other.store, other.target, provenance, file) == 6
+    table = read_table(read_file(file), other.target, provenance, file)
+    assert add_table(other.store, table) == 6
     assert rows(plan(other)) == {key(other, "other", "teacher"), key(other, "other", "slice_w0.5")}
     wrong = next(row for row in context.store.all(LatencyRecord).values() if row.operation == "slice_w0.5:wide")
     context.store.put(key(context, "one", "slice_w0.5"), wrong)
     export_table(context.store, context.target, file)
     with pytest.raises(UsageError, match=r"says that it is of slice_w0\.5:wide"):
-        import_table(other.store, other.target, provenance, file)
+        read_table(read_file(file), other.target, provenance, file)
 
 
 def test_a_kit_tells_the_structures_apart(context: Context, tmp_path: Path) -> None:
