@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -21,6 +22,11 @@ class OpSpec(ABC):
     """
 
     family: ClassVar[str]
+    derived: ClassVar[bool] = False
+    """Whether its module is made of the block's own (``derive``), and not from the shapes at its border (``build``).
+    Then what it costs and holds follows from the inside of the block."""
+    weightless: ClassVar[bool] = False
+    """Whether it has no weights of its own, so that there is nothing to train and nothing to keep."""
 
     @property
     @abstractmethod
@@ -46,9 +52,40 @@ class OpSpec(ABC):
             raise UnfitError(f"{self.name} does not fit {input} -> {output}: {reason}")
         return self._build(input, output)
 
+    def derive(self, module: nn.Module, calls: Sequence[tuple[TensorSpec, TensorSpec]]) -> nn.Module:
+        """Make the operation from a block's ``module``, which stays as it is; derived operations only.
+
+        ``calls`` are the contracts (input, output) of the block's calls, the first one's first.
+
+        Raises:
+            UnfitError: the operation does not fit this block; the message is the reason.
+        """
+        raise UnfitError(f"{self.name} is made from shapes alone; use build")
+
     def __str__(self) -> str:
         """The name."""
         return self.name
+
+
+class DerivedSpec(OpSpec):
+    """An operation that is made of its block's own module: only ``derive`` sees whether it fits."""
+
+    derived: ClassVar[bool] = True
+
+    def unfit(self, input: TensorSpec, output: TensorSpec) -> str | None:
+        """Return None: shapes alone say nothing against it."""
+        return None
+
+    def _build(self, input: TensorSpec, output: TensorSpec) -> nn.Module:
+        raise UnfitError(f"{self.name} cannot be built for {input} -> {output}: it is made of the block's own module")
+
+    @abstractmethod
+    def derive(self, module: nn.Module, calls: Sequence[tuple[TensorSpec, TensorSpec]]) -> nn.Module:
+        """Make the operation from a block's ``module``, which stays as it is.
+
+        Raises:
+            UnfitError: the operation does not fit this block; the message is the reason.
+        """
 
 
 class Family(Protocol):

@@ -47,7 +47,7 @@ def operation(name: str) -> OpSpec:
     Raises:
         UsageError: no family knows the name; the message has the nearest one.
     """
-    found = _parse(name)
+    found = parsed(name)
     if found is None:
         raise UsageError(f"unknown operation {name!r}{nearest(name, _known())}")
     return found
@@ -82,7 +82,7 @@ def _expand(item: str, where: str) -> tuple[OpSpec, ...]:
     if item in _builtin():
         return _resolve(_builtin()[item]["operations"], f"pool {item}")
     if not _is_wild(item):
-        found = _parse(item)
+        found = parsed(item)
         if found is None:
             raise UsageError(f"unknown operation {item!r} in {where}{nearest(item, [*_known(), *_builtin()])}")
         return (found,)
@@ -93,7 +93,7 @@ def _expand(item: str, where: str) -> tuple[OpSpec, ...]:
 
 
 def _single(name: str) -> OpSpec:
-    found = _parse(name)
+    found = parsed(name)
     if found is None:
         raise UsageError(f"unknown pool {name!r}{nearest(name, [*_builtin(), *_known()])}")
     return found
@@ -129,8 +129,11 @@ def _known() -> list[str]:
     return [spec.name for spec in _members()]
 
 
-def _parse(name: str) -> OpSpec | None:
-    """Ask the families whose prefix the name has; the others are not even imported."""
+def parsed(name: str) -> OpSpec | None:
+    """Return the operation called ``name``, or None if no registered family knows it.
+
+    Only the families whose prefix the name has are asked; the others are not even imported.
+    """
     for prefix in sorted(registered(GROUP)):
         if name.startswith(prefix):
             spec = cast(Family, load_plugin(GROUP, prefix)).parse(name)

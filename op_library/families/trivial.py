@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from ...transformer.errors import UnfitError
 from ..family import PatternFamily
-from ..op_spec import OpSpec
+from ..op_spec import DerivedSpec, OpSpec
 from ..tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True)
-class Teacher(OpSpec):
-    """The block as it is, with its trained weights: it always fits, as ``block.module``."""
+class Teacher(DerivedSpec):
+    """The block as it is, with its trained weights: it always fits."""
 
     family: ClassVar[str] = "teacher"
+    weightless: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         """``teacher``."""
         return "teacher"
 
-    def unfit(self, input: TensorSpec, output: TensorSpec) -> str | None:
-        """Return None: a block fits in its own place."""
-        return None
-
-    def _build(self, input: TensorSpec, output: TensorSpec) -> nn.Module:
-        raise UnfitError(
-            f"teacher cannot be built for {input} -> {output}: it is the block's own module; use block.module"
-        )
+    def derive(self, module: nn.Module, calls: Sequence[tuple[TensorSpec, TensorSpec]]) -> nn.Module:
+        """Return ``module`` itself."""
+        return module
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Identity(OpSpec):
     """Skips the block: changes the network's depth."""
 
     family: ClassVar[str] = "identity"
+    weightless: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -16,14 +16,15 @@ from ...transformer.tools.seeds import derived_seed
 def build_candidate(block: Block, spec: OpSpec, seed: int) -> nn.Module:
     """Return the module of ``spec`` for ``block``: freshly initialised, by a seed that the names decide.
 
-    ``teacher`` is the block's own module, shared; ``identity`` passes its input on. Where the block ends in a ReLU, so
-    does the candidate: its output is compared with one that is never negative.
+    A derived operation is made of the block's own module; ``teacher`` is that module, shared. ``identity`` passes its
+    input on. Where the block ends in a ReLU, so does every other candidate: its output is compared with one that is
+    never negative.
 
     Raises:
         UnfitError: the operation does not fit.
     """
-    if spec.name == "teacher":
-        return block.module
+    if spec.derived:
+        return spec.derive(block.module, block.contracts)
     if spec.name == "identity":
         return nn.Identity()
     with torch.random.fork_rng(devices=[]):

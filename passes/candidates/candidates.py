@@ -51,12 +51,17 @@ def unfit(block: Block, spec: OpSpec) -> str | None:
     return spec.unfit(block.input, block.output)
 
 
-def latency_key(block: Block, operation: str, target: Target) -> str:
-    """Return the key of the table's row: blocks that cost the same share it.
+def row_name(block: Block, spec: OpSpec) -> str:
+    """Return what tells the costs of an operation apart between the same shapes.
 
-    The teacher's operation is told apart by the structure of the block, every other one by its name alone.
+    A derived operation's follow from the structure of its block too, those of every other one from its name alone.
     """
-    name = f"teacher:{block.signature}" if operation == "teacher" else operation
+    return f"{spec.name}:{block.signature}" if spec.derived else spec.name
+
+
+def latency_key(block: Block, spec: OpSpec, target: Target) -> str:
+    """Return the key of the table's row: blocks that cost the same share it."""
+    name = row_name(block, spec)
     calls = "+".join(f"{entry}->{leave}" + f" x{count}" * (count > 1) for (entry, leave), count in block.distinct_calls)
     return f"{target.fingerprint}/{name}/{calls}"
 
@@ -64,14 +69,11 @@ def latency_key(block: Block, operation: str, target: Target) -> str:
 def _record(
     context: Context, block: Block, spec: OpSpec, seen: dict[tuple[str, str], tuple[int, int] | str]
 ) -> OperationRecord:
-    if spec.name == "teacher":
-        cost: tuple[int, int] | str = (block.parameters, block.macs)
-    else:
-        reason = unfit(block, spec)
-        shapes = (spec.name, str(block.contracts))
-        if reason is None and shapes not in seen:
-            seen[shapes] = _cost(context, block, spec)
-        cost = seen[shapes] if reason is None else reason
+    reason = unfit(block, spec)
+    shapes = (row_name(block, spec), str(block.contracts))
+    if reason is None and shapes not in seen:
+        seen[shapes] = _cost(context, block, spec)
+    cost = seen[shapes] if reason is None else reason
     if isinstance(cost, str):
         return OperationRecord(block=block.name, operation=spec.name, fits=False, reason=cost)
     return OperationRecord(
@@ -80,14 +82,17 @@ def _record(
         fits=True,
         parameters=cost[0],
         macs=cost[1],
-        latency_key=latency_key(block, spec.name, context.target),
+        latency_key=latency_key(block, spec, context.target),
     )
 
 
 def _cost(context: Context, block: Block, spec: OpSpec) -> tuple[int, int] | str:
     """Return (parameters, MACs of all calls of one sample), or why the operation cannot be built after all."""
     try:
-        module = deploy(build_candidate(block, spec, context.seed))
+        module = build_candidate(block, spec, context.seed)
+        if module is block.module:
+            return block.parameters, block.macs
+        module = deploy(module)
         return parameters(module), macs(module, *(entry for entry, _ in block.contracts))
     except HantError as error:
         return str(error)

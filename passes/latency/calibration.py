@@ -15,6 +15,7 @@ import random
 import numpy as np
 
 from ...backends.measuring.statistics import ratio_interval, ridge
+from ...op_library.pools import operation
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.store import Store
 from ...transformer.errors import CaptureError
@@ -93,7 +94,7 @@ def _added(context: Context, networks: list[NetworkLatencyRecord]) -> dict[str, 
     store, teacher = context.store, context.store.get(NetworkLatencyRecord, "teacher")
     rows = {key: row.timing.ms for key, row in store.all(LatencyRecord).items()}
     fixed = [block for block in context.teacher.replaceable if not block.identity_allowed]
-    own = {block.name: latency_key(block, "teacher", context.target) for block in fixed}
+    own = {block.name: latency_key(block, operation("teacher"), context.target) for block in fixed}
     if teacher is None or not networks or not own:
         return {}
     full, *sums = sums_of(store, rows, [{}, *(network.selection for network in networks)])

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...op_library.op_spec import OpSpec
+from ...op_library.pools import operation as find_operation
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.target import Target
 from ...transformer.contracts.timing import Timing
 from ...transformer.ir.block import Block
-from ..candidates.candidates import latency_key
+from ..candidates.candidates import latency_key, row_name
 from ..candidates.records import OperationRecord
 from .records import LatencyRecord
 from .sites import Site, of_block, sites
@@ -23,13 +24,12 @@ class Row:
 
     key: str
     block: Block
-    spec: OpSpec | None
-    """None for the teacher's own operation."""
+    spec: OpSpec
 
     @property
     def operation(self) -> str:
         """Name of the operation as in the table."""
-        return f"teacher:{self.block.signature}" if self.spec is None else self.spec.name
+        return row_name(self.block, self.spec)
 
     def record(self, target: Target, timing: Timing, provenance: dict[str, str]) -> LatencyRecord:
         """Return the row with its time."""
@@ -78,27 +78,29 @@ def plan(context: Context, *, estimates_count: bool = False) -> Plan:
     places = sites(graph)
     known = context.store.all(LatencyRecord)
     have = {key for key, record in known.items() if estimates_count or not record.timing.estimated}
-    specs = {spec.name: spec for spec in context.pool}
+    specs = {"teacher": find_operation("teacher")} | {spec.name: spec for spec in context.pool}
     listed = context.store.all(OperationRecord)
     lacking: dict[int, dict[str, Row]] = {id(site): {} for site in places.values()}
     blocks = Counter(id(of_block(places, block)) for block in graph.replaceable)
     for block in graph.replaceable:
         rows = lacking[id(of_block(places, block))]
-        rows.setdefault(latency_key(block, "teacher", target), Row(latency_key(block, "teacher", target), block, None))
-        for row in _listed(block, listed, specs):
+        for row in _listed(block, listed, specs, target):
             rows.setdefault(row.key, row)
     return Plan(tuple(_site_plan(site, lacking[id(site)], have, target, blocks[id(site)]) for site in places.values()))
 
 
-def _listed(block: Block, listed: dict[str, OperationRecord], specs: dict[str, OpSpec]) -> Iterable[Row]:
+def _listed(
+    block: Block, listed: dict[str, OperationRecord], specs: dict[str, OpSpec], target: Target
+) -> Iterable[Row]:
+    """Yield the rows of a block's operations: the teacher's, which others are compared with, in any case."""
     for name, spec in specs.items():
         record = listed.get(f"{block.name}/{name}")
-        if name != "teacher" and record is not None and record.fits:
-            yield Row(record.latency_key, block, spec)
+        if name == "teacher" or (record is not None and record.fits):
+            yield Row(latency_key(block, spec, target), block, spec)
 
 
 def _site_plan(site: Site, rows: dict[str, Row], have: set[str], target: Target, blocks: int) -> SitePlan:
-    reference = latency_key(site.block, "teacher", target)
+    reference = latency_key(site.block, find_operation("teacher"), target)
     missing = [row for key, row in rows.items() if key not in have]
     return SitePlan(
         site=site,

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...op_library.pools import parsed
 from ...transformer.contracts.backend import Runner
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Work, setting
 from ...transformer.contracts.store import Store
 from ...transformer.contracts.timing import Timing
 from ...transformer.errors import UnverifiedError, UsageError
+from ..candidates.candidates import row_name
 from ..candidates.records import OperationRecord
 from ..pretraining.records import CandidateRecord
 from .calibration import calibrate
@@ -30,8 +32,6 @@ from .rows import GLANCE, Formula, Group, groups, refuse, row_timing
 from .table import by_latency, fastest, operation_ms
 from .workbench import Workbench
 
-KEPT = ("teacher", "identity")
-"""Operations that are never dropped."""
 _SECONDS_A_ROW = 0.7
 """What lowering and timing an operation takes, about, on a machine of two cores."""
 
@@ -56,10 +56,11 @@ class ProfilePass(Pass):
     def work(self, context: Context) -> Work:
         """Count the distinct operations; each is lowered and timed beside the teacher's."""
         blocks = {block.name: block for block in context.teacher.replaceable}
+        specs = {spec.name: spec for spec in context.pool}
         rows = {
-            (record.operation, str(blocks[record.block].input), str(blocks[record.block].output))
+            (row_name(blocks[record.block], specs[record.operation]), str(blocks[record.block].contracts))
             for record in context.store.all(OperationRecord).values()
-            if record.fits and record.block in blocks
+            if record.fits and record.block in blocks and record.operation in specs
         }
         return Work(f"{len(rows)} operations to time", seconds=_SECONDS_A_ROW * len(rows))
 
@@ -89,8 +90,8 @@ class ProfilePass(Pass):
 def drop_slower(store: Store, keep_slower: bool) -> int:
     """Write which candidates are slower than their block's own operation; return how many are.
 
-    Those of an earlier table are taken back; the candidates themselves stay as they are. ``teacher`` and ``identity``
-    are never among them.
+    Those of an earlier table are taken back; the candidates themselves stay as they are. What is derived from the block
+    or has no weights is never among them: it is there at no cost, and may be faster on another target.
     """
     listed, latencies = store.all(OperationRecord), operation_ms(store)
     dropped = 0
@@ -102,13 +103,18 @@ def drop_slower(store: Store, keep_slower: bool) -> int:
         for key, record in listed.items():
             teacher = listed.get(f"{record.block}/teacher")
             reason = ""
-            if teacher is not None and record.fits and record.operation not in KEPT and not keep_slower:
+            if teacher is not None and record.fits and not keep_slower and not _is_kept(record.operation):
                 ours, theirs = latencies[record.latency_key], latencies[teacher.latency_key]
                 reason = f"{ours:.4g} ms is slower than the teacher's {theirs:.4g} ms" if ours > theirs else ""
             if reason:
                 dropped += 1
                 store.put(key, SlowerRecord(block=record.block, operation=record.operation, reason=reason))
     return dropped
+
+
+def _is_kept(operation: str) -> bool:
+    spec = parsed(operation)
+    return spec is not None and (spec.derived or spec.weightless)
 
 
 def check_not_estimated(context: Context) -> None:

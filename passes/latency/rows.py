@@ -155,7 +155,8 @@ def _example(site: Site, index: int, entry: TensorSpec, size: int) -> Tensor:
 
 
 def _module(context: Context, row: Row) -> nn.Module:
-    return row.block.alone if row.spec is None else build_candidate(row.block, row.spec, context.seed)
+    module = build_candidate(row.block, row.spec, context.seed)
+    return row.block.alone if module is row.block.module else module
 
 
 def _shifted(timing: Timing, by: float) -> Timing:

@@ -27,11 +27,19 @@ class Driver:
     """Takes candidates through their training, unit by unit; each is durable when it came back."""
 
     def __init__(
-        self, store: Store, recipe: Recipe, executor: Executor, cut: Cut, tally: Tally, progress: Progress
+        self,
+        store: Store,
+        recipe: Recipe,
+        recipes: Mapping[str, str],
+        executor: Executor,
+        cut: Cut,
+        tally: Tally,
+        progress: Progress,
     ) -> None:
-        self._store, self._recipe, self._executor = store, recipe, executor
+        """``recipes`` has the hash of how each candidate comes about, by key (``Recipe.of``)."""
+        self._store, self._recipe, self._recipes, self._executor = store, recipe, recipes, executor
         self._cut, self._tally, self._progress = cut, tally, progress
-        self._known = partial.known(store, recipe.fingerprint)
+        self._known = partial.known(store, recipes)
         self._ended: set[str] = set()
 
     def take_up(self, pairs: Sequence[Pair]) -> None:
@@ -119,7 +127,7 @@ class Driver:
         failure = unusable(outcome)
         if not failure and outcome.step < self._recipe.steps:
             before = self._known.get(key_of(pair))
-            self._known[key_of(pair)] = partial.keep(self._store, pair, outcome, self._recipe.fingerprint, before)
+            self._known[key_of(pair)] = partial.keep(self._store, pair, outcome, self._recipes[key_of(pair)], before)
             return True
         self._finish(pair, outcome, failure)
         return False
@@ -129,7 +137,7 @@ class Driver:
         before = self._known.get(key_of(pair))
         steps = outcome.steps + (before.steps if before else 0)
         file = digest = ""
-        if not failure and steps:
+        if not failure and outcome.weights:
             file = f"candidates/{slug(pair[0])}/{slug(pair[1].name)}.safetensors"
             digest = self._store.save_tensors(file, outcome.weights)
         self._end(
@@ -148,7 +156,7 @@ class Driver:
         """Write what became of a candidate after ``step``."""
         key, (block, spec) = key_of(pair), pair
         record = CandidateRecord(
-            block=block, operation=spec.name, state=state, reason=reason, recipe=self._recipe.fingerprint, **facts
+            block=block, operation=spec.name, state=state, reason=reason, recipe=self._recipes[key], **facts
         )
         self._store.put(key, record)
         if key in self._known:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ...transformer.contracts.data import Sample
 from ...transformer.data.images import batches, shuffled, size
+from ...transformer.data.splits import take
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
 from ...transformer.tools.modes import evaluating
@@ -23,6 +24,9 @@ from ..networks.crew import Crew, Streams, crew
 from .recipe import Recipe
 from .recorded import Fastest, Recorded, Step
 from .trainer import Trainer, half
+
+_STATISTICS_BATCH, _STATISTICS_BATCHES = 256, 8
+"""Images that batch norms are estimated on; once-for-all networks take 2,000."""
 
 
 @dataclass
@@ -87,7 +91,7 @@ def train(
     waiting = _by_block(trainers)
     tensors = {name: torch.tensor(value, device=device) for name, value in scale.items()}
     for trainer in trainers:
-        trainer.module.train()
+        trainer.begin()
     began, step = time.monotonic(), start
     # Of one address, so that a recorded step reads the rate of the day; on a CPU as exact as Python's.
     rate = torch.zeros((), device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
@@ -124,6 +128,32 @@ def train(
         for trainer in trainers:
             trainer.seconds = (time.monotonic() - began) / len(trainers)
     return step
+
+
+def estimate(graph: Graph, trainers: Sequence[Trainer], dataset: Dataset[Sample], device: torch.device) -> None:
+    """Set the statistics of the candidates' batch norms to those on the teacher's features.
+
+    Taken over the first images of ``dataset``, as ranking does (``recalibrate``): each batch weighs the same.
+    """
+    waiting = _by_block([trainer for trainer in trainers if trainer.norms])
+    if not waiting:
+        return
+    momenta = [(layer, layer.momentum) for group in waiting.values() for trainer in group for layer in trainer.norms]
+    for layer, _ in momenta:
+        layer.reset_running_stats()
+        layer.momentum = None
+    for group in waiting.values():
+        for trainer in group:
+            trainer.begin()
+
+    def observe(block: Block, x: Tensor, _: Tensor) -> None:
+        for trainer in waiting.get(block.name, ()):
+            trainer.module(x)
+
+    part = take(dataset, _STATISTICS_BATCH * _STATISTICS_BATCHES)
+    _run(graph, observe, (images for images, _ in batches(part, _STATISTICS_BATCH, device=device)))
+    for layer, momentum in momenta:
+        layer.momentum = momentum
 
 
 def measure(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ...op_library.op_spec import OpSpec
-from ...op_library.tensor_spec import TensorSpec
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
 from ..candidates.build import build_candidate
+from ..candidates.candidates import row_name
 from .unit import Pair
 
 _PROBE = 2
@@ -58,7 +58,7 @@ class Bound:
 
     def __init__(self, graph: Graph, batch_size: int, limit: int, workers: int) -> None:
         self._graph, self._batch_size, self._limit, self._workers = graph, batch_size, limit, workers
-        self._known: dict[tuple[str, TensorSpec, TensorSpec], Footprint] = {}
+        self._known: dict[tuple[str, str], Footprint] = {}
 
     def __call__(self, pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
         """Yield the pairs in order, as many at a time as there is room for.
@@ -80,7 +80,7 @@ class Bound:
 
     def _footprint(self, pair: Pair) -> Footprint:
         block, spec = self._graph.block(pair[0]), pair[1]
-        key = (spec.name, block.input, block.output)
+        key = (row_name(block, spec), str(block.contracts[0]))
         if key not in self._known:
             self._known[key] = footprint(block, spec, self._batch_size)
         return self._known[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -32,12 +33,12 @@ class TrainingRecord(Record):
     """safetensors file to go on from, relative to the run; empty where there is nothing to go on with."""
 
 
-def known(store: Store, recipe: str) -> dict[str, TrainingRecord]:
-    """Return the records of this recipe by key; those whose state is gone or damaged say nothing."""
+def known(store: Store, recipes: Mapping[str, str]) -> dict[str, TrainingRecord]:
+    """Return the records of these recipes (key -> recipe) by key; those whose state is gone or damaged say nothing."""
     return {
         key: record
         for key, record in store.all(TrainingRecord).items()
-        if record.recipe == recipe and (not record.file or _sound(store, record.file))
+        if record.recipe == recipes.get(key) and (not record.file or _sound(store, record.file))
     }
 
 

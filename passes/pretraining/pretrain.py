@@ -6,6 +6,7 @@ trained on one forward pass of the teacher, each with its own optimizer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -39,7 +40,7 @@ from .engine import variances
 from .executor import EXECUTORS
 from .halving import stops
 from .memory import Bound
-from .recipe import PRECISIONS, PRESETS, Recipe, resolve
+from .recipe import DERIVED, PRECISIONS, PRESETS, Recipe, resolve
 from .records import CandidateRecord
 from .tally import Tally
 from .unit import Job, Pair, key_of
@@ -47,8 +48,6 @@ from .units import Cut
 
 HELD_OUT = 1000
 """Images that a candidate's error is measured on, at most."""
-_WEIGHTLESS = ("teacher", "identity")
-"""Operations that are not trained."""
 _SCALE_SAMPLES = 512
 """Images that the variance of a block's output is taken from, at most."""
 
@@ -74,6 +73,9 @@ class PretrainPass(Pass):
     momentum: Decay = 0.9
     mixed_precision: Annotated[str, one_of(PRECISIONS)] = Recipe.mixed_precision
     """``bf16`` for matrix products in half precision, where the processor is faster with it; ``no`` for single."""
+    derived: Annotated[str, one_of(DERIVED)] = Recipe.derived
+    """``train`` what is made of the block's own module, such as slices, as everything else; or ``copy``: it keeps the
+    block's weights, only its batch norms are estimated, which takes seconds."""
     halving: Amount = 0
     """Rungs after 1/2, 1/4, ... of the steps at which candidates are stopped that no selection near the best uses."""
     in_flight: Count = setting(8, decides=False)
@@ -114,12 +116,14 @@ class PretrainPass(Pass):
             self.learning_rate,
             self.momentum,
             self.mixed_precision,
+            self.derived,
         )
 
     def work(self, context: Context) -> Work:
         """Count every operation that fits: which ones are slower than the block is not measured yet."""
         recipe = self.recipe(context, size(split(context.dataset, context.seed).fit))
-        fitting = [r for r in context.store.all(OperationRecord).values() if r.fits and r.operation not in _WEIGHTLESS]
+        kept = {spec.name for spec in context.pool if spec.weightless or (spec.derived and self.derived == "copy")}
+        fitting = [r for r in context.store.all(OperationRecord).values() if r.fits and r.operation not in kept]
         images = recipe.steps * recipe.batch_size
         groups = -(-len({record.operation for record in fitting}) // self.in_flight)
         return Work(
@@ -142,16 +146,18 @@ class PretrainPass(Pass):
         return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
 
     def _run(self, context: Context, recipe: Recipe, parts: Split) -> None:
-        pairs = [pair for pair in missing(context, recipe.fingerprint, self.halving > 0) if self._takes(pair[0])]
+        recipes = _recipes(context, recipe)
+        pairs = [pair for pair in missing(context, recipes, self.halving > 0) if self._takes(pair[0])]
         for block, spec in pairs:
             if spec.name == "teacher":
                 _keep_teacher(context, block, recipe.fingerprint)
         pairs = [pair for pair in pairs if pair[1].name != "teacher"]
         with context.progress.task("pretrain", len(pairs) * recipe.steps) as task:
             if pairs:
-                self._train(context, _job(context, recipe, parts, self.save_seconds, self.streams), pairs, task)
+                job = _job(context, recipe, parts, self.save_seconds, self.streams)
+                self._train(context, job, recipes, pairs, task)
 
-    def _train(self, context: Context, job: Job, pairs: list[Pair], task: Task) -> None:
+    def _train(self, context: Context, job: Job, recipes: Mapping[str, str], pairs: list[Pair], task: Task) -> None:
         """Take the pairs from rung to rung."""
         tally = Tally(context.progress, task, pairs, job.recipe.steps)
         latency = _latencies(context)
@@ -159,7 +165,7 @@ class PretrainPass(Pass):
         stage = dict(zip((block.name for block in graph.replaceable), stages(graph), strict=True))
         with open_executor(self.executor, job, self.workers, tally.report) as executor:
             cut = Cut(self.in_flight, executor.slots, self._bound(context, job.recipe.batch_size))
-            driver = Driver(context.store, job.recipe, executor, cut, tally, context.progress)
+            driver = Driver(context.store, job.recipe, recipes, executor, cut, tally, context.progress)
             driver.take_up(pairs)
             for stop in stops(job.recipe.steps, self.halving):
                 pairs = driver.advance(pairs, stop)
@@ -178,8 +184,14 @@ class PretrainPass(Pass):
         return Bound(context.teacher, batch_size, self.memory * 2**20, at_a_time)
 
 
-def missing(context: Context, recipe: str, halving: bool = False) -> list[Pair]:
-    """Return the (block, operation) pairs to train: they fit, are not dropped, and not finished with this recipe.
+def _recipes(context: Context, recipe: Recipe) -> dict[str, str]:
+    """Return the hash of how each candidate comes about, by key."""
+    pairs = [(block, spec) for block in context.teacher.replaceable for spec in context.pool]
+    return {key_of((block.name, spec)): recipe.of(block, spec) for block, spec in pairs}
+
+
+def missing(context: Context, recipes: Mapping[str, str], halving: bool = False) -> list[Pair]:
+    """Return the (block, operation) pairs to train: they fit, are not dropped, and not finished with their recipe.
 
     Those that were stopped on the way count as finished where ``halving`` is in use.
     """
@@ -189,7 +201,9 @@ def missing(context: Context, recipe: str, halving: bool = False) -> list[Pair]:
     slow = slower(context.store)
     pairs = [(block.name, spec) for block in context.teacher.replaceable for spec in context.pool]
     pairs = [pair for pair in pairs if key_of(pair) in fits and key_of(pair) not in slow]
-    return [p for p in pairs if key_of(p) in gone or not _finished(known.get(key_of(p)), recipe, halving)]
+    return [
+        p for p in pairs if key_of(p) in gone or not _finished(known.get(key_of(p)), recipes.get(key_of(p)), halving)
+    ]
 
 
 def _gone(store: Store) -> list[str]:
@@ -198,7 +212,7 @@ def _gone(store: Store) -> list[str]:
     return [key for key, record in records if record.file and not store.path(record.file).is_file()]
 
 
-def _finished(record: CandidateRecord | None, recipe: str, halving: bool) -> bool:
+def _finished(record: CandidateRecord | None, recipe: str | None, halving: bool) -> bool:
     if record is None:
         return False
     return record.recipe == recipe and (halving or record.state != "dropped")

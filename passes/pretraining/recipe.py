@@ -6,13 +6,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from ...op_library.op_spec import OpSpec
 from ...transformer.errors import UsageError, nearest
+from ...transformer.ir.block import Block
 
 PAPER_GAMMA = 0.001
 """Factor of the plain MSE (HANT A.1)."""
 AUTOMATIC_STEPS = 220
 """Fewest steps of the automatic recipe; a large data set gets one epoch, as in the paper."""
 PRECISIONS = ("no", "bf16")
+DERIVED = ("train", "copy")
 _MANY = 10_000
 
 
@@ -35,11 +38,23 @@ class Recipe:
     """Images of the part of the data that it is trained on."""
     mixed_precision: str = "no"
     """``no``, or ``bf16``: matrix products of teacher and candidates; loss, weights and optimizer stay single."""
+    derived: str = "train"
+    """``train``, or ``copy``: operations that are made of the block's own module keep the weights they begin with."""
 
     @property
     def fingerprint(self) -> str:
         """Short hash; candidates of another recipe are trained anew."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        facts = {name: value for name, value in asdict(self).items() if name != "derived"}
+        return _hash(json.dumps(facts, sort_keys=True))
+
+    def of(self, block: Block, spec: OpSpec) -> str:
+        """Return the hash of how the candidate of ``spec`` for ``block`` comes about.
+
+        The weights of a derived operation are cut from the block's own, so they follow from its structure as well.
+        """
+        if spec.weightless or not spec.derived:
+            return self.fingerprint
+        return _hash(f"{self.fingerprint}/{self.derived}/{block.signature}")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -47,6 +62,10 @@ class Recipe:
             return self.learning_rate
         warm = min(1.0, (step + 1) / max(1, round(0.05 * self.steps)))
         return self.learning_rate * warm * min(1.0, 2 * (1 - step / self.steps))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,7 @@ def resolve(
     learning_rate: float | None = None,
     momentum: float = 0.9,
     mixed_precision: str = "no",
+    derived: str = "train",
 ) -> Recipe:
     """Return the recipe for a data set of ``samples`` images; options that are None come from the preset.
 
@@ -114,4 +134,5 @@ def resolve(
         seed=seed,
         samples=samples,
         mixed_precision=mixed_precision,
+        derived=derived,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .nmse import nmse
 from .recipe import PAPER_GAMMA, Recipe
@@ -26,11 +27,13 @@ def half(recipe: Recipe, device: torch.device) -> torch.autocast:
 class Trainer:
     """Trains one candidate to give the teacher's output from the teacher's input (HANT equation 2)."""
 
-    def __init__(self, block: str, operation: str, module: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, block: str, operation: str, module: nn.Module, recipe: Recipe, derived: bool = False) -> None:
         self.block = block
         self.operation = operation
         self.module = module
         self.recipe = recipe
+        self.derived = derived
+        """Whether ``module`` begins with the weights of the block that it imitates."""
         self.failure = ""
         self.seconds = 0.0
         self.steps = 0
@@ -47,6 +50,21 @@ class Trainer:
             if self._parameters
             else None
         )
+
+    def begin(self) -> None:
+        """Put the module into the mode that it trains in.
+
+        Of a user's block the batch norms alone: its dropout would be noise on what is to be imitated.
+        """
+        self.module.train(not self.derived)
+        for layer in self.norms if self.derived else ():
+            layer.train()
+
+    @property
+    def norms(self) -> list[_BatchNorm]:
+        """The batch norms that keep statistics."""
+        norms = (layer for layer in self.module.modules() if isinstance(layer, _BatchNorm))
+        return [layer for layer in norms if layer.running_mean is not None]
 
     @property
     def trainable(self) -> bool:

@@ -20,7 +20,7 @@ from ...transformer.contracts.data import Sample
 from ...transformer.ir.graph import Graph
 from ..candidates.build import build_candidate
 from ..networks.placement import placed
-from .engine import measure, train
+from .engine import estimate, measure, train
 from .recipe import Recipe
 from .trainer import Trainer
 
@@ -131,6 +131,8 @@ def _run(job: Job, unit: Unit, states: States, report: Callable[[int], None], wo
     trainable = [trainer for trainer in trainers.values() if trainer.trainable]
     step, errors = unit.stop, dict[tuple[str, str], float]()
     with placed(job.device, graph.module):
+        if unit.start == 0:
+            estimate(graph, [trainer for trainer in trainers.values() if trainer.derived], job.fit, job.device)
         if trainable:
             done = partial(report, len(unit.pairs))
             step = train(
@@ -149,7 +151,7 @@ def _run(job: Job, unit: Unit, states: States, report: Callable[[int], None], wo
             failure=trainer.failure,
             error=errors.get((trainer.block, trainer.operation)),
             weights={name: tensor.detach().cpu() for name, tensor in trainer.state().items()},
-            state=trainer.checkpoint() if step < recipe.steps and trainer.trainable else {},
+            state=trainer.checkpoint() if step < recipe.steps else {},
         )
         for key, trainer in trainers.items()
     }
@@ -158,7 +160,9 @@ def _run(job: Job, unit: Unit, states: States, report: Callable[[int], None], wo
 def _trainer(job: Job, pair: Pair, state: Mapping[str, Tensor] | None) -> Trainer:
     block, spec = job.graph.block(pair[0]), pair[1]
     module = build_candidate(block, spec, job.recipe.seed).to(job.device)
-    trainer = Trainer(block.name, spec.name, module, job.recipe)
+    if spec.derived and job.recipe.derived == "copy":
+        module.requires_grad_(False)
+    trainer = Trainer(block.name, spec.name, module, job.recipe, spec.derived)
     if state is not None:
         trainer.restore(state)
     return trainer

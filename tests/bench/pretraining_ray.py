@@ -98,7 +98,7 @@ class Bench:
 
     def _units(self, context: Context) -> int:
         """Return how many units the work is cut into."""
-        pairs = [(pair, 0) for pair in missing(context, "") if pair[1].name != "teacher"]
+        pairs = [(pair, 0) for pair in missing(context, {}) if pair[1].name != "teacher"]
         return len(list(units(pairs, 1, Cut(self._options.in_flight, self._options.workers))))
 
 

@@ -109,5 +109,5 @@ def test_missing_user_file_names_the_pools_that_ship(tmp_path: Path) -> None:
 
 
 def test_every_pool_that_ships_is_described() -> None:
-    assert set(builtin_pools()) == {"zero-shot", "fast", "hant-197", "genet"}
+    assert set(builtin_pools()) == {"zero-shot", "fast", "hant-197", "genet", "elastic"}
     assert all(builtin_pools().values())

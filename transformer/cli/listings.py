@@ -145,8 +145,8 @@ def field_docs(kind: type) -> dict[str, str]:
 def describe(operation: OpSpec, entry: TensorSpec, leave: TensorSpec) -> dict[str, object]:
     """Return name, family, fit, reason, MACs and parameters of an operation; no memory is taken for its weights."""
     module, reason = None, operation.unfit(entry, leave)
-    # The teacher's own operation is a different module in every block: it has no cost of its own.
-    if reason is None and operation.name != "teacher":
+    # What is derived from the block is a different module in every block: it has no cost of its own.
+    if reason is None and not operation.derived:
         try:
             with torch.device("meta"):
                 module = deploy(operation.build(entry, leave))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ....op_library.pools import operation
 from ....transformer.contracts.context import Context
 from ....transformer.errors import LoadError
 from ...candidates.candidates import latency_key
@@ -27,7 +28,9 @@ class Expected:
         self._fitting = {name for name, record in listed.items() if record.fits}
         self._known = {record.latency_key for record in listed.values()}
         self._blocks = {block.name for block in context.teacher.replaceable}
-        self._known |= {latency_key(block, "teacher", context.target) for block in context.teacher.replaceable}
+        self._known |= {
+            latency_key(block, operation("teacher"), context.target) for block in context.teacher.replaceable
+        }
 
     def check(self, group: GroupPlan, measured: Measured) -> None:
         """Refuse a group whose rows, networks or numbers of samples are not the run's own.

@@ -74,17 +74,18 @@ def test_records_of_an_earlier_pool_are_replaced(context: Context) -> None:
 
 def test_blocks_that_cost_the_same_share_a_row(context: Context) -> None:
     one, target = context.teacher.block("one"), context.target
+    teacher, plain = operation("teacher"), operation("cb_res_3x3")
     other = replace(one, name="other")
     unlike = replace(one, name="unlike", signature="unlike")
-    assert latency_key(one, "teacher", target) == latency_key(other, "teacher", target)
-    assert latency_key(one, "teacher", target) != latency_key(unlike, "teacher", target)
-    assert latency_key(one, "cb_res_3x3", target) == latency_key(unlike, "cb_res_3x3", target)
+    assert latency_key(one, teacher, target) == latency_key(other, teacher, target)
+    assert latency_key(one, teacher, target) != latency_key(unlike, teacher, target)
+    assert latency_key(one, plain, target) == latency_key(unlike, plain, target)
     twice = replace(one, other_calls=((one.input, one.output),))
-    assert latency_key(one, "cb_res_3x3", target) != latency_key(twice, "cb_res_3x3", target)
+    assert latency_key(one, plain, target) != latency_key(twice, plain, target)
     elsewhere = replace(one, other_calls=((TensorSpec((8, 4, 4)), TensorSpec((8, 4, 4))),))
-    assert latency_key(twice, "cb_res_3x3", target) != latency_key(elsewhere, "cb_res_3x3", target)
+    assert latency_key(twice, plain, target) != latency_key(elsewhere, plain, target)
     batched = target.model_copy(update={"batch_size": 8})
-    assert latency_key(one, "teacher", target) != latency_key(one, "teacher", batched)
+    assert latency_key(one, teacher, target) != latency_key(one, teacher, batched)
 
 
 def test_a_network_without_blocks_is_refused(context: Context) -> None:

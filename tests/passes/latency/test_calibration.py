@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hant.backends.measuring.statistics import summarise
+from hant.op_library.pools import operation
 from hant.passes.candidates.candidates import CandidatesPass, latency_key
 from hant.passes.candidates.records import OperationRecord
 from hant.passes.latency.calibration import NETWORKS, calibrate, calibration_networks
@@ -71,7 +72,7 @@ def test_slope_and_factor_are_found(make_context: MakeContext, tmp_path: Path, s
         context = make_context(store, POOL)
         plant(context, slope, factor)
         calibration = calibrate(context)
-        own = latency_key(context.teacher.block("two"), "teacher", context.target)
+        own = latency_key(context.teacher.block("two"), operation("teacher"), context.target)
         assert set(calibration.added) == {own}
         assert calibration.added[own] == pytest.approx(factor * OWN["two"], abs=0.12)
         assert operation_ms(store)[own] == OWN["two"] + calibration.added[own]
