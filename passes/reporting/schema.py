@@ -6,9 +6,9 @@ Where the data have a task of their own, losses are the task's and accuracies it
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ...transformer.contracts.record import STUDENT
 from ...transformer.contracts.task import TOP1, Metric
@@ -216,12 +216,18 @@ class SearchReport(_Part):
     """How many candidates were trained, dropped, failed."""
 
 
+def _named(target: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(target.get("name"), str):
+        raise ValueError("a target has a name")
+    return target
+
+
 class Report(_Part):
     """What was asked and what came out."""
 
     version: Literal[1] = 1
     budget: str
-    target: dict[str, Any]
+    target: Annotated[dict[str, Any], AfterValidator(_named)]
     within_budget: bool
     latency: LatencyReport
     accuracy: AccuracyReport

@@ -54,7 +54,7 @@ def assign(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, exact:
         exact: the network is on the meta device and takes the tensors themselves.
 
     Raises:
-        LoadError: a short table of what is missing, unexpected, and of other shape.
+        LoadError: the first of what is missing, unexpected, and of other shape.
     """
     own = _state(network)
     missing = [key for key in own if key not in tensors and not key.endswith(_COUNTER)]
@@ -64,7 +64,7 @@ def assign(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, exact:
         missing = [key for key in own if key not in tensors]
         other += [key for key in own if key in tensors and own[key].dtype != tensors[key].dtype and key not in other]
     if missing or unexpected or other:
-        raise LoadError(_table(file, own, tensors, missing, unexpected, other))
+        raise LoadError(_differences(file, own, tensors, missing, unexpected, other))
     fitting = {key: tensor for key, tensor in tensors.items() if key in own}
     network.load_state_dict(fitting, strict=False, assign=exact)
 
@@ -79,7 +79,7 @@ def retie(network: nn.Module, tied: Mapping[str, str]) -> None:
                 setattr(owner, name, getattr(held, first))
 
 
-def _table(
+def _differences(
     file: Path,
     own: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
@@ -87,14 +87,13 @@ def _table(
     unexpected: list[str],
     other: list[str],
 ) -> str:
-    rows = [
+    told = [f"missing {key} ({_size(own[key])})" for key in _few(missing)]
+    told += [f"unexpected {key} ({_size(tensors[key])})" for key in _few(unexpected)]
+    told += [f"{key} is {_size(own[key])} in the network and {_size(tensors[key])} in the file" for key in _few(other)]
+    return (
         f"the weights in {file} are of another network: {len(missing)} missing, {len(unexpected)} unexpected, "
-        f"{len(other)} of other shape, of {len(own)} tensors; check --arch and --arch-kwargs"
-    ]
-    rows += [f"  missing      {key}  {_size(own[key])}" for key in _few(missing)]
-    rows += [f"  unexpected   {key}  {_size(tensors[key])}" for key in _few(unexpected)]
-    rows += [f"  other shape  {key}  network {_size(own[key])}, file {_size(tensors[key])}" for key in _few(other)]
-    return "\n".join(rows)
+        f"{len(other)} of other shape, of {len(own)} tensors ({', '.join(told)}); check --arch and --arch-kwargs"
+    )
 
 
 def _few(keys: list[str]) -> list[str]:
