@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -180,8 +180,7 @@ def _with_tensors(module: nn.Module, changed: Mapping[str, Tensor]) -> nn.Module
         parameter = isinstance(own[name], nn.Parameter)
         new[id(own[name])] = nn.Parameter(value, own[name].requires_grad) if parameter else value
     for layer in copy.modules():
-        stores: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
-        for store in stores:
+        for store in cast(tuple[dict[str, Any], ...], (layer._parameters, layer._buffers)):
             for name, kept in store.items():
                 if kept is not None and id(kept) in new:
                     store[name] = new[id(kept)]

@@ -34,6 +34,7 @@ def test_a_pattern_that_would_take_minutes_is_refused_wherever_it_is_read(tmp_pa
     with pytest.raises(UsageError, match=told):
         hant.pool(file)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.ReLU())
-    for options in ({"include": (endless,)}, {"exclude": (endless,)}):
-        with pytest.raises(UsageError, match=told):
-            hant.trace(network, torch.zeros(1, 3, 8, 8), **options)
+    with pytest.raises(UsageError, match=told):
+        hant.trace(network, torch.zeros(1, 3, 8, 8), include=(endless,))
+    with pytest.raises(UsageError, match=told):
+        hant.trace(network, torch.zeros(1, 3, 8, 8), exclude=(endless,))

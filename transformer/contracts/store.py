@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def sharing(self) -> list[Self]:
+    def sharing(self) -> Sequence[Self]:
         """Return the run as each student on the same target has it."""
 
     @property

@@ -18,7 +18,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +92,7 @@ class Records(Store):
             check_name(name, StorageError, f"run {self.root} names a student ")
         return [STUDENT, *sorted(named)]
 
-    def sharing(self) -> list[Self]:
+    def sharing(self) -> Sequence[Self]:
         """Return the run as each student on the same target has it."""
         others = [self.of(name) for name in self.students()]
         tables = [record.table if (record := other.get(NamedRecord, NamedRecord.kind)) else "" for other in others]
