@@ -38,7 +38,7 @@ seen: list[str] = []
 
 def _watch(event: str, args: tuple[object, ...]) -> None:
     if event in WATCHED:
-        seen.append(f"{event} {args[0]}")
+        seen.append(" ".join([event, *map(str, args[:1])]))
 
 
 sys.addaudithook(_watch)

@@ -10,7 +10,7 @@ MAP = TensorSpec((16, 8, 8))
 def test_teacher_always_fits_and_is_never_built() -> None:
     teacher = operation("teacher")
     assert teacher.unfit(MAP, TensorSpec((10,), layout=Layout.FLAT)) is None
-    with pytest.raises(UnfitError, match=r"teacher cannot be built for 16x8x8 -> 16x8x8: .* use block\.module"):
+    with pytest.raises(UnfitError, match="it is made of the block's own module"):
         teacher.build(MAP, MAP)
 
 
