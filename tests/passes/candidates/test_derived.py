@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,13 +41,13 @@ def twins(graph: Graph, second: nn.Module, signature: str) -> Graph:
 
 
 @pytest.fixture
-def context(make_context: MakeContext, small_graph: Graph, tmp_path: Path) -> Context:
+def context(make_context: MakeContext, small_graph: Graph, tmp_path: Path) -> Iterator[Context]:
     """Blocks of one shape with 8 and 32 inner channels."""
     wide = nn.Sequential(nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 8, 1), nn.ReLU()).eval()
-    context = make_context(RunStore(tmp_path / "run"), POOL)
-    context = replace(context, graph=twins(small_graph, wide, "wide"))
-    CandidatesPass().run(context)
-    return context
+    with RunStore(tmp_path / "run") as store:
+        context = replace(make_context(store, POOL), graph=twins(small_graph, wide, "wide"))
+        CandidatesPass().run(context)
+        yield context
 
 
 def key(context: Context, block: str, name: str) -> str:
@@ -104,17 +104,16 @@ def test_an_imported_table_serves_blocks_of_its_own_structure_only(
     file = tmp_path / "table.json"
     assert export_table(context.store, context.target, file) == 6
     unlike = nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 8, 1), nn.ReLU()).eval()
-    other = make_context(RunStore(tmp_path / "elsewhere"), POOL)
-    other = replace(other, graph=twins(small_graph, unlike, "unlike"))
-    CandidatesPass().run(other)
-    table = read_table(read_file(file), other.target, provenance, file)
-    assert add_table(other.store, table) == 6
-    assert rows(plan(other)) == {key(other, "other", "teacher"), key(other, "other", "slice_w0.5")}
+    with RunStore(tmp_path / "elsewhere") as store:
+        other = replace(make_context(store, POOL), graph=twins(small_graph, unlike, "unlike"))
+        CandidatesPass().run(other)
+        assert add_table(store, read_table(read_file(file), other.target, provenance, file)) == 6
+        assert rows(plan(other)) == {key(other, "other", "teacher"), key(other, "other", "slice_w0.5")}
     wrong = next(row for row in context.store.all(LatencyRecord).values() if row.operation == "slice_w0.5:wide")
     context.store.put(key(context, "one", "slice_w0.5"), wrong)
     export_table(context.store, context.target, file)
     with pytest.raises(UsageError, match=r"says that it is of slice_w0\.5:wide"):
-        read_table(read_file(file), other.target, provenance, file)
+        read_table(read_file(file), context.target, provenance, file)
 
 
 def test_a_kit_tells_the_structures_apart(context: Context, tmp_path: Path) -> None:

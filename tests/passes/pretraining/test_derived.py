@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +27,9 @@ COPY = PretrainPass(epochs=1, batch_size=64, derived="copy")
 
 
 @pytest.fixture
-def context(make_context: MakeContext, tmp_path: Path) -> Context:
-    return make_context(RunStore(tmp_path / "run"), POOL)
+def context(make_context: MakeContext, tmp_path: Path) -> Iterator[Context]:
+    with RunStore(tmp_path / "run") as store:
+        yield make_context(store, POOL)
 
 
 def test_copied_weights_get_the_statistics_of_the_teachers_features(context: Context) -> None:
@@ -87,10 +88,10 @@ def _files(context: Context) -> dict[str, CandidateRecord]:
 
 def test_a_rung_on_the_way_keeps_the_statistics(context: Context, make_context: MakeContext, tmp_path: Path) -> None:
     COPY.run(context)
-    other = make_context(RunStore(tmp_path / "halving"), POOL)
-    replace(COPY, halving=1).run(other)
     block = context.teacher.block("two")
-    plain, found = (CandidateWeights(c.store).module(block, "slice_w0.5").state_dict() for c in (context, other))
+    with RunStore(tmp_path / "halving") as store:
+        replace(COPY, halving=1).run(make_context(store, POOL))
+        plain, found = (CandidateWeights(s).module(block, "slice_w0.5").state_dict() for s in (context.store, store))
     assert all(torch.equal(tensor, plain[name]) for name, tensor in found.items())
 
 
