@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hant.transformer.pipeline.default import DEFAULT_PASSES
 from hant.transformer.runs.store import RunStore
 
 OLD = Path(__file__).with_name("old_runs")
+CONFIG = Path("run/config.toml")
 KEPT = ("candidates", "profile", "pretrain", "score", "select", "rank")
 """What is finished in both; a run that was never aligned is to be trained anew from there."""
 Command = Callable[..., Any]
@@ -36,9 +38,11 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return str(request.param)
 
 
-def contents() -> dict[Path, bytes]:
+def contents() -> dict[Path, object]:
+    """What is in the files of the run; of its configuration what it says, in whatever order."""
     files = (path for path in Path("run").rglob("*") if path.is_file() and "sqlite" not in path.name)
-    return {path: path.read_bytes() for path in files if path.name != ".lock"}
+    found: dict[Path, object] = {path: path.read_bytes() for path in files if path.name != ".lock"}
+    return {**found, CONFIG: tomllib.loads(CONFIG.read_text())}
 
 
 def holds(new: Any, old: Any) -> bool:
@@ -88,7 +92,9 @@ def test_verify_finds_all_as_it_was_and_a_second_student_leaves_it_so(old: str, 
     assert "verify: up to date" in done.err
     # Where this machine is not the one of the run, the selection's latency is an estimate.
     assert command("select", "run", "--student", "small", "--budget", "50ms", "--quiet").code in (0, 4)
-    assert {path: text for path, text in contents().items() if "students" not in path.parts} == before
+    after = {path: text for path, text in contents().items() if "students" not in path.parts}
+    assert holds(after.pop(CONFIG), before.pop(CONFIG))
+    assert after == before
     with RunStore("run") as run:
         winner = run.get(WinnerRecord, "winner")
         assert winner is not None
