@@ -6,9 +6,9 @@ Where the data have a task of their own, losses are the task's and accuracies it
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.contracts.timing import Timing
@@ -16,6 +16,12 @@ from ...transformer.contracts.timing import Timing
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+def _named(target: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(target.get("name"), str):
+        raise ValueError("it has no name")
+    return target
 
 
 class LatencyReport(_Part):
@@ -204,7 +210,7 @@ class Report(_Part):
 
     version: Literal[1] = 1
     budget: str
-    target: dict[str, Any]
+    target: Annotated[dict[str, Any], AfterValidator(_named)]
     within_budget: bool
     latency: LatencyReport
     accuracy: AccuracyReport
