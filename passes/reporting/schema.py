@@ -19,6 +19,12 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+def _named(target: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(target.get("name"), str):
+        raise ValueError("it has no name")
+    return target
+
+
 class LatencyReport(_Part):
     """Teacher and student, timed interleaved on the target."""
 
