@@ -222,12 +222,6 @@ class SearchReport(_Part):
     """How many candidates were trained, dropped, failed."""
 
 
-def _named(target: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(target.get("name"), str):
-        raise ValueError("a target has a name")
-    return target
-
-
 class Report(_Part):
     """What was asked and what came out."""
 
