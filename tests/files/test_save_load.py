@@ -12,6 +12,7 @@ import timm
 import torch
 import torchvision
 from hant.transformer.errors import CaptureError, LoadError, StorageError, UsageError
+from hant.transformer.files.described import layers
 from hant.transformer.files.load import input_shapes
 from torch import Tensor, nn
 
@@ -210,3 +211,17 @@ def test_trusted_files_load(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="can fall back to pickle"):
         hant.load(tmp_path / "p.pt2")
     assert torch.equal(hant.load(tmp_path / "p.pt2", trust=True)(torch.ones(1, 2)), model(torch.ones(1, 2)))
+
+
+def test_what_a_later_torch_wrote_is_read_where_it_says_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.12 gave batch norms ``bias``; with it true they are those of before."""
+    known = layers._arguments
+    monkeypatch.setattr(layers, "_arguments", lambda kind: {k: v for k, v in known(kind).items() if k != "bias"})
+    norm = {"layer": "BatchNorm2d", "arguments": {"num_features": 4, "bias": True}}
+    assert repr(layers.layer_from_json(norm)) == repr(torch.nn.BatchNorm2d(4))
+    for wrong in (
+        {**norm, "arguments": {"num_features": 4, "bias": False}},
+        {"layer": "ReLU", "arguments": {"bias": True}},
+    ):
+        with pytest.raises(LoadError, match=r"arguments it does not have: \['bias'\]"):
+            layers.layer_from_json(wrong)

@@ -111,6 +111,10 @@ def _verify(module: nn.Module, made: Mapping[str, Any]) -> None:
         raise CaptureError(f"the layer {module!r} was changed after it was made and cannot be saved as data")
 
 
+_LATER = {"bias": True}
+"""Arguments that normalisations have in a later torch -> the value with which they do what those of before do."""
+
+
 def layer_from_json(data: Mapping[str, Any]) -> nn.Module:
     """Make a layer on the meta device: it holds no memory until its weights are assigned.
 
@@ -125,6 +129,8 @@ def layer_from_json(data: Mapping[str, Any]) -> nn.Module:
         )
     kind = classes[name]
     known = _arguments(kind).keys()
+    if isinstance(arguments, dict) and "Norm" in str(name):
+        arguments = {key: value for key, value in arguments.items() if key in known or _LATER.get(key) is not value}
     if not isinstance(arguments, dict) or not arguments.keys() <= known:
         raise LoadError(f"the file gives {name} arguments it does not have: {sorted(set(arguments) - known)}")
     values = {key: _argument(value) for key, value in arguments.items()}
