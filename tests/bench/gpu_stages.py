@@ -89,6 +89,11 @@ class Job:
         return "teacher,identity,cb_res_3x3,cb_stack_3x3_ex0.5" if self.rehearse else "fast"
 
     @property
+    def study_pool(self) -> str:
+        """The pool that students are made of."""
+        return self.pool if self.rehearse else "hant-197"
+
+    @property
     def words(self) -> list[str]:
         """Options of the benches that work on this job."""
         teacher = "digits" if self.rehearse else "cifar10-resnet56"
@@ -298,7 +303,7 @@ def profiled(job: Job, work: Callable[[], object]) -> tuple[float, float | None]
 def cifar10(job: Job) -> None:
     """The whole pool for one epoch, then students at the siblings' latencies; goes on where it was cut off."""
     study = job.out / "siblings"
-    words = [*job.words, "--run", str(study), "--pool", job.pool if job.rehearse else "hant-197"]
+    words = [*job.words, "--run", str(study), "--pool", job.study_pool]
     if job.rehearse:
         words += [
             "--siblings",
@@ -319,7 +324,7 @@ def cifar10(job: Job) -> None:
     while (ended := process.poll()) is None:
         time.sleep(1 if job.rehearse else 10)
         copy_steps(job, study)
-        note_rate(job, study / slug(words[words.index("--pool") + 1]))
+        note_rate(job, study / slug(job.study_pool))
     copy_steps(job, study)
     if ended:
         raise SystemExit(f"results_siblings.py ended with {ended}")
@@ -361,9 +366,8 @@ def tensorrt(job: Job) -> None:
 
 def front(job: Job) -> None:
     """Fronts of the study's run: what each budget costs before any training of the whole."""
-    name = job.pool if job.rehearse else "hant-197"
-    with RunStore(job.out / "siblings" / slug(name)) as store:
-        context = job.context(store, name)
+    with RunStore(job.out / "siblings" / slug(job.study_pool)) as store:
+        context = job.context(store, job.study_pool)
         options = ParetoPass(budgets=("0.2", "0.3", "0.45", "0.6", "0.75"), solutions=50)
         if job.rehearse:
             options = ParetoPass(budgets=("0.7", "0.9"), solutions=2, samples=60)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..contracts.data import Data
 from ..errors import LoadError, UsageError
@@ -80,8 +81,6 @@ def _checked(file: Path, read: Callable[[Path], Part]) -> Part:
 
 
 def _sheets(file: Path) -> Part:
-    from PIL import Image
-
     images = []
     with np.load(file, allow_pickle=False) as content:
         labels = content["labels"].astype(np.int64)
