@@ -8,6 +8,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ...transformer.contracts.record import STUDENT
@@ -22,6 +23,8 @@ def origin(store: Store) -> OriginReport:
     bound = store.get(RunRecord, "run")
     path = store.path("config.toml")
     configuration = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "output" in configuration:
+        configuration["output"] = _place(store, configuration["output"])
     facts = {} if bound is None else {"teacher": bound.teacher, "inputs": list(bound.inputs), "seed": bound.seed}
     return OriginReport(
         hant=version("hant"),
@@ -30,6 +33,14 @@ def origin(store: Store) -> OriginReport:
         configuration=configuration,
         **facts,  # type: ignore[arg-type]
     )
+
+
+def _place(store: Store, written: str) -> str:
+    """Return where the run lies: as it was written where that is still so, and as it is now for a run that moved."""
+    root = store.root.resolve()
+    if Path(written).expanduser().resolve() == root:
+        return written
+    return str(root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root)
 
 
 def command(configuration: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +80,17 @@ def test_a_run_without_a_configuration_has_an_origin(tmp_path: Any) -> None:
         found = origin(store)
     assert (found.command, found.configuration, found.seed) == ("", {}, 0)
     assert found.hant
+
+
+def test_the_command_of_a_moved_run_names_its_new_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with RunStore("first place") as store:
+        Path("first place/config.toml").write_text('model = "net.pt"\noutput = "first place"\n')
+        assert shlex.split(origin(store).command) == ["hant-opt", "net.pt", "--output", "first place"]
+    Path("first place").rename("second")
+    with RunStore("second") as store:
+        assert shlex.split(origin(store).command) == ["hant-opt", "net.pt", "--output", "second"]
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    with RunStore("../second") as store:
+        assert origin(store).command.endswith(str(tmp_path / "second"))
