@@ -305,21 +305,12 @@ def cifar10(job: Job) -> None:
     study = job.out / "siblings"
     words = [*job.words, "--run", str(study), "--pool", job.study_pool]
     if job.rehearse:
-        words += [
-            "--siblings",
-            "",
-            "--budgets",
-            "0.8",
-            "--epochs",
-            "1",
-            "--align-epochs",
-            "1",
-            "--pretrain-epochs",
-            "1",
-        ]
+        words += ["--siblings", "", "--budgets", "0.8", "--seeds", "2"]
+        words += ["--epochs", "1", "--align-epochs", "1", "--pretrain-epochs", "1"]
         words += ["--score-images", "60", "--test-images", "100", "--solutions", "2"]
     else:
         words += ["--pretrain-precision", "bf16", "--mixed-precision", "bf16", "--epochs", "30", "--solutions", "50"]
+        words += ["--seeds", "3"]
     process = subprocess.Popen([sys.executable, str(BENCH / "results_siblings.py"), *words])
     while (ended := process.poll()) is None:
         time.sleep(1 if job.rehearse else 10)

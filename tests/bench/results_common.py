@@ -223,9 +223,12 @@ class Study:
         """Return the network of a choice, with the weights that ``preload`` says."""
         return student(self.context(pool_name), choice, preload).network
 
-    def align(self, key: str, choice: Mapping[str, str]) -> Iterator[Step]:
-        """Yield the step that aligns the network of a choice."""
-        yield from self.ledger.once(f"{key}/align", partial(self._aligned, key, choice))
+    def align(self, key: str, choice: Mapping[str, str], turn: int = 0) -> Iterator[Step]:
+        """Yield the step that aligns the network of a choice; ``turn`` adds to the seed."""
+        yield from self.ledger.once(f"{key}/align", partial(self._aligned, key, choice, turn))
+
+    def _trained_in(self, turn: int) -> Context:
+        return replace(self.context(), seed=self.args.seed + turn)
 
     def aligned(self, key: str, choice: Mapping[str, str]) -> nn.Module:
         """Return the network of a choice after its alignment."""
@@ -233,8 +236,8 @@ class Study:
         network.load_state_dict(self.context().store.load_tensors(weights_of(f"{key}/align")))
         return network
 
-    def _aligned(self, key: str, choice: Mapping[str, str]) -> Facts:
-        context = self.context()
+    def _aligned(self, key: str, choice: Mapping[str, str], turn: int) -> Facts:
+        context = self._trained_in(turn)
         parts = parts_of(context.dataset, context.seed)
         options = AlignPass(epochs=self.args.align_epochs, mixed_precision=self.args.mixed_precision)
         recipe = options.recipe(context, key, parts)
@@ -245,22 +248,28 @@ class Study:
     # every student alike
 
     def judge(
-        self, key: str, start: Callable[[], nn.Module], epochs: int, beside: nn.Module | None = None, **options: Any
+        self,
+        key: str,
+        start: Callable[[], nn.Module],
+        epochs: int,
+        beside: nn.Module | None = None,
+        turn: int = 0,
+        **options: Any,
     ) -> Iterator[Step]:
         """Yield the steps of a student: accuracy as it is, fine-tuning, accuracy and latency after it.
 
         ``start`` makes the same network with the same weights at every call, which nobody else holds; ``beside`` is
-        timed with it and the teacher; ``options`` are those of ``FinetunePass``.
+        timed with it and the teacher; ``turn`` adds to the seed; ``options`` are those of ``FinetunePass``.
         """
         yield from self.ledger.once(f"{key}/before", lambda: {"accuracy": accuracy(self.context(), start())})
         precision = self.args.mixed_precision
         usual = {"learning_rate": self.args.learning_rate, "mixed_precision": precision}
         finetune = FinetunePass(epochs=epochs, channels_last=precision != "no", **usual | options)
-        yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune))
+        yield from self.ledger.once(f"{key}/finetune", partial(self._finetuned, key, start, finetune, turn))
         yield from self.ledger.once(f"{key}/after", partial(self._judged, key, start, beside), self.args.again)
 
-    def _finetuned(self, key: str, start: Callable[[], nn.Module], options: FinetunePass) -> Facts:
-        context = self.context()
+    def _finetuned(self, key: str, start: Callable[[], nn.Module], options: FinetunePass, turn: int) -> Facts:
+        context = self._trained_in(turn)
         parts = parts_of(context.dataset, context.seed)
         recipe = options.recipe(context, key, size(parts.fit))
         state, stopped = options.train(context, start(), recipe, parts)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from statistics import mean, stdev
 
 from hant.passes.reporting.figures.charts import Series, scatter
 from hant.tests.bench.results_common import Study, common_options, print_table, run_study
@@ -47,21 +48,29 @@ def steps(study: Study) -> Iterator[Step]:
     for name in names(study):
         yield from study.ledger.once(name, partial(sibling_facts, study, name))
     yield from study.prepare()
-    for name in names(study):
-        budget = f"{(study.ledger.get(name) or {})['ratio_teacher']:.4f}"
-        yield from student_steps(study, f"under {name}", budget, sibling_of(study, name))
     beside = study.args.beside
-    for budget in filter(None, study.args.budgets.split(",")):
-        yield from student_steps(study, f"at {budget}", budget, sibling_of(study, beside) if beside else None)
+    for turn in range(study.args.seeds):  # a first training of each student before a second of any
+        for name in names(study):
+            budget = f"{(study.ledger.get(name) or {})['ratio_teacher']:.4f}"
+            yield from student_steps(study, f"under {name}", budget, sibling_of(study, name), turn)
+        for budget in filter(None, study.args.budgets.split(",")):
+            other = sibling_of(study, beside) if beside else None
+            yield from student_steps(study, f"at {budget}", budget, other, turn)
 
 
-def student_steps(study: Study, key: str, budget: str, beside: nn.Module | None) -> Iterator[Step]:
+def student_steps(study: Study, key: str, budget: str, beside: nn.Module | None, turn: int = 0) -> Iterator[Step]:
     yield from study.select(f"{key}/select", budget)
     choice = (study.ledger.get(f"{key}/select") or {}).get("choice")
     if choice is not None:
-        yield from study.align(key, choice)
-        start = partial(study.aligned, key, choice)
-        yield from study.judge(f"{key}/{study.args.epochs}", start, study.args.epochs, beside)
+        named = turned(study, key, turn)
+        yield from study.align(named, choice, turn)
+        start = partial(study.aligned, named, choice)
+        yield from study.judge(f"{named}/{study.args.epochs}", start, study.args.epochs, beside, turn)
+
+
+def turned(study: Study, key: str, turn: int) -> str:
+    """Return the key of a student's training with the seed that is ``turn`` further than the study's."""
+    return f"{key}, seed {study.args.seed + turn}" if turn else key
 
 
 def row(study: Study, key: str, sibling: str) -> list[str]:
@@ -70,14 +79,17 @@ def row(study: Study, key: str, sibling: str) -> list[str]:
     before, after = (ledger.get(f"{key}/{study.args.epochs}/{part}") for part in ("before", "after"))
     if before is None or after is None:
         return [key, refused or "not done", *[""] * 5]
-    mine, teachers = after["accuracy"], (ledger.get("teacher") or {})["accuracy"]
+    trained = [ledger.get(f"{turned(study, key, n)}/{study.args.epochs}/after") for n in range(study.args.seeds)]
+    found = [float(facts["accuracy"]) for facts in trained if facts is not None]
+    mine, teachers = mean(found), (ledger.get("teacher") or {})["accuracy"]
+    spread = f" ± {stdev(found):.2f} over {len(found)} seeds" if len(found) > 1 else ""
     theirs = (ledger.get(sibling) or {}).get("accuracy")
     return [
         key,
         interval(after, "teacher"),
         interval(after, "beside") if "ratio_beside" in after else "",
         f"{before['accuracy']:.2f}",
-        f"{mine:.2f}",
+        f"{mine:.2f}{spread}",
         f"{theirs:.2f} ({mine - theirs:+.2f})" if theirs is not None else "",
         f"{teachers:.2f} ({mine - teachers:+.2f})",
     ]
@@ -148,6 +160,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one student at 0.45, everything made on the way")
     parser.add_argument("--figure", type=Path, help="SVG file to draw latency against accuracy into")
     parser.add_argument("--beside", default="", help="pretrained network to time the students of --budgets with")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each student, with seeds that follow on")
     parser.add_argument("--siblings", default=SIBLINGS, help="names of pretrained networks, with commas")
     parser.set_defaults(run=Path("runs/siblings"))
     if "--quick" in sys.argv:
