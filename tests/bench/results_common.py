@@ -32,7 +32,7 @@ from hant.passes.pretraining.pretrain import PretrainPass
 from hant.passes.ranking.rank import RankPass
 from hant.passes.ranking.records import WinnerRecord
 from hant.passes.scoring.score import ScorePass
-from hant.passes.selecting.select import SelectPass
+from hant.passes.searching.search import SearchPass
 from hant.tests.bench.results_measure import Facts, accuracy, compared, timed
 from hant.tests.bench.search_cifar10 import Step, make_context, run_parser
 from hant.transformer.contracts.context import Context
@@ -56,8 +56,12 @@ _IDENTITY = (
     "pool",
     "solutions",
     "score_images",
+    "halving",
+    "search",
 )
 """What a study is bound to; everything else may differ from one command to the next."""
+_BEFORE = {"pretrain_precision": "no", "mixed_precision": "no", "halving": 0, "search": "ilp"}
+"""What studies had that do not say it."""
 
 
 def common_options(text: str | None) -> argparse.ArgumentParser:
@@ -70,6 +74,8 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--epochs", type=int, default=10, help="of fine-tuning")
     add("--learning-rate", type=float, help="of fine-tuning; by default that of its preset")
     add("--pretrain-epochs", type=float, default=1.0)
+    add("--halving", type=int, default=0, help="rungs of pretraining where the integer program says who goes on")
+    add("--search", choices=("ilp", "linear"), default="ilp", help="by scores and their sum, or by linear steps")
     add("--pretrain-precision", default="no", help="bf16: candidates are trained in half precision")
     add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
@@ -128,7 +134,7 @@ class Study:
         self.ledger = Ledger(self.args.run / "steps.jsonl")
         asked = {name: getattr(self.args, name) for name in _IDENTITY}
         known = self.ledger.get("study") or asked
-        differing = [name for name in _IDENTITY if known.get(name, "no") != asked[name]]
+        differing = [name for name in _IDENTITY if known.get(name, _BEFORE.get(name)) != asked[name]]
         if differing:
             facts = ", ".join(f"{name} {known.get(name)!r} then and {asked[name]!r} now" for name in differing)
             raise SystemExit(f"{self.args.run} holds another study: {facts}; give another --run")
@@ -172,14 +178,11 @@ class Study:
     def prepare(self, pool_name: str = "") -> Iterator[Step]:
         """Yield what is left of profiling, pretraining and scoring a pool."""
         name = pool_name or self.args.pool
-        stages = (
-            CapturePass(),
-            CandidatesPass(),
-            ProfilePass(),
-            PretrainPass(epochs=self.args.pretrain_epochs, mixed_precision=self.args.pretrain_precision),
-            ScorePass(samples=self.args.score_images),
-        )
-        pipeline = Pipeline(stages)
+        args = self.args
+        precision = args.pretrain_precision
+        pretrain = PretrainPass(epochs=args.pretrain_epochs, mixed_precision=precision, halving=args.halving)
+        scores = [ScorePass(samples=args.score_images)] if args.search == "ilp" else []
+        pipeline = Pipeline([CapturePass(), CandidatesPass(), ProfilePass(), pretrain, *scores])
         for stage in pipeline.names[1:]:
             yield from self.ledger.once(f"{name}/{stage}", partial(self._prepared, pipeline, name, stage))
 
@@ -211,7 +214,7 @@ class Study:
     def _selected(self, budget: str, pool_name: str, solutions: int) -> Facts:
         context, wanted = self.context(pool_name), Budget.parse(budget)
         try:
-            SelectPass(budget=wanted, solutions=solutions).run(context)
+            SearchPass(engine=self.args.search, budget=wanted, solutions=solutions).run(context)
             RankPass(budget=wanted, samples=self.args.score_images, race="confident").run(context)
         except InfeasibleError as error:
             return {"refused": str(error)}

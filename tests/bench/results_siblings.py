@@ -136,6 +136,8 @@ QUICK = {
     "siblings": "",
     "budgets": "0.45",
     "pretrain_epochs": 0.2,
+    "halving": 2,
+    "search": "linear",
     "score_images": 250,
     "solutions": 25,
     "align_epochs": 1,
