@@ -28,7 +28,8 @@ from .training_pass import TrainingPass, winning_choice, work_of
 ALIGNED = "checkpoints/aligned.safetensors"
 _SCALE_SAMPLES = 512
 """Images that the variance of a block's output is taken from, at most."""
-_RATE = 0.2
+RATE = 0.2
+"""Highest rate that is tried."""
 _MANY = 10_000
 """Images from which on batches are large."""
 
@@ -123,7 +124,7 @@ class AlignPass(TrainingPass):
             epochs=aligning_epochs(samples) if self.epochs is None else self.epochs,
             steps=samples // max(1, batch_size),
             batch_size=batch_size,
-            learning_rate=_RATE if self.learning_rate is None else self.learning_rate,
+            learning_rate=RATE if self.learning_rate is None else self.learning_rate,
             tried=self.learning_rate is None,
             momentum=self.momentum,
             teacher_share=self.teacher_share,

@@ -84,6 +84,9 @@ class Examiner:
     on others. Of other tasks nothing is known but the metric, on the images as they are.
     """
 
+    students: tuple[str, ...] = ()
+    """Names of the students that are examined one by one, where there are several."""
+
     def __init__(
         self, context: Context, judges: Dataset[Sample], augment: bool, labels: float = 0.0, answers: float = 1.0
     ) -> None:
@@ -105,6 +108,14 @@ class Examiner:
             return Found(found.accuracy, found.loss, -self._context.metric.gain(found.accuracy))
         divergence, right = self._changes(network, parallel)
         return Found(found.accuracy, found.loss, divergence, right)
+
+    def accuracies(self) -> dict[str, float]:
+        """Return the accuracy of each of ``students`` when they were examined last, in the metric's unit."""
+        return {}
+
+    def trouble(self, best: Found) -> str:
+        """Return in words why it is no use to go on after what was examined last; ``best`` is the best state."""
+        return ""
 
     def _changes(self, network: nn.Module, parallel: Parallel) -> tuple[float, float]:
         """Return the divergence on changed images, and the percentage of them that is answered right."""

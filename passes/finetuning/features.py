@@ -33,26 +33,37 @@ class Imitation(nn.Module):
         self.student = student.module
         self._graphs = student, teacher  # in a tuple, so that the teacher's parameters are none of this module's
         self._variances = {block.name: variances[block.name] for block in learning(teacher)}
+        self._taught: tuple[Tensor, dict[str, list[Tensor]]] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the mean over all borders of the squared error over the variance, for images (N, C, H, W)."""
-        student, teacher = self._graphs
-        wanted: dict[str, list[Tensor]] = {name: [] for name in self._variances}
+        student = self._graphs[0]
+        wanted = {name: iter(features) for name, features in self._teach(images).items()}
         errors: list[Tensor] = []
-
-        def teach(block: Block, _: Tensor, features: Tensor) -> None:
-            if block.name in wanted:
-                wanted[block.name].append(features)
 
         def compare(block: Block, _: Tensor, features: Tensor) -> None:
             if block.name in wanted:  # a tied block runs several times, in the teacher's order
-                errors.append(nmse(features, wanted[block.name].pop(0), self._variances[block.name]))
+                errors.append(nmse(features, next(wanted[block.name]), self._variances[block.name]))
 
-        with torch.no_grad(), teacher.observe(teach):
-            teacher.module(images)
         with student.observe(compare):
             student.module(images)
         return torch.stack(errors).mean()
+
+    def _teach(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Return the teacher's features; those of the same images are not made anew."""
+        if self._taught is None or self._taught[0] is not images:
+            found: dict[str, list[Tensor]] = {name: [] for name in self._variances}
+
+            def teach(block: Block, _: Tensor, features: Tensor) -> None:
+                if block.name in found:
+                    found[block.name].append(features)
+
+            self._taught = None  # the features of the last images make room
+            teacher = self._graphs[1]
+            with torch.no_grad(), teacher.observe(teach):
+                teacher.module(images)
+            self._taught = images, found
+        return self._taught[1]
 
 
 class Features(Lesson):
@@ -76,18 +87,23 @@ class Features(Lesson):
         """
         self.learner = Imitation(student, teacher, variances)
         self._student, self._teacher = student, teacher
-        self._share = teacher_share
         student.module.requires_grad_(False)
         self.blocks: list[list[nn.Parameter]] = []
-        """Parameters of each block that has any; those that blocks share belong to the first."""
-        self._own: list[bool] = []
+        """Parameters that take a step together: of each block that has any; those that blocks share are the first's."""
+        self._shares: list[float] = []
         seen: set[int] = set()
         for block in learning(student):
-            found = [p for p in block.module.parameters() if id(p) not in seen and p.is_floating_point()]
-            seen |= {id(p.requires_grad_(True)) for p in found}
-            if found:
-                self.blocks.append(found)
-                self._own.append(block.name not in replaced)
+            share = 1.0 if block.name in replaced else teacher_share
+            for parameters, part in self.steps(block, share):
+                found = [p for p in parameters if id(p) not in seen and p.is_floating_point()]
+                seen |= {id(p.requires_grad_(True)) for p in found}
+                if found:
+                    self.blocks.append(found)
+                    self._shares.append(part)
+
+    def steps(self, block: Block, share: float) -> list[tuple[list[nn.Parameter], float]]:
+        """Return the parameters of a block that take a step together, with its length: ``share`` of the rate."""
+        return [(list(block.module.parameters()), share)]
 
     def begin(self) -> None:
         """Put the blocks in training mode; stem, head and what is between blocks are frozen."""
@@ -103,8 +119,8 @@ class Features(Lesson):
 
     def shape(self) -> None:
         """Scale the gradient of each block to length 1, those of the teacher's own to a share of it."""
-        for parameters, own in zip(self.blocks, self._own, strict=True):
+        for parameters, share in zip(self.blocks, self._shares, strict=True):
             to_unit_length(parameters)
-            if own:
-                gradients = [p.grad for p in parameters if p.grad is not None]
-                torch._foreach_mul_(gradients, self._share)  # pyright: ignore[reportPrivateImportUsage]
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if share != 1 and gradients:
+                torch._foreach_mul_(gradients, share)  # pyright: ignore[reportPrivateImportUsage]

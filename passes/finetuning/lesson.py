@@ -18,6 +18,13 @@ class Lesson(ABC):
     def begin(self) -> None:
         """Put the networks into the modes that they train in."""
 
+    def turns(self, step: int) -> int:
+        """Get ready for a step, counted over all epochs; return how many passes each part of its batch takes."""
+        return 1
+
+    def turn(self, index: int) -> None:  # noqa: B027
+        """Get ready for a pass of the step: of passes that differ each has a loss of its own."""
+
     @abstractmethod
     def loss(self, learner: nn.Module, images: Tensor, targets: Any) -> Tensor:
         """Return the mean loss of a batch (N, C, H, W); ``learner`` is the lesson's own, or wraps it."""

@@ -104,12 +104,17 @@ class Loop:
         # Dropout draws from the step's own numbers, so that it goes on in the middle of an epoch.
         torch.manual_seed(self._seed(step, self.parallel.rank))
         state.optimizer.zero_grad()
-        for index, (images, labels) in enumerate(parts):
-            with self.parallel.step(self._learner, last=index == recipe.parts - 1):
-                loss = self._loss(self._augmented(images), labels) / recipe.parts
-                self.parallel.backward(state.scaler.scale(loss))
-            state.loss += self.parallel.mean(loss.detach())
         count = state.epoch * recipe.steps + step
+        turns = self.lesson.turns(count)
+        for index, (images, labels) in enumerate(parts):
+            augmented = self._augmented(images)
+            for turn in range(turns):
+                last = index == recipe.parts - 1 and turn == turns - 1
+                self.lesson.turn(turn)
+                with self.parallel.step(self._learner, last):
+                    loss = self._loss(augmented, labels) / recipe.parts
+                    self.parallel.backward(state.scaler.scale(loss))
+                state.loss += self.parallel.mean(loss.detach())
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.rate(count) * state.share
         state.scaler.unscale_(state.optimizer)

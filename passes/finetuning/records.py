@@ -12,7 +12,7 @@ class EpochRecord(Record):
 
     kind: ClassVar[str] = "epoch"
     stage: str = "finetune"
-    """``align`` or ``finetune``."""
+    """``align``, ``finetune`` or ``shrink``."""
     epoch: int
     """0 for the start."""
     train_loss: float | None
@@ -23,6 +23,8 @@ class EpochRecord(Record):
     learning_rate: float
     seconds: float
     recipe: str
+    students: dict[str, float] = {}
+    """Of a shared training the held-out accuracy of each student; that above is their mean."""
 
 
 class AlignmentRecord(Record):

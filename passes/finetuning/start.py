@@ -10,13 +10,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ...op_library.pools import operation as find_operation
 from ...transformer.contracts.context import Context
 from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
-from ..candidates.build import build_candidate
-from ..networks.assemble import CandidateWeights, build_student, independent
+from ..networks.assemble import CandidateWeights, blank, build_student, independent
 from ..pretraining.records import CandidateRecord
 
 
@@ -39,7 +37,7 @@ def student(context: Context, choice: Mapping[str, str], preload: str = "all") -
     if preload == "all":
         graph = independent(build_student(context.teacher, choice, CandidateWeights(context.store)))
     else:
-        graph = independent(_untrained(context.teacher, choice, context.seed))
+        graph = independent(blank(context.teacher, choice, context.seed))
     if not any(parameter.requires_grad for parameter in context.teacher.network.parameters()):
         for parameter in graph.network.parameters():  # frozen as a whole for inference, not to stay as it is
             parameter.requires_grad_(parameter.is_floating_point())
@@ -48,11 +46,6 @@ def student(context: Context, choice: Mapping[str, str], preload: str = "all") -
             torch.manual_seed(derived_seed(context.seed, "finetune", "start"))
             initialise(graph.network)
     return graph
-
-
-def _untrained(graph: Graph, choice: Mapping[str, str], seed: int) -> Graph:
-    chosen = {name: find_operation(operation) for name, operation in choice.items() if operation != "teacher"}
-    return graph.replace({name: build_candidate(graph.block(name), spec, seed) for name, spec in chosen.items()})
 
 
 @torch.no_grad()

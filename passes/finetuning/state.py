@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ...transformer.contracts.store import Store
 from .examine import Found, least_right
 
-_EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "divergence", "learning_rate", "seconds")
-"""What is kept of an epoch, in this order."""
+EPOCH = ("train_loss", "held_out_accuracy", "held_out_loss", "divergence", "learning_rate", "seconds")
+"""What is kept of every epoch, in this order."""
 
 
 @dataclass
@@ -43,6 +43,8 @@ class FinetuneState:
     """Time of those steps."""
     share: float = 1.0
     """Of the recipe's rate; 0 where a trial is to find it (``trial.py``)."""
+    columns: tuple[str, ...] = EPOCH
+    """What is kept of an epoch, in this order."""
 
     @property
     def epoch(self) -> int:
@@ -83,8 +85,8 @@ class FinetuneState:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, entry in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in entry.items() if isinstance(v, Tensor)}
-        rows = [[row[name] for name in _EPOCH] for row in self.history]
-        tensors["history"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_EPOCH))
+        rows = [[row[name] for name in self.columns] for row in self.history]
+        tensors["history"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(self.columns))
         for name, found in (("start", self.start), ("found", self.found)):
             tensors[name] = torch.tensor([] if found is None else astuple(found), dtype=torch.float64)
         tensors["best_epoch"] = torch.tensor(self.best_epoch)
@@ -112,7 +114,7 @@ class FinetuneState:
                 torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
             )
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.history = [dict(zip(_EPOCH, row, strict=True)) for row in tensors["history"].tolist()]
+        self.history = [dict(zip(self.columns, row, strict=True)) for row in tensors["history"].tolist()]
         self.start, self.found = (Found(*tensors[name].tolist()) for name in ("start", "found"))
         self.best_epoch = int(tensors["best_epoch"])
         step, self.seconds, self.share = tensors["progress"].tolist()

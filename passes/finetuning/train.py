@@ -21,7 +21,7 @@ from .loop import Loop
 from .parallel import Parallel
 from .recipe import TrainingRecipe
 from .records import EpochRecord
-from .state import FinetuneState
+from .state import EPOCH, FinetuneState
 from .trial import share_of_rate
 
 
@@ -38,10 +38,13 @@ class Training:
     """Time after which an epoch in training is made durable and goes on from there."""
     durable: bool = True
     """False for a trial that leaves nothing in the run."""
+    examiner: Examiner | None = None
+    """Tells what a state is worth; one of a single student if left out."""
 
     def __post_init__(self) -> None:
         self.parallel = Parallel(self.context.device)
-        self._examiner = Examiner(self.context, self.parts.judges, self.recipe.augment, *self.recipe.judged)
+        usual = self.context, self.parts.judges, self.recipe.augment, *self.recipe.judged
+        self._examiner = self.examiner or Examiner(*usual)
 
     def run(
         self, network: nn.Module, lesson: Lesson, fresh: Callable[[], torch.optim.Optimizer]
@@ -80,7 +83,9 @@ class Training:
         """Return the state to go on from: that of the run if it has one, else ``network`` as it is."""
         kind = self.context.device.type
         scaler = torch.amp.GradScaler(kind, enabled=self.recipe.mixed_precision == "fp16")
-        state = FinetuneState(network, optimizer, scaler=scaler, share=0.0 if self.recipe.tried else 1.0)
+        columns = (*EPOCH, *self._examiner.students)
+        share = 0.0 if self.recipe.tried else 1.0
+        state = FinetuneState(network, optimizer, scaler=scaler, share=share, columns=columns)
         if self.durable and self.context.store.path(self.recipe.checkpoint).exists():
             state.restore(self.context.store, self.recipe.checkpoint)
         else:
@@ -111,7 +116,12 @@ class Training:
                     return f"stopped in epoch {epoch + 1}: {trouble}; the best weights before it are kept"
                 found = self._finish(state, loss)
                 told = f"held out {self.context.metric.text(found.accuracy)}, divergence {found.divergence:.4g}"
-                task.advance(0, f"epoch {epoch + 1}: loss {loss:.3f}, {told}")
+                each = [f"{name} {self.context.metric.text(a)}" for name, a in self._examiner.accuracies().items()]
+                task.advance(0, "; ".join([f"epoch {epoch + 1}: loss {loss:.3f}, {told}", *each]))
+                assert state.found is not None, "the start was offered"
+                trouble = self._examiner.trouble(state.found)
+                if trouble:
+                    return f"stopped after epoch {epoch + 1}: {trouble}; the best weights before it are kept"
         return ""
 
     def _pause(self, state: FinetuneState) -> None:
@@ -135,6 +145,7 @@ class Training:
                 "divergence": found.divergence,
                 "learning_rate": state.share * self.recipe.rate((state.epoch + 1) * self.recipe.steps - 1),
                 "seconds": state.seconds + time.perf_counter() - started,
+                **self._examiner.accuracies(),
             }
         )
         state.offer(state.last, found, state.epoch * self.recipe.steps)
@@ -162,6 +173,7 @@ class Training:
             learning_rate=row.get("learning_rate", 0.0),
             seconds=row.get("seconds", 0.0),
             recipe=self.recipe.fingerprint,
+            students={name: row[name] for name in self._examiner.students} if epoch else {},
         )
         self.context.store.put(f"{self.recipe.name}/{epoch:04d}", record)
 

@@ -101,6 +101,12 @@ def build_student(graph: Graph, choice: Mapping[str, str], weights: CandidateWei
     )
 
 
+def blank(graph: Graph, choice: Mapping[str, str], seed: int = 0) -> Graph:
+    """Return the teacher with the operations of ``choice`` as they are before any training."""
+    chosen = {name: find_operation(operation) for name, operation in choice.items() if operation != "teacher"}
+    return graph.replace({name: build_candidate(graph.block(name), spec, seed) for name, spec in chosen.items()})
+
+
 def independent(graph: Graph) -> Graph:
     """Return a copy of the graph that shares no parameter with anything else, to be trained as a whole.
 
@@ -126,16 +132,7 @@ def load_student(context: Context) -> Graph:
     record = context.store.get(StudentRecord, "student")
     if record is None:
         raise UsageError("the run has no student yet; run the finetune stage first")
-    graph = context.teacher
-    student = independent(
-        graph.replace(
-            {
-                name: build_candidate(graph.block(name), find_operation(operation), seed=0)  # its weights follow
-                for name, operation in record.choice.items()
-                if operation != "teacher"
-            }
-        )
-    )
+    student = independent(blank(context.teacher, record.choice))  # its weights follow
     student.network.load_state_dict(student_weights(context.store, record))
     student.network.eval()
     return student

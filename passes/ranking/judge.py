@@ -22,12 +22,11 @@ from ...transformer.tools.nested import leaves
 from ..networks.supernet import Statistics, Supernet, statistics_of
 from ..pretraining.records import CandidateRecord
 from .measures import Totals, measure
-from .recalibrate import batch_norm_statistics
+from .recalibrate import BATCHES, batch_norm_statistics
 from .records import EvaluationRecord
 
 _KEPT_BYTES = 1 << 30
 """Images and teacher's outputs that are kept in memory at most; what is beyond is made again when needed."""
-_RECALIBRATION_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class Judge:
 
     def _training_images(self) -> Iterator[Tensor]:
         size = self.protocol.batch_size
-        part = take(self._parts.fit, size * _RECALIBRATION_BATCHES)
+        part = take(self._parts.fit, size * BATCHES)
         return (images for images, _ in batches(part, size, device=self.context.device))
 
     def _forward(self, network: nn.Module, buffers: dict[str, Tensor], images: Tensor) -> tuple[Any, Tensor]:

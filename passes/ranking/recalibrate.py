@@ -10,6 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...transformer.tools.copied import copied
 
+BATCHES = 8
+"""Batches of training images that statistics are estimated on."""
+
 
 def batch_norm_statistics(network: nn.Module, stream: Iterable[Tensor]) -> dict[str, Tensor]:
     """Return the statistics that the batch norms of ``network`` have on images (N, C, H, W), by buffer name.
