@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .selecting.pareto import ParetoPass as ParetoPass
     from .selecting.proxy import ProxyPass as ProxyPass
     from .selecting.select import SelectPass as SelectPass
+    from .sharing.extract import ExtractPass as ExtractPass
+    from .sharing.shrink import ShrinkPass as ShrinkPass
 
 
 def __getattr__(name: str) -> Any:

@@ -52,7 +52,11 @@ def command(configuration: Mapping[str, Any]) -> str:
     named = [str(configuration.get(name, "")) for name in ("model", "data")]
     if not configuration or any(name.startswith("<") for name in named):
         return ""
-    return shlex.join(["hant-opt", *_words(configuration)])
+    if not configuration.get("shared"):
+        return shlex.join(["hant-opt", *_words(configuration)])
+    names = {"budget": "budgets", "target": "targets"}  # and students' names are made of them
+    said = {names.get(name, name): v for name, v in configuration.items() if name not in ("shared", "student")}
+    return shlex.join(["hant-opt", "shrink", *_words(said)])
 
 
 def _words(configuration: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,12 +13,12 @@ from ...transformer.contracts.task import Task
 from ...transformer.ir.block import Block
 from ...transformer.ir.graph import Graph
 from ...transformer.tools.nested import map_leaves
-from ..finetuning.features import Features
+from ..finetuning.features import Features, learning
 from ..finetuning.labels import objective_of
 from ..finetuning.lesson import Lesson
 from ..finetuning.recipe import FinetuneRecipe
 from .network import SharedBlock, SharedNetwork, dropouts
-from .schedule import Plan, Turn
+from .plan import Plan, Turn
 
 
 class Remembered(nn.Module):
@@ -133,9 +134,17 @@ class SharedFeatures(Features):
         return [(own, 1.0 if block.module.sliced else share), *((parameters, 1.0) for parameters in others)]
 
     def turns(self, step: int) -> int:
-        """Look up the passes of a step."""
-        self._turns = self._plan.turns(step)
+        """Look up the passes of a step, without students all of whose blocks are skipped: nothing learns."""
+        self._turns = tuple(turn for turn in self._plan.turns(step) if self._learns(turn))
         return len(self._turns)
+
+    def _learns(self, turn: Turn) -> bool:
+        modules = [block.module for block in learning(self._shared.graph)]
+        tensors = (
+            module.tensors(turn.choice.get(name, "teacher")).values() for name, module in self._shared.blocks.items()
+        )
+        fixed = (module.parameters() for module in modules if not isinstance(module, SharedBlock))
+        return any(tensor.requires_grad for found in chain(tensors, fixed) for tensor in found)
 
     def turn(self, index: int) -> None:
         """Make the network the student of the pass."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...transformer.tools.seeds import derived_seed
 from ...transformer.tools.wildcards import matches
+from .cost import TEACHING
 from .schedule import Phase, Schedule
 
 DRAWS = ("budget", "uniform")
@@ -89,8 +90,8 @@ class Plan:
 
     def passes(self, steps: int) -> float:
         """Return what so many steps cost, in passes of the full network; one of the teacher counts a third."""
-        full = self.macs({})
-        taught = 1 / 3 if self.schedule.teach == "teacher" else 0.0
+        full = max(1, self.macs({}))
+        taught = TEACHING if self.schedule.teach == "teacher" else 0.0
         return sum(
             taught + sum(self.macs(turn.choice) for turn in self.turns(step)) / full for step in range(self.total)
         )

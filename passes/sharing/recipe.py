@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..finetuning.recipe import AlignRecipe, FinetuneRecipe
-from .schedule import Plan
+from .plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ class SharedRecord(Record):
     recipe: str
     epochs: int
     steps: int
-    passes: float
-    """Cost in forward and backward passes of the full network over one batch."""
+    cost: float
+    """In epochs of the full network."""
     seconds: float
     accuracies: dict[str, float]
     """Of each student on held-out training images, in the best state."""

@@ -171,12 +171,17 @@ class ShrinkPass(TrainingPass):
             recipe=recipe.fingerprint,
             epochs=state.epoch,
             steps=state.epoch * recipe.steps,
-            passes=plan.passes(state.epoch * recipe.steps),
+            cost=plan.passes(state.epoch * recipe.steps) / max(1, recipe.steps),
             seconds=sum(row["seconds"] for row in state.history),
             accuracies={name: best[name] for name in choices},
         )
         context.store.put("shared", record)
         return PassResult(notes=tuple(filter(None, (self._note(context, record), stopped))))
+
+    def epochs_together(self, context: Context) -> float:
+        """Return what the training will cost, in epochs of the full network."""
+        recipe, plan = self._recipe(context, parts_of(context.dataset, context.seed), self.choices(context))
+        return plan.passes(recipe.total) / max(1, recipe.steps)
 
     def _train(
         self,
@@ -295,7 +300,7 @@ class ShrinkPass(TrainingPass):
 
     def _note(self, context: Context, record: SharedRecord) -> str:
         told = ", ".join(f"{name} {context.metric.text(value)}" for name, value in record.accuracies.items())
-        return f"{record.steps} steps, {record.passes:.0f} passes of the full network; held out: {told}"
+        return f"{record.steps} steps, {record.cost:.1f} epochs of the full network; held out: {told}"
 
 
 def shares_weights(operation: str) -> bool:

@@ -8,7 +8,16 @@ import typer
 
 from ..pipeline.default import verb_passes
 from ..plugins import registered
-from .options import ApplyCommand, Command, InspectCommand, OpsCommand, OptionsCommand, ParetoCommand, StageCommand
+from .options import (
+    ApplyCommand,
+    Command,
+    InspectCommand,
+    OpsCommand,
+    OptionsCommand,
+    ParetoCommand,
+    ShrinkCommand,
+    StageCommand,
+)
 from .verbs import Verb
 
 app = typer.Typer(
@@ -84,6 +93,12 @@ def _run_pareto(command: ParetoCommand) -> int:
     return run_pareto(command)
 
 
+def _run_shrink(command: ShrinkCommand) -> int:
+    from .shrink import run_shrink
+
+    return run_shrink(command)
+
+
 def _run_passes(command: ApplyCommand) -> int:
     from .studies import run_passes
 
@@ -134,6 +149,14 @@ ALL = (
         ParetoCommand,
         _run_pareto,
         ("reading", "study", "pareto"),
+    ),
+    Verb(
+        "shrink",
+        "Make a student for each of several budgets and targets from one training.",
+        ShrinkCommand,
+        _run_shrink,
+        (*_OPENING, *verb_passes("optimize", "ilp"), *verb_passes("optimize", "linear")),
+        keeps=True,
     ),
     Verb(
         "apply",

@@ -11,7 +11,7 @@ from ...passes.capturing.inspection import inspect_graph
 from ..ir.graph import Graph
 from ..pipeline.build import effective
 from ..pipeline.config import Config, dump
-from ..pipeline.default import ORDERS, verb_passes
+from ..pipeline.default import order, verb_passes
 from ..pipeline.forecast import Expected, forecast
 from ..pipeline.preflight import check_options
 from ..runs.identity import check_identity
@@ -71,8 +71,8 @@ def dry_run(command: StageCommand, job: Job) -> int:
 
 def make_plan(command: StageCommand, job: Job) -> Plan:
     """Capture in a scratch run, and look up in the run, where there is one, what is up to date."""
-    names = verb_passes(command.verb, job.config.search)
-    with opened(command, job, ORDERS[job.config.search], scratch=True) as (context, pipeline):
+    names = verb_passes(command.verb, job.config.search, job.config.shared)
+    with opened(command, job, order(job.config.search, job.config.shared), scratch=True) as (context, pipeline):
         stages = [stage for stage in pipeline.passes if stage.name in names]
         check_options(context, stages)
         scratch = pipeline.run(context, only=("capture", "candidates"))

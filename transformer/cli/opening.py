@@ -10,7 +10,7 @@ from ..contracts.context import Context
 from ..contracts.progress import Progress
 from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config, merge
-from ..pipeline.default import ORDERS
+from ..pipeline.default import PASSES
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.session import load_materials, open_run, scratch_context
 from ..runs.processes import processes
@@ -45,7 +45,6 @@ def opened(
     """
     config = job.config.model_copy(update={"passes": merge(job.config.passes, options or {})})
     kept = kept or job.config
-    usual = {name for order in ORDERS.values() for name in order}
     with hushed(command.verbose), crash_log(job.root):
         with result_only():
             pipeline = build_pipeline(config, passes)
@@ -57,7 +56,7 @@ def opened(
         if scratch:
             opening = scratch_context(job.config, materials)
         else:
-            tables = {name: table for name, table in kept.passes.items() if name in usual}
+            tables = {name: table for name, table in kept.passes.items() if name in PASSES}
             kept = kept.model_copy(update={"passes": tables})
             opening = open_run(kept, job.root, materials, build_pipeline(kept), progress, only)
         with opening as context:

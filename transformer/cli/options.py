@@ -96,6 +96,17 @@ class ParetoCommand(StudyCommand):
     """Targets divided by commas; the run's own if left out. Nothing is retrained."""
 
 
+class ShrinkCommand(ModelCommand):
+    """``shrink``."""
+
+    budgets: Annotated[str | None, Flag()] = None
+    """Budgets divided by commas: 0.3,0.45,0.6,12ms."""
+    targets: Annotated[str | None, Flag()] = None
+    """Targets divided by commas, each with all budgets; the run's own if left out."""
+    anew: Annotated[bool, Flag()] = False
+    """Train again what was trained before, for the budgets that are given."""
+
+
 class ApplyCommand(StudyCommand):
     """``apply``."""
 

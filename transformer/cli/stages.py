@@ -10,7 +10,8 @@ from pathlib import Path
 from ...passes.latency.table_file import export_table
 from ..contracts.context import Context
 from ..errors import UnverifiedError, UsageError
-from ..pipeline.default import ORDERS, engine_of, verb_passes
+from ..pipeline.config import Config
+from ..pipeline.default import engine_of, order, verb_passes
 from ..pipeline.outcome import check_limits, check_outcome, is_report_finished
 from ..pipeline.pipeline import Listener, Pipeline
 from ..pipeline.session import save_config
@@ -50,8 +51,8 @@ def run_stage(command: StageCommand) -> int:
     if command.verb == "report" and job.from_run and not job.changed and _told(command, job):
         return 0
     imported = {} if command.latencies is None else {"import": {"file": command.latencies}}
-    names = verb_passes(command.verb, search)
-    with opened(command, job, _before_profile(search, *imported), imported, only=names) as (context, pipeline):
+    names = verb_passes(command.verb, search, job.config.shared)
+    with opened(command, job, _before_profile(job.config, *imported), imported, only=names) as (context, pipeline):
         _run(command, names, context, pipeline, watch(job.config.parsed_budget()))
         if command.export is not None:
             export_table(context.store, context.target, Path(command.export))
@@ -75,7 +76,7 @@ def _told(command: StageCommand, job: Job) -> bool:
 
 def write_kit(command: StageCommand, job: Job) -> int:
     """List the candidates and write the kit; the run's stored configuration does not name it."""
-    with opened(command, job, _before_profile(job.config.search, "kit"), {"kit": {"file": command.kit}}) as (
+    with opened(command, job, _before_profile(job.config, "kit"), {"kit": {"file": command.kit}}) as (
         context,
         pipeline,
     ):
@@ -85,9 +86,9 @@ def write_kit(command: StageCommand, job: Job) -> int:
     return 0
 
 
-def _before_profile(search: str, *names: str) -> tuple[str, ...]:
+def _before_profile(config: Config, *names: str) -> tuple[str, ...]:
     """Return the passes of the default pipeline with ``kit`` or ``import`` before profiling."""
-    usual = ORDERS[search]
+    usual = order(config.search, config.shared)
     place = usual.index("profile")
     return (*usual[:place], *names, *usual[place:])
 

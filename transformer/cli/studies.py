@@ -14,7 +14,7 @@ from ..contracts.context import Context
 from ..contracts.target import Target
 from ..contracts.task import Metric
 from ..errors import InfeasibleError, LoadError, UnverifiedError, UsageError
-from ..pipeline.default import ORDERS
+from ..pipeline.default import order
 from ..pipeline.front import front_elsewhere
 from ..pipeline.pipeline import Pipeline
 from ..tools.reading import parse_json
@@ -63,7 +63,7 @@ def _study(
         raise UsageError(f"{command.subject} is not a run; give the directory of one, made by: hant-opt score MODEL")
     check_begun(job)
     stored = resolve({"subject": command.subject, "student": job.config.student}).config
-    usual = ORDERS[job.config.search]
+    usual = order(job.config.search, job.config.shared)
     passes = (*usual, *(name for name in extra if name not in usual))
     return opened(command, job, passes, options, kept=stored)
 

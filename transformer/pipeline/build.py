@@ -15,7 +15,7 @@ from ..contracts.pass_ import Pass
 from ..errors import UsageError, nearest
 from ..plugins import load_plugin, registered
 from .config import Config, declared
-from .default import ORDERS
+from .default import PASSES, order
 from .paths import anchored
 from .pipeline import Pipeline
 
@@ -29,10 +29,9 @@ def build_pipeline(config: Config, names: Sequence[str] | None = None) -> Pipeli
     Raises:
         UsageError: an unknown pass or option (with the nearest name), or a value that does not fit.
     """
-    names = ORDERS[config.search] if names is None else names
-    usual = {name for order in ORDERS.values() for name in order}
+    names = order(config.search, config.shared) if names is None else names
     for name in config.passes:
-        if name not in names and name not in usual:
+        if name not in names and name not in PASSES:
             raise UsageError(
                 f"unknown pass {name!r} in [passes.{name}]{nearest(name, {*names, *registered('hant.passes')})}"
             )

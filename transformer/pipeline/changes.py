@@ -12,7 +12,7 @@ import tomli_w
 
 _NAMES = {"limits": "limit"}
 """Options whose flag is not called as they are."""
-_NO_FLAG = ("model", "output", "passes")
+_NO_FLAG = ("model", "output", "passes", "shared")
 """What stands for itself in a command on a run."""
 
 

@@ -146,6 +146,8 @@ class Config(BaseModel):
         default=None, ge=1
     )
     """Bound on what candidates in training take together."""
+    shared: bool | None = None
+    """Whether the student is cut out of the weights that ``hant-opt shrink`` trains for several: that verb says so."""
     passes: dict[str, dict[str, Any]] = {}
     """Options of single passes: ``[passes.finetune] learning_rate = 0.01``."""
 

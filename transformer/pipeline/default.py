@@ -24,6 +24,16 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """The default pipeline by the engine of the search: one needs scores, the other makes its selections without."""
 
+PASSES = frozenset((*DEFAULT_PASSES, "search", "extract"))
+"""Names of the passes that some order has."""
+
+
+def order(search: str, shared: bool | None = None) -> tuple[str, ...]:
+    """Return the pipeline of an engine of the search; a student whose weights are ``shared`` is cut out of them."""
+    names = ORDERS[search]
+    return tuple("extract" if name == "align" else name for name in names) if shared else names
+
+
 VERBS: dict[str, tuple[str, ...]] = {
     "optimize": DEFAULT_PASSES,
     "profile": ("capture", "candidates", "profile"),
@@ -32,10 +42,12 @@ VERBS: dict[str, tuple[str, ...]] = {
 """Passes that each verb of the command runs; capture makes the graph again each time."""
 
 
-def verb_passes(verb: str, engine: str) -> tuple[str, ...]:
-    """Return the passes that ``verb`` runs with an engine of the search."""
+def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str, ...]:
+    """Return the passes that ``verb`` runs with an engine of the search, for a student whose weights are ``shared``."""
     if verb == "optimize":
-        return ORDERS[engine]
+        return order(engine, shared)
+    if verb == "align" and shared:
+        return ("capture", "extract")
     if verb == "search":
         return ("capture", *(name for name in ("score", "select", "search") if name in ORDERS[engine]))
     return VERBS[verb]
@@ -48,4 +60,6 @@ def engine_of(verb: str, engine: str) -> str:
 
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
+    if name in ("extract", "shrink"):
+        return "align" if name == "extract" else name
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)

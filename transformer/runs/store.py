@@ -44,7 +44,7 @@ R = TypeVar("R", bound=Record)
 
 _DIGEST = "sha256"
 """Name of the content's digest in the header of a safetensors file."""
-_COMMON = ("candidates", "scratch", "network.json", "run.seal")
+_COMMON = ("candidates", "shared", "scratch", "network.json", "run.seal")
 """Files and folders that all students of a run have in common."""
 _OF = "whose"
 """What of an event tells whose it is."""
