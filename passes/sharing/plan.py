@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...transformer.tools.seeds import derived_seed
 from ...transformer.tools.wildcards import matches
@@ -18,7 +18,10 @@ from .schedule import Phase, Schedule
 DRAWS = ("budget", "uniform")
 _LEAST_EPSILON = 1e-4
 _TIGHT = 60.0
-"""Largest strength by which costs decide a draw, over the range of a block's costs."""
+"""Largest strength by which costs decide a draw, over the range of a block's costs; ..."""
+_GRID = 129
+"""... and at how many strengths the mean cost is known."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,8 @@ class Plan:
         """Return what so many steps cost, in passes of the full network; one of the teacher counts a third."""
         full = max(1, self.macs({}))
         taught = TEACHING if self.schedule.teach == "teacher" else 0.0
-        return sum(
-            taught + sum(self.macs(turn.choice) for turn in self.turns(step)) / full for step in range(self.total)
-        )
+        ours = sum(self.macs(turn.choice) for step in range(steps) for turn in self.turns(step))
+        return taught * steps + ours / full
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -105,29 +107,50 @@ class Plan:
         if not self.any:  # in turn, so that each student is trained equally often
             return dict(self.front[(step * phase.draws + index) % len(self.front)])
         random = np.random.default_rng(derived_seed(self.seed, "shrink", str(step), str(index)))
-        allowed = [(block, _allowed(costs, phase.operations)) for block, costs in self.operations]
-        pull = self._pull(allowed, random.uniform()) if self.draw == "budget" else 0.0
-        return {block: costs[random.choice(len(costs), p=_chances(costs, pull))][0] for block, costs in allowed}
+        if phase.operations not in self._draws:
+            self._draws[phase.operations] = Draws(self.operations, phase.operations)
+        draws = self._draws[phase.operations]
+        return draws.choice(draws.pull(random.uniform()) if self.draw == "budget" else 0.0, random)
 
-    def _pull(self, allowed: Sequence[tuple[str, Sequence[tuple[str, int]]]], share: float) -> float:
-        """Return how strongly costs have to decide for the mean student to cost a share of the range, by bisection."""
-        ranges = [(min(c for _, c in costs), max(c for _, c in costs)) for _, costs in allowed]
-        low, high = (sum(ends) for ends in zip(*ranges, strict=True))
-        wanted, least, most = low + share * (high - low), -_TIGHT, _TIGHT
-        for _ in range(40):
-            pull = (least + most) / 2
-            mean = sum(float(np.dot(_chances(costs, pull), [c for _, c in costs])) for _, costs in allowed)
-            least, most = (pull, most) if mean > wanted else (least, pull)
-        return (least + most) / 2
+    @cached_property
+    def _draws(self) -> dict[tuple[str, ...], Draws]:
+        return {}
 
 
-def _allowed(costs: Sequence[tuple[str, int]], patterns: Sequence[str]) -> list[tuple[str, int]]:
-    return [pair for pair in costs if pair[0] == "teacher" or any(matches(pair[0], p) for p in patterns)]
+class Draws:
+    """Students of some operations at random, around any cost."""
 
+    def __init__(self, operations: Costs, patterns: Sequence[str]) -> None:
+        """Take the operations that are as one of the patterns; a block's ``teacher`` always is."""
+        allowed = {
+            block: [pair for pair in costs if pair[0] == "teacher" or any(matches(pair[0], p) for p in patterns)]
+            for block, costs in operations
+        }
+        self._names = {block: [name for name, _ in pairs] for block, pairs in allowed.items()}
+        widest = max(map(len, allowed.values()), default=0)
+        costs = np.array([[c for _, c in pairs] + [np.nan] * (widest - len(pairs)) for pairs in allowed.values()])
+        self._least, self._range = np.nanmin(costs, 1), np.nanmax(costs, 1) - np.nanmin(costs, 1)
+        self._scaled = (costs - self._least[:, None]) / np.maximum(self._range, 1.0)[:, None]
+        self._pulls = np.sinh(np.linspace(-np.arcsinh(_TIGHT), np.arcsinh(_TIGHT), _GRID))
+        self._shares = np.array([self._share(pull) for pull in self._pulls])
 
-def _chances(costs: Sequence[tuple[str, int]], pull: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the probability of each operation, shape (M,): the cheaper the likelier, by ``pull``."""
-    values = np.array([cost for _, cost in costs], dtype=np.float64)
-    values = (values - values.min()) / max(float(np.ptp(values)), math.ulp(1.0))
-    weights = np.exp(-pull * values - np.max(-pull * values))
-    return np.asarray(weights / weights.sum())
+    def pull(self, share: float) -> float:
+        """Return how strongly costs have to decide for the mean student to cost this share of the range."""
+        return float(np.interp(-share, -self._shares, self._pulls))
+
+    def choice(self, pull: float, random: np.random.Generator) -> dict[str, str]:
+        """Return a student: of each block the cheaper operations the likelier, by ``pull``."""
+        below = np.cumsum(self._chances(pull), 1)
+        places = (below < random.uniform(size=(len(below), 1))).sum(1)
+        pairs = zip(self._names.items(), places.tolist(), strict=True)
+        return {block: names[min(place, len(names) - 1)] for (block, names), place in pairs}
+
+    def _chances(self, pull: float) -> Floats:
+        """Return the probability of each operation, shape (N, M)."""
+        logits = np.where(np.isnan(self._scaled), -np.inf, -pull * self._scaled)
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(weights / weights.sum(1, keepdims=True))
+
+    def _share(self, pull: float) -> float:
+        mean = (self._chances(pull) * np.nan_to_num(self._scaled)).sum(1)
+        return float((mean * self._range).sum() / max(self._range.sum(), 1.0))
