@@ -26,6 +26,7 @@ from ..candidates.records import OperationRecord
 from ..finetuning.align import RATE, AlignPass
 from ..finetuning.examine import Parts, parts_of, spread
 from ..finetuning.lesson import Lesson
+from ..finetuning.parallel import Parallel
 from ..finetuning.recipe import OPTIMIZERS, RATES, AlignRecipe, FinetuneRecipe, aligning_epochs, automatic_epochs
 from ..finetuning.state import FinetuneState
 from ..finetuning.train import Training
@@ -159,7 +160,12 @@ class ShrinkPass(TrainingPass):
         )
         state, stopped = self._train(context, shared, recipe, plan, parts, examiner)
         digest = context.store.save_tensors(SHARED, state.best)
-        best = state.history[state.best_epoch - 1] if state.best_epoch else examiner.accuracies()
+        if state.best_epoch:
+            best = state.history[state.best_epoch - 1]
+        else:
+            shared.network.load_state_dict(state.best)
+            examiner.examine(shared.network, Parallel(context.device))
+            best = examiner.accuracies()
         record = SharedRecord(
             file=SHARED,
             digest=digest,
@@ -275,7 +281,7 @@ class ShrinkPass(TrainingPass):
             total=total,
             front=tuple(sorted(front)),
             operations=tuple((block, tuple(operations.items())) for block, operations in costs.items()),
-            outside=context.teacher.macs - inside,
+            outside=max(0, context.teacher.macs - inside),
             any=self._any(context),
             draw=self.draw,
             seed=context.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ POOL = "teacher,identity,cb_res_3x3,slice_w0.5"
 MIXED = {"one": "identity", "two": "cb_res_3x3", "three": "teacher"}
 SLICED = {"one": "slice_w0.5", "two": "slice_w0.5", "three": "identity"}
 QUICK = ShrinkPass(students=("mixed", "sliced"), epochs=2, batch_size=256, learning_rate=0.05)
-STEP_COUNT = 5
+STEP_COUNT = 4
 """Steps of an epoch."""
 
 
@@ -52,8 +52,10 @@ def win(context: Context, name: str, choice: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, make_context: MakeContext) -> OpenRun:
+def prepared(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, make_context: MakeContext) -> Iterator[OpenRun]:
     """Make a run of its own with two winners; candidates are trained once for all tests."""
+
+    opened: list[RunStore] = []
 
     def open_run(name: str = "run") -> Context:
         if not _PRETRAINED:
@@ -63,13 +65,16 @@ def prepared(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, make_cont
                 PretrainPass(epochs=0.2, batch_size=64, derived="copy").run(context)
                 _count_macs(context)
         shutil.copytree(_PRETRAINED["run"], tmp_path / name)
-        context = make_context(RunStore(tmp_path / name), POOL)
+        opened.append(RunStore(tmp_path / name))
+        context = make_context(opened[-1], POOL)
         _count_macs(context)
         win(context, "mixed", MIXED)
         win(context, "sliced", SLICED)
         return context
 
-    return open_run
+    yield open_run
+    for store in opened:
+        store.close()
 
 
 def _count_macs(context: Context) -> None:
@@ -211,7 +216,7 @@ def test_a_collapse_with_a_finite_loss_ends_the_training_with_the_best_state(
     notes = replace(QUICK, epochs=4).run(context).notes
     assert notes[-1].startswith("stopped after epoch 2: no student is better than chance any more")
     assert record_of(context).epochs == 2
-    assert max(record_of(context).accuracies.values()) > 50
+    assert max(record_of(context).accuracies.values()) > 33
 
 
 @pytest.mark.parametrize(
