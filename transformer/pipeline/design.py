@@ -27,7 +27,7 @@ from .optimize import Result, new_folder, optimize
 
 FOLDER = "master"
 """Where in the run of a design the MasterNet is trained."""
-NETWORK = "network.safetensors"
+NETWORK = "masternet.safetensors"
 """The trained MasterNet there, as a checkpoint that describes itself."""
 _PREFIX = "genet:"
 
