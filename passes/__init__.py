@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .designing.gradient import GradientPass as GradientPass
     from .designing.master import MasterPass as MasterPass
     from .designing.perturb import PerturbPass as PerturbPass
+    from .designing.spectrum import SpectrumPass as SpectrumPass
     from .designing.superblocks import SuperblocksPass as SuperblocksPass
     from .designing.train import TrainPass as TrainPass
     from .finetuning.align import AlignPass as AlignPass

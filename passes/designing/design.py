@@ -14,6 +14,7 @@ from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share
 from ...transformer.errors import InfeasibleError
 from ..latency.records import NetworkLatencyRecord
+from ..selecting.select import MARGIN
 from .chain import ChainDesign, ChainProblem, least_cost, solve_chain
 from .master import master_of
 from .perturb import PerturbPass
@@ -84,17 +85,18 @@ class DesignPass(Pass):
         bench = bench_of(context)
         whole = teacher_ms(context, bench)
         line = self._line(context, found, problem, whole)
-        most = self.budget.latency.absolute(whole) / whole
+        most = self._most(whole)
         limit, seen = most, dict[tuple[int, ...], tuple[ChainDesign, float]]()
         for _ in range(self.rounds):
             drawn = self._solved(problem, (limit - line[1]) / line[0] * whole, whole, line)
             best = drawn[: self.measured]
             time_structures(context, bench, [_structure(found, design) for design in best])
+            before = len(seen)
             for design in best:
                 seen.setdefault(design.choice, (design, line[0] * design.cost / whole + line[1]))
             ratios = [ratio_of(self._latency(context, found, design)) for design in best]
-            if max(ratios) <= most and max(ratios) >= _NEAR * most:
-                break
+            if max(ratios) <= most and (max(ratios) >= _NEAR * most or len(seen) == before):
+                break  # the second: a larger limit draws the same
             limit *= most / max(ratios) if max(ratios) > most else min(1.1, most / max(ratios))
         inside = [pair for pair in seen.values() if self._holds(context, found, pair[0])]
         if not inside:
@@ -102,6 +104,10 @@ class DesignPass(Pass):
                 f"no design was measured inside the budget of {self.budget} in {self.rounds} rounds; give a larger one"
             )
         return sorted(inside, key=lambda pair: pair[0].objective)
+
+    def _most(self, teacher: float) -> float:
+        """Return the share of the teacher's latency (ms) that a design may take, the margin for noise taken off."""
+        return self.budget.latency.absolute(teacher) / teacher * (1 - MARGIN)
 
     def _solved(
         self, problem: ChainProblem, limit: float, whole: float, line: tuple[float, float]
@@ -133,9 +139,7 @@ class DesignPass(Pass):
         return record
 
     def _holds(self, context: Context, found: Sequence[Place], design: ChainDesign) -> bool:
-        record = self._latency(context, found, design)
-        ratio = ratio_of(record)
-        return self.budget.latency.holds(ratio * teacher_ms(context, bench_of(context)), ratio)
+        return ratio_of(self._latency(context, found, design)) <= self._most(teacher_ms(context, bench_of(context)))
 
     def _record(
         self, context: Context, found: Sequence[Place], index: int, design: ChainDesign, predicted_ratio: float

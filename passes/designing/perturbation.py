@@ -12,11 +12,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ...op_library.families.superblock import BasicBlock
 from ...op_library.structure import Structure, SuperBlockNetwork
 from ...transformer.contracts.context import Context
 from ...transformer.data.images import batches, shuffled, size
@@ -69,7 +70,7 @@ def trained_parts(network: SuperBlockNetwork, place: int) -> list[nn.Module]:
         return [parts(network)[place], network.head]
     if place + 1 == len(parts(network)) - 2:
         return [parts(network)[place], network.final_conv]
-    first = following[0]
+    first = cast(BasicBlock, cast(nn.Sequential, following)[0])
     entry = next(layer for name, layer in first.named_children() if name.startswith("conv1"))
     return [parts(network)[place], entry, first.shortcut]
 

@@ -122,3 +122,22 @@ class DesignRecord(Record):
     """Decisions that lie on the border of the searched box."""
     decisions: int
     estimated: bool = False
+
+
+class SpectrumRecord(Record):
+    """Singular values of one convolution of the teacher. Key: its path."""
+
+    kind: ClassVar[str] = "spectrum"
+    scope: ClassVar[Scope] = Scope.RUN
+    stage: int
+    """Counted from 0; a new one begins where the blocks' output changes in shape."""
+    shape: tuple[int, ...]
+    """Of the kernel (C', C, k, k)."""
+    values: tuple[float, ...]
+    """Over the largest, falling; empty where it is left out."""
+    area: float
+    """Their mean: the area under the paper's curve."""
+    entropy_rank: float
+    """Exponential of the entropy of their shares, over their number: 1 where all are equal."""
+    reason: str = ""
+    """Why it is left out."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Sequence
 
 import hant
 import numpy as np
 import pytest
-from hant.passes.designing.chain import ChainProblem, solve_chain, sums
+from hant.passes.designing.chain import ChainDesign, ChainProblem, solve_chain, sums
 from hant.transformer.errors import InfeasibleError, UsageError
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_matrix
@@ -65,8 +66,8 @@ def test_two_thousand_small_chains_are_solved_as_by_enumeration() -> None:
     assert several > 500
 
 
-def _shared(designs: list[object], choice: tuple[int, ...]) -> int:
-    shares = (sum(a == b for a, b in zip(design.choice, choice, strict=True)) for design in designs)  # type: ignore[attr-defined]
+def _shared(designs: Sequence[ChainDesign], choice: tuple[int, ...]) -> int:
+    shares = (sum(a == b for a, b in zip(design.choice, choice, strict=True)) for design in designs)
     return max(shares, default=0)
 
 

@@ -52,7 +52,9 @@ def test_a_convolution_has_no_further_blocks() -> None:
 
 
 def test_the_parts_of_a_structure_add_up_to_what_the_chain_says() -> None:
-    costs, tables, before = {}, [], (3,)
+    costs: dict[str, CostRecord] = {}
+    tables: list[np.ndarray] = []
+    before: tuple[int, ...] = (3,)
     for place in PLACES:
         kind = place.own.type
         body = BODY if place.own.item.superblock else ()

@@ -42,7 +42,7 @@ def test_what_is_no_multiple_stays_the_masternets_own() -> None:
 def test_moves_and_borders_are_seen_from_the_masternet() -> None:
     place = places(DIGITS, Box())[2]
     option = next(o for o in place.options if (o.depth, o.item.width) == (4, 128))
-    assert place.moves(option) == (2, pytest.approx(math.log(2)))
+    assert place.moves(option) == pytest.approx((2, math.log(2)))
     assert place.moves(place.own) == (0, 0)
     assert place.on_border(option) == 2
     assert place.on_border(place.own) == 0
