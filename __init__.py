@@ -36,6 +36,7 @@ _PUBLIC = {
     "Task": ".transformer.contracts.task",
     "TensorSpec": ".op_library.tensor_spec",
     "Timing": ".transformer.contracts.timing",
+    "design": ".transformer.pipeline.design",
     "load": ".transformer.files.load",
     "load_target": ".backends.targets.load",
     "measure": ".transformer.pipeline.measure",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from .transformer.files.save import save as save
     from .transformer.ir.block import Block as Block
     from .transformer.ir.graph import Graph as Graph
+    from .transformer.pipeline.design import design as design
     from .transformer.pipeline.measure import measure as measure
     from .transformer.pipeline.optimize import Result as Result
     from .transformer.pipeline.optimize import open_run as open_run

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from .capturing.capture import CapturePass as CapturePass
     from .delivering.export import ExportPass as ExportPass
     from .delivering.verify import VerifyPass as VerifyPass
+    from .designing.design import DesignPass as DesignPass
+    from .designing.gradient import GradientPass as GradientPass
+    from .designing.master import MasterPass as MasterPass
+    from .designing.perturb import PerturbPass as PerturbPass
+    from .designing.spectrum import SpectrumPass as SpectrumPass
+    from .designing.superblocks import SuperblocksPass as SuperblocksPass
+    from .designing.train import TrainPass as TrainPass
     from .finetuning.align import AlignPass as AlignPass
     from .finetuning.finetune import FinetunePass as FinetunePass
     from .latency.import_latencies import ImportPass as ImportPass

@@ -113,13 +113,13 @@ class FinetunePass(TrainingPass):
         return recipe, network
 
     def train(
-        self, context: Context, network: nn.Module, recipe: FinetuneRecipe, parts: Parts
+        self, context: Context, network: nn.Module, recipe: FinetuneRecipe, parts: Parts, durable: bool = True
     ) -> tuple[FinetuneState, str]:
         """Train any ``network`` from where the run has it, with the context's teacher and data.
 
         Returns the last state, which holds the best weights, and why it stopped early, or nothing.
         """
-        training = Training(context, recipe, parts, self.workers, self.save_seconds)
+        training = Training(context, recipe, parts, self.workers, self.save_seconds, durable)
         if self.compiled and training.parallel.count > 1:
             raise UsageError("finetune.compiled=true works in one process only; leave it out, or start one process")
         network = network.to(context.device)

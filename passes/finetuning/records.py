@@ -54,3 +54,5 @@ class StudentRecord(Record):
     held_out_accuracy: float
     digest: str = ""
     """Of the file's tensors; empty in runs of earlier versions."""
+    structure: str = ""
+    """Of a designed network (``op_library/structure.py``); empty where the student is the teacher with other blocks."""

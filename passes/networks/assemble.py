@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from ...op_library.pools import operation as find_operation
+from ...op_library.structure import network as structure_network
+from ...transformer.capture.trace import trace
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.store import Store
 from ...transformer.errors import LoadError, LostError, UsageError
@@ -132,10 +135,22 @@ def load_student(context: Context) -> Graph:
     record = context.store.get(StudentRecord, "student")
     if record is None:
         raise UsageError("the run has no student yet; run the finetune stage first")
+    if record.structure:
+        return _designed(context, record)
     student = independent(blank(context.teacher, record.choice))  # its weights follow
     student.network.load_state_dict(student_weights(context.store, record))
     student.network.eval()
     return student
+
+
+def _designed(context: Context, record: StudentRecord) -> Graph:
+    """Return the student that is a network of super-blocks; its weights bound what its structure may take."""
+    weights = student_weights(context.store, record)
+    with torch.device("meta"):
+        classes, channels = len(weights["head.fc.bias"]), weights["stem.conv.weight"].shape[1]
+        network = structure_network(record.structure, classes, channels)
+    network.load_state_dict(weights, assign=True)
+    return trace(network.eval(), context.example_inputs)
 
 
 def student_weights(store: Store, record: StudentRecord) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from ...transformer.errors import UsageError, nearest
 from ...transformer.tools.files import slug
 from . import partial
 from .executor import EXECUTORS, Executor, LocalExecutor, Report
-from .halving import selected
+from .halving import used
 from .recipe import Recipe
 from .records import CandidateRecord
 from .tally import Tally
@@ -70,21 +70,16 @@ class Driver:
             latency: in ms, by key.
             stage: of each block, in order of execution.
         """
-        rows: dict[str, dict[str, tuple[float, float]]] = {}
-        for block in stage:
-            own = latency.get(f"{block}/teacher")
-            rivals = {
-                key: (latency[key], record.errors[step])
-                for key, record in self._known.items()
-                if record.block == block and step in record.errors and key in latency
-            }
-            if own is not None and rivals:
-                rows[block] = {f"{block}/teacher": (own, 0.0), **rivals}
-        kept = selected(list(rows.values()), [stage[block] for block in rows])
+        rivals = {
+            key: (latency[key], record.errors[step])
+            for key, record in self._known.items()
+            if step in record.errors and key in latency
+        }
+        kept = used(rivals, latency, stage)
         reason = f"stopped after {step} of {self._recipe.steps} steps: no selection near the best uses it"
         for pair in pairs:
             key = key_of(pair)
-            if key in rows.get(pair[0], {}) and key not in kept:
+            if key in rivals and f"{pair[0]}/teacher" in latency and key not in kept:
                 record = self._known[key]
                 self._end(pair, "dropped", reason, step, steps=record.steps, seconds=record.seconds)
         return self._going(pairs)

@@ -28,6 +28,23 @@ def stops(steps: int, rungs: int) -> list[int]:
     return sorted({steps // 2**rung for rung in range(rungs + 1)} - {0})
 
 
+def used(rivals: Mapping[str, tuple[float, float]], latency: Mapping[str, float], stage: Mapping[str, int]) -> set[str]:
+    """Return which of the ``rivals`` occur in near-optimal selections.
+
+    Args:
+        rivals: (ms, NMSE) of candidates, by key ``block/operation``.
+        latency: in ms by key; a block of whose own operation it says nothing is left out.
+        stage: of each block, in order of execution.
+    """
+    rows: dict[str, dict[str, tuple[float, float]]] = {}
+    for block in stage:
+        own, begin = latency.get(f"{block}/teacher"), f"{block}/"
+        here = {key: pair for key, pair in rivals.items() if key.startswith(begin) and "/" not in key[len(begin) :]}
+        if own is not None and here:
+            rows[block] = {f"{block}/teacher": (own, 0.0), **here}
+    return selected(list(rows.values()), [stage[block] for block in rows])
+
+
 def selected(blocks: Sequence[Mapping[str, tuple[float, float]]], stage: Sequence[int]) -> set[str]:
     """Return the keys of the candidates that occur in near-optimal selections of at least one budget.
 

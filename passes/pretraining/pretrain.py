@@ -30,6 +30,7 @@ from ...transformer.contracts.progress import Task
 from ...transformer.contracts.store import Store
 from ...transformer.data.images import size
 from ...transformer.data.splits import Split, split, take
+from ...transformer.errors import UsageError
 from ...transformer.tools.wildcards import matches
 from ..candidates.records import OperationRecord
 from ..latency.table import operation_ms, slower
@@ -38,10 +39,11 @@ from ..selecting.weightings import stages
 from .driver import Driver, open_executor
 from .engine import variances
 from .executor import EXECUTORS
-from .halving import stops
+from .halving import stops, used
 from .memory import Bound
 from .recipe import DERIVED, PRECISIONS, PRESETS, Recipe, resolve
 from .records import CandidateRecord
+from .regress import predicted, spread
 from .tally import Tally
 from .unit import Job, Pair, key_of
 from .units import Cut
@@ -78,6 +80,9 @@ class PretrainPass(Pass):
     block's weights, only its batch norms are estimated, which takes seconds."""
     halving: Amount = 0
     """Rungs after 1/2, 1/4, ... of the steps at which candidates are stopped that no selection near the best uses."""
+    sample: Amount = 0
+    """Of each family with more members train so many on each block, and predict the errors of the others; those that
+    selections near the best would use are trained too, until none of these is a prediction. 0 trains all."""
     in_flight: Count = setting(8, decides=False)
     """Operations that are trained together, on all blocks; each group is kept when it is finished."""
     memory: Amount = setting(0, decides=False)
@@ -95,7 +100,9 @@ class PretrainPass(Pass):
     """Patterns such as ``layer1.*`` of the blocks to train for, so that people can share the work; all by default."""
 
     def check(self, context: Context) -> None:
-        """Refuse what does not go with the number of images."""
+        """Refuse what does not go with the number of images, and two ways of training less."""
+        if self.sample and self.halving:
+            raise UsageError("pretrain.sample and pretrain.halving are two ways of training less; give one of them")
         if context.data is not None:
             self.recipe(context, size(split(context.data, context.seed).fit))
 
@@ -141,13 +148,16 @@ class PretrainPass(Pass):
         failed = sum(record.state == "failed" for record in records)
         trained = sum(record.state == "ready" and record.steps > 0 for record in records)
         stopped = sum(record.state == "dropped" and record.steps > 0 for record in records)
+        guessed = sum(record.estimated for record in records)
         note = f"{trained} candidates trained, {recipe.steps} steps of {recipe.batch_size} images"
         note += f"; {stopped} stopped on the way" if stopped else ""
+        note += f"; the errors of {guessed} others are predicted" if guessed else ""
         return PassResult(notes=(note + (f"; {failed} failed" if failed else ""),))
 
     def _run(self, context: Context, recipe: Recipe, parts: Split) -> None:
         recipes = _recipes(context, recipe)
-        pairs = [pair for pair in missing(context, recipes, self.halving > 0) if self._takes(pair[0])]
+        idle = self.halving > 0 or self.sample > 0
+        pairs = [pair for pair in missing(context, recipes, idle) if self._takes(pair[0])]
         for block, spec in pairs:
             if spec.name == "teacher":
                 _keep_teacher(context, block, recipe.fingerprint)
@@ -155,7 +165,10 @@ class PretrainPass(Pass):
         with context.progress.task("pretrain", len(pairs) * recipe.steps) as task:
             if pairs:
                 job = _job(context, recipe, parts, self.save_seconds, self.streams)
-                self._train(context, job, recipes, pairs, task)
+                if self.sample:
+                    self._train_some(context, job, recipes, pairs, task)
+                else:
+                    self._train(context, job, recipes, pairs, task)
 
     def _train(self, context: Context, job: Job, recipes: Mapping[str, str], pairs: list[Pair], task: Task) -> None:
         """Take the pairs from rung to rung."""
@@ -171,6 +184,46 @@ class PretrainPass(Pass):
                 pairs = driver.advance(pairs, stop)
                 if stop < job.recipe.steps:
                     pairs = driver.thin(pairs, stop, latency, stage)
+
+    def _train_some(
+        self, context: Context, job: Job, recipes: Mapping[str, str], pairs: list[Pair], task: Task
+    ) -> None:
+        """Train a sample of each family and what selections near the best would use; predict the others' errors.
+
+        What is trained follows from what is durable alone, so a run that was stopped goes the same way again.
+        """
+        store, latency = context.store, _latencies(context)
+        every = [pair for pair in missing(context, {}) if self._takes(pair[0]) and pair[1].name != "teacher"]
+        stage = dict(zip((b.name for b in context.teacher.replaceable), stages(context.teacher), strict=True))
+        waiting = {key_of(pair): pair for pair in pairs}
+        some = [pair for pair in spread(every, self.sample) if key_of(pair) in waiting]
+        while True:
+            if some:
+                self._train(context, job, recipes, some, task)
+                waiting = {key: pair for key, pair in waiting.items() if pair not in some}
+            records = store.all(CandidateRecord)
+            errors = {key: r.nmse for key, r in records.items() if r.nmse is not None and not r.estimated}
+            guessed = predicted(errors, every)
+            rivals = {key: (latency[key], error) for key, error in (guessed | errors).items() if key in latency}
+            kept = used(rivals, latency, stage)
+            some = [pair for key, pair in waiting.items() if key in kept or key not in guessed]
+            if not some:
+                break
+        with store.transaction():
+            for key, (block, spec) in waiting.items():
+                reason = f"predicted error {guessed[key]:.4g}: no selection near the best uses it"
+                store.put(
+                    key,
+                    CandidateRecord(
+                        block=block,
+                        operation=spec.name,
+                        state="dropped",
+                        reason=reason,
+                        nmse=guessed[key],
+                        recipe=recipes[key],
+                        estimated=True,
+                    ),
+                )
 
     def _takes(self, block: str) -> bool:
         return not self.blocks or any(matches(block, pattern) for pattern in self.blocks)

@@ -27,3 +27,5 @@ class CandidateRecord(Record):
     """Fingerprint of how it was trained."""
     digest: str = ""
     """Of the file's tensors; empty in runs of earlier versions."""
+    estimated: bool = False
+    """Whether ``nmse`` was predicted from others of the family and the candidate not trained."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ...backends.measuring.statistics import Interval, ratio_interval
 from ...transformer.contracts.budget import Budget, Limit
@@ -16,6 +16,7 @@ from ...transformer.ir.graph import Graph
 from ...transformer.runs.records import PassRecord
 from ..candidates.records import OperationRecord
 from ..delivering.records import VerificationRecord
+from ..designing.records import DesignRecord
 from ..finetuning.records import EpochRecord, StudentRecord
 from ..latency.predict import network_key
 from ..latency.records import CalibrationRecord, LatencyRecord, NetworkLatencyRecord
@@ -125,13 +126,19 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     return SearchReport(
-        engine="ilp" if store.get(PassRecord, "search") is None else "linear",
+        engine=_engine(store),
         objective=winner.objective,
         bound=winner.bound,
         rank=winner.index,
-        selections=store.count(SelectionRecord.kind),
+        selections=store.count(SelectionRecord.kind) or store.count(DesignRecord.kind),
         candidates=_states(store),
     )
+
+
+def _engine(store: Store) -> Literal["linear", "ilp", "design"]:
+    if store.count(DesignRecord.kind):
+        return "design"
+    return "ilp" if store.get(PassRecord, "search") is None else "linear"
 
 
 def _states(store: Store) -> dict[str, int]:

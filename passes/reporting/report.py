@@ -18,6 +18,7 @@ from ..ranking.records import WinnerRecord
 from ..selecting.records import SelectionRecord
 from . import gather
 from .comment import comment
+from .designed import design_of, parts_of_design, sizes_of_student
 from .figures.run import operation_shares
 from .origin import origin
 from .page import page
@@ -84,8 +85,14 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
     winner = gather.need(store, WinnerRecord, "winner")
     verified = gather.need(store, VerificationRecord, "verification")
     export = gather.need(store, ExportRecord, "export")
-    scale, *outside = split_up(store, winner.choice, verified.teacher.ms, verified.predicted_ratio)
-    macs, parameters = gather.sizes(store, graph, winner.choice)
+    design = design_of(context)
+    if design is None:
+        scale, *rest = split_up(store, winner.choice, verified.teacher.ms, verified.predicted_ratio)
+        macs, parameters = gather.sizes(store, graph, winner.choice)
+        blocks, outside = gather.blocks(store, graph, winner.choice, scale), (rest[0], rest[1])
+    else:
+        blocks, outside = parts_of_design(context, verified.teacher.ms, verified.predicted_ratio)
+        macs, parameters = sizes_of_student(context)
     return Report(
         budget=str(budget),
         target=context.target.model_dump(),
@@ -99,7 +106,7 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
             top1_agreement=verified.top1_agreement,
         ),
         selection=winner.choice,
-        blocks=gather.blocks(store, graph, winner.choice, scale),
+        blocks=blocks,
         search=gather.search(store, winner),
         parameters=parameters,
         macs=macs,
@@ -115,5 +122,6 @@ def build_report(context: Context, budget: Budget, max_drop: float | None = None
         outside_ms=dict(zip(("teacher", "student"), outside, strict=True)),
         student=store.student,
         students=[other for other in students(store) if other.name != store.student],
+        design=design,
         measured_at=gather.measured_at(store),
     )

@@ -209,8 +209,8 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["linear", "ilp"] = "ilp"
-    """``linear`` steps at whole networks, or the integer program on the sum of scores."""
+    engine: Literal["linear", "ilp", "design"] = "ilp"
+    """``linear`` steps at whole networks, the integer program on the sum of scores, or the chain of a design."""
     objective: float
     """Of the winner: the sum of its scores, or the change of loss that the last linear model sums up."""
     bound: float
@@ -220,6 +220,59 @@ class SearchReport(_Part):
     selections: int
     candidates: dict[str, int]
     """How many candidates were trained, dropped, failed."""
+
+
+class PlaneReport(_Part):
+    """What depth and width of one type do at one place of a design, by local linear regression."""
+
+    place: str
+    """Part of the network: ``stem``, ``stages.0``, ``final_conv``."""
+    type: str
+    samples: int
+    offset: float
+    """Change of the held-out loss of the type at the MasterNet's own depth and width."""
+    by_depth: float
+    """Change of the loss a basic block."""
+    by_width: float
+    """Change of the loss, times the log of the width over the MasterNet's."""
+    errors: tuple[float, float, float]
+    """Standard errors of the three."""
+    r2: float
+    r2_left_out: float
+    """Of left-out samples; where it is below 0 the gradients are taken as 0."""
+    r2_paper: float
+    """Of the published form, which has no offset."""
+
+
+class StructureReport(_Part):
+    """A structure that was drawn inside the budget."""
+
+    structure: str
+    predicted_loss_change: float
+    predicted_accuracy: float
+    """The MasterNet's, on held-out images, and the predicted changes."""
+    accuracy: float | None
+    """Of the same images after a finalist's short training; None where it was not trained."""
+    predicted_ratio: float
+    ratio: float
+    """Measured over the teacher, unless estimated."""
+
+
+class DesignReport(_Part):
+    """How a network was designed (``hant-opt design``)."""
+
+    structure: str
+    """Of the student."""
+    master: str
+    """Structure of the MasterNet."""
+    master_accuracy: float
+    """On held-out images."""
+    border: int
+    """Decisions of the student's structure that lie on the border of the searched space ..."""
+    decisions: int
+    """... of so many."""
+    planes: list[PlaneReport]
+    structures: list[StructureReport]
 
 
 class Report(_Part):
@@ -257,5 +310,7 @@ class Report(_Part):
     """Name of the student in its run."""
     students: list[StudentReport] = []
     """The others of the run, as they were when this was written."""
+    design: DesignReport | None = None
+    """Of a designed network; None where the student is the teacher with other blocks."""
     measured_at: str = ""
     """When teacher and student were timed, as ``2026-01-31 09:30 UTC``."""

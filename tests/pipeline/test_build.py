@@ -11,7 +11,15 @@ from hant.transformer.contracts.pass_ import Pass, PassResult
 from hant.transformer.errors import UsageError
 from hant.transformer.pipeline.build import build_pass, build_pipeline, effective, shared_options
 from hant.transformer.pipeline.config import dump, make
-from hant.transformer.pipeline.default import DEFAULT_PASSES, ORDERS, VERBS, engine_of, verb_of, verb_passes
+from hant.transformer.pipeline.default import (
+    DEFAULT_PASSES,
+    DESIGN_PASSES,
+    ORDERS,
+    VERBS,
+    engine_of,
+    verb_of,
+    verb_passes,
+)
 from hant.transformer.runs.fingerprint import options
 
 
@@ -105,8 +113,11 @@ def test_the_effective_configuration_makes_the_same_passes_again() -> None:
 
 
 def test_every_pass_has_a_verb() -> None:
-    assert [verb_of(name) for name in ("candidates", "profile", "rank")] == ["profile", "profile", "rank"]
-    assert set().union(*(set(names) for verb, names in VERBS.items() if verb != "optimize")) == set(DEFAULT_PASSES)
+    assert [verb_of(name) for name in ("candidates", "rank", "perturb")] == ["profile", "rank", "design"]
+    assert set().union(*(set(names) for verb, names in VERBS.items() if verb != "optimize")) == {
+        *DEFAULT_PASSES,
+        *DESIGN_PASSES,
+    }
 
 
 @pytest.mark.parametrize(

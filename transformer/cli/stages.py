@@ -27,11 +27,11 @@ from .resolve import Job, check_begun, resolve
 from .streams import hushed, result_only
 from .summary import show_passes, show_summary
 
-_NEED_BUDGET = ("optimize", "select", "search")
+_NEED_BUDGET = ("optimize", "select", "search", "design")
 _SHARED = ("align", "finetune")
 """Verbs that several processes can do together."""
 _NEED_STUDENT = ("rank", "align", "finetune", "export", "verify", "report")
-_NEED_DATA = ("optimize", "pretrain", "score", "search", "rank", "align", "finetune", "verify")
+_NEED_DATA = ("optimize", "design", "pretrain", "score", "search", "rank", "align", "finetune", "verify")
 
 
 def run_stage(command: StageCommand) -> int:
@@ -44,8 +44,12 @@ def run_stage(command: StageCommand) -> int:
     _check_given(command.verb, job)
     if command.save_config and main:
         save_config(job.config, Path(command.save_config))
+    if command.dry_run and command.verb == "design":
+        raise UsageError("design has no --dry-run: what it does depends on its MasterNet, which is trained first")
     if command.dry_run:
         return dry_run(command, job) if main else 0
+    if command.verb == "design":
+        job = _with_master(command, job)
     if command.kit is not None:
         return write_kit(command, job)
     if command.verb == "report" and job.from_run and not job.changed and _told(command, job):
@@ -57,6 +61,15 @@ def run_stage(command: StageCommand) -> int:
         if command.export is not None:
             export_table(context.store, context.target, Path(command.export))
     return 0
+
+
+def _with_master(command: StageCommand, job: Job) -> Job:
+    """Return the job with its teacher: a MasterNet without weights is trained first."""
+    from ..pipeline.design import with_master
+
+    with hushed(command.verbose), crash_log(job.root), result_only():
+        config = with_master(job.config, job.root, progress=progress_for(command.quiet))
+    return replace(job, config=config)
 
 
 def _told(command: StageCommand, job: Job) -> bool:
@@ -89,7 +102,7 @@ def write_kit(command: StageCommand, job: Job) -> int:
 def _before_profile(config: Config, *names: str) -> tuple[str, ...]:
     """Return the passes of the default pipeline with ``kit`` or ``import`` before profiling."""
     usual = order(config.search, config.shared)
-    place = usual.index("profile")
+    place = usual.index("profile") if "profile" in usual else len(usual)
     return (*usual[:place], *names, *usual[place:])
 
 

@@ -26,8 +26,11 @@ FILE = "config.toml"
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = ("baseline-ilp", "baseline-random", "baseline-greedy", "baseline-snas", "baseline-reinforce")
-_BUDGETED = ("profile", "select", "search", "rank", "verify", "report", *_BASELINES)
-_COMPUTING = ("pretrain", "score", "search", "rank", "align", "finetune", "verify", "pareto", "proxy", *_BASELINES)
+_BUDGETED = ("profile", "select", "search", "rank", "design", "verify", "report", *_BASELINES)
+_COMPUTING = (
+    *("pretrain", "score", "search", "rank", "align", "finetune", "verify", "pareto", "proxy"),
+    *("master", "perturb", "train", *_BASELINES),
+)
 
 
 @dataclass(frozen=True)
@@ -117,22 +120,25 @@ class Config(BaseModel):
     """Replace only the blocks of these patterns."""
     exclude: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any", common=True)] = ()
     """Leave the blocks of these patterns alone."""
+    master: Annotated[str | None, Flag(MODEL, ("master",), metavar="STRUCTURE", handed="any", common=True)] = None
+    """Network that designs are searched around: ``genet:cifar`` or a structure's text; the model itself if left out."""
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["linear", "ilp"],
+        Literal["linear", "ilp", "design"],
         Flag(SEARCH, ("score", "select", "search", "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
-    """How selections are found: ``linear`` by linear steps at whole networks, ``ilp`` by scores and their sum."""
+    """How selections are found: ``linear`` by linear steps at whole networks, ``ilp`` by scores and their sum;
+    ``design`` is the engine of ``hant-opt design``."""
     solutions: Annotated[
-        int | None, Flag(SEARCH, ("select", "search", "pareto", "baseline-ilp"), also=("-k",), handed="any")
+        int | None, Flag(SEARCH, ("select", "search", "pareto", "design", "baseline-ilp"), also=("-k",), handed="any")
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
-        float | None, Flag(SEARCH, ("select", "search", "pareto", "proxy", "baseline-ilp"), handed="any")
+        float | None, Flag(SEARCH, ("select", "search", "pareto", "proxy", "design", "baseline-ilp"), handed="any")
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
-    epochs: Annotated[int | None, Flag(SEARCH, ("finetune",), handed="named")] = Field(default=None, ge=0)
+    epochs: Annotated[int | None, Flag(SEARCH, ("finetune", "train"), handed="named")] = Field(default=None, ge=0)
     """Epochs of fine-tuning; 0 skips it."""
     seed: Annotated[int, Flag(SEARCH, ("run",), common=True)] = Field(default=0, ge=0, lt=2**63)
     """Decides everything that is random."""

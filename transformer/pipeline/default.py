@@ -18,8 +18,23 @@ DEFAULT_PASSES = (
 )
 """Names of the passes, in the order in which they run; each is also a verb of the command."""
 
+DESIGN_PASSES = (
+    "capture",
+    "master",
+    "perturb",
+    "gradient",
+    "superblocks",
+    "design",
+    "train",
+    "export",
+    "verify",
+    "report",
+)
+"""Those that design a network around a MasterNet."""
+
 ORDERS: dict[str, tuple[str, ...]] = {
     "ilp": DEFAULT_PASSES,
+    "design": DESIGN_PASSES,
     "linear": tuple("search" if name == "select" else name for name in DEFAULT_PASSES if name != "score"),
 }
 """The default pipeline by the engine of the search: one needs scores, the other makes its selections without."""
@@ -38,6 +53,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "optimize": DEFAULT_PASSES,
     "profile": ("capture", "candidates", "profile"),
     **{name: ("capture", name) for name in DEFAULT_PASSES[3:]},
+    "design": DESIGN_PASSES,
 }
 """Passes that each verb of the command runs; capture makes the graph again each time."""
 
@@ -55,7 +71,7 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
 
 def engine_of(verb: str, engine: str) -> str:
     """Return the engine of the search that ``verb`` works for: the stages of only one name it."""
-    return "ilp" if verb in ("score", "select") else engine
+    return {"score": "ilp", "select": "ilp", "design": "design"}.get(verb, engine)
 
 
 def verb_of(name: str) -> str:

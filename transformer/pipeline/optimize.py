@@ -54,6 +54,8 @@ class Result:
     """The run's directory."""
     student: str
     """Name of the student in it."""
+    structure: str
+    """Of a designed network (``hant.design``); empty where the student is the teacher with other blocks."""
     folder: Path
     """Where the exported files and the report lie: the run's directory, unless the student has a name of its own."""
 
@@ -130,6 +132,7 @@ def read_result(context: Context, device: torch.device) -> Result:
         report=report,
         run=context.store.root,
         student=context.store.student,
+        structure="" if report.design is None else report.design.structure,
         folder=context.store.path(REPORTS[0]).parent,
     )
 
@@ -167,7 +170,7 @@ def _opened(
         target=target if isinstance(target, Target) else None,
         pool=pool if isinstance(pool, tuple) else None,
     )
-    root = _new_folder(Path(session.default_output(config))) if run is None else Path(run)
+    root = new_folder(Path(session.default_output(config))) if run is None else Path(run)
     config = config.model_copy(update={"output": str(root)})
     with session.open_run(config, root, materials, build_pipeline(config), progress) as context:
         yield context, config
@@ -198,7 +201,7 @@ def _device(model: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _new_folder(first: Path) -> Path:
+def new_folder(first: Path) -> Path:
     """Return ``first`` or, where that is taken, ``first-2`` and so on."""
     names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
     return next(path for path in names if not path.exists())

@@ -1,0 +1,1 @@
+"""Networks of super-blocks designed for a target (GENet section 4)."""

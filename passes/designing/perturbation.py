@@ -1,0 +1,142 @@
+"""Short training of networks that differ from the MasterNet at one place (GENet section 4.2, "distillation").
+
+What stands before the place is run once a batch for all that are in training; each has an optimizer of its own and
+sees the same images in the same order, so differences are paired, and do not depend on how many train together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...op_library.families.superblock import BasicBlock
+from ...op_library.structure import Structure, SuperBlockNetwork
+from ...transformer.contracts.context import Context
+from ...transformer.data.images import batches, shuffled, size
+from ...transformer.data.splits import changed_part, split
+from ...transformer.tools.seeds import derived_seed
+from ..finetuning.labels import loss_of
+from ..finetuning.recipe import FinetuneRecipe
+from ..networks.evaluate import Metrics, evaluate
+from ..ranking.recalibrate import batch_norm_statistics
+from .inherit import varied
+
+_RECALIBRATION = 2000
+"""Training images from which the norms' statistics are taken again."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every perturbation is trained."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    distillation: float
+    """Factor of the divergence from the MasterNet's answers, beside the cross-entropy."""
+    augment: bool
+    seed: int
+    master: str
+    """Digest of the MasterNet's weights."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parts(network: SuperBlockNetwork) -> list[nn.Module]:
+    """Return the parts of a network in order: one a place, and the head."""
+    return [network.stem, *network.stages, network.final_conv, network.head]
+
+
+def trained_parts(network: SuperBlockNetwork, place: int) -> list[nn.Module]:
+    """Return what is new where a place is varied: its part, and the input side of the next part.
+
+    That is the next super-block's first convolution and its projection, the last convolution, or the linear layer.
+    """
+    following = parts(network)[place + 1]
+    if place + 1 == len(parts(network)) - 1:
+        return [parts(network)[place], network.head]
+    if place + 1 == len(parts(network)) - 2:
+        return [parts(network)[place], network.final_conv]
+    first = cast(BasicBlock, cast(nn.Sequential, following)[0])
+    entry = next(layer for name, layer in first.named_children() if name.startswith("conv1"))
+    return [parts(network)[place], entry, first.shortcut]
+
+
+def perturbed(
+    context: Context,
+    master: tuple[Structure, Mapping[str, Tensor]],
+    place: int,
+    structures: Sequence[Structure],
+    recipe: Recipe,
+) -> list[Metrics]:
+    """Return what each structure, which differs from the MasterNet at ``place`` alone, is worth after its training."""
+    device = context.device
+    own = varied(*master, context.seed).to(device)
+    networks = [varied(structure, master[1], context.seed).to(device) for structure in structures]
+    optimizers = [_optimizer(network, place, recipe) for network in networks]
+    before, behind = nn.Sequential(*parts(own)[:place]), nn.Sequential(*parts(own)[place:])
+    tails = [nn.Sequential(*parts(network)[place:]) for network in networks]
+    weights = FinetuneRecipe(
+        epochs=1, steps=1, batch_size=2, learning_rate=1.0, seed=0, start="", distillation=recipe.distillation
+    )
+    for step, total, images, labels in _steps(context, recipe):
+        with torch.no_grad():
+            features = before(images)
+            taught = behind(features)
+        for tail, optimizer in zip(tails, optimizers, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+            optimizer.zero_grad()
+            loss_of(tail(features), labels, taught, weights).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return [_worth(context, network.eval()) for network in networks]
+
+
+def _optimizer(network: SuperBlockNetwork, place: int, recipe: Recipe) -> torch.optim.Optimizer:
+    """Freeze all but what is new, whose norms train, and return the optimizer of that."""
+    network.requires_grad_(False).eval()
+    for part in trained_parts(network, place):
+        part.requires_grad_(True)
+        part.train()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(
+        trained, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
+    )
+
+
+def _steps(context: Context, recipe: Recipe) -> Iterator[tuple[int, int, Tensor, Any]]:
+    """Yield (step, all steps, images, labels) of every batch."""
+    fit, data = split(context.dataset, context.seed).fit, context.dataset
+    count = max(1, size(fit) // recipe.batch_size)
+    total = count * recipe.epochs
+    for epoch in range(recipe.epochs):
+        seed = derived_seed(recipe.seed, "perturb", str(epoch)) % 2**31
+        changed = changed_part(data, fit) if recipe.augment else None
+        images = fit if changed is None else changed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        found = batches(images, recipe.batch_size, shuffled(size(fit), seed, epoch), context.device)
+        for step, (batch, labels) in enumerate(islice(found, count)):
+            drawn = data.augment(batch, generator) if recipe.augment and data.augment is not None else batch
+            yield epoch * count + step, total, drawn, labels
+
+
+def _worth(context: Context, network: nn.Module) -> Metrics:
+    """Return loss and metric on held-out images, with statistics of the norms that belong to the whole network."""
+    halves = split(context.dataset, context.seed)
+    stream = (images for images, _ in batches(halves.fit, 250, torch.arange(min(_RECALIBRATION, size(halves.fit)))))
+    buffers = batch_norm_statistics(network, (images.to(context.device) for images in stream))
+    network.load_state_dict(buffers, strict=False)
+    return evaluate(network, halves.held_out, 256, context.device, context.dataset.task)

@@ -1,0 +1,115 @@
+"""Fill the lookup table of super-blocks: what each type takes at each place, by the widths before and after it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...op_library.structure import Structure
+from ...transformer.contracts.context import Context
+from ...transformer.contracts.pass_ import Count, Pass, PassResult
+from ...transformer.tools.seeds import derived_seed
+from ..latency.estimates import forget_estimates, forget_outdated_estimates
+from ..latency.profile import check_not_estimated
+from .chain import ChainProblem, sums
+from .costs import cost_table, fitted, rows
+from .master import master_of
+from .perturb import PerturbPass
+from .records import CostRecord
+from .space import Place, places, shapes_of, structure_of
+from .timing import bench_of, teacher_ms, time_rows, time_structures
+
+
+@dataclass(frozen=True)
+class SuperblocksPass(Pass):
+    """Time parts of several widths beside the teacher, fit what lies between, and time a few whole structures."""
+
+    name: ClassVar[str] = "superblocks"
+    requires: ClassVar[tuple[str, ...]] = ("master", "perturbation")
+    ensures: ClassVar[tuple[str, ...]] = ("latency", "network_latency", "cost")
+
+    perturb: PerturbPass = PerturbPass()
+    """Whose space it is."""
+    networks: Count = 6
+    """Whole structures that put the sums of parts right."""
+
+    def run(self, context: Context) -> PassResult:
+        """Time what is not yet in the run.
+
+        Raises:
+            UnverifiedError: the device is not here; the table is complete, by estimates.
+        """
+        if context.backend.unavailable(context.target) is None and forget_estimates(context):
+            context.store.delete(CostRecord)
+        forget_outdated_estimates(context)
+        master = master_of(context)[0]
+        found = places(master, self.perturb.box)
+        bench = bench_of(context)
+        teacher_ms(context, bench)
+        count = self._rows(context, master, found)
+        time_structures(context, bench, calibrating(found, self.networks, context.seed))
+        records = context.store.all(CostRecord).values()
+        worst = float(np.median([record.error for record in records]))
+        check_not_estimated(context)
+        return PassResult(notes=(f"{count} parts timed; their fits are off by {worst:.0%} at most in the median type",))
+
+    def _rows(self, context: Context, master: Structure, found: Sequence[Place]) -> int:
+        """Time and fit every type at every place; return how many parts that were."""
+        bench, count = bench_of(context), 0
+        channels, height, width = context.example_inputs[0].shape[1:]
+        before: tuple[int, ...] = (channels,)
+        sizes = [shape[1:] for shape in shapes_of(master, channels, (height, width))]
+        todo = sum(len(place.types) for place in found)
+        with context.progress.task("superblocks", todo) as task:
+            for place, size in zip(found, sizes[:-1], strict=True):
+                for kind in place.types:
+                    timed = list(time_rows(context, bench, place, size, rows(place, before, kind)))
+                    entry, body, error = fitted([(row, timing.ms) for row, timing in timed])
+                    record = CostRecord(
+                        place=place.index,
+                        type=kind,
+                        entry=entry,
+                        body=body,
+                        rows=len(timed),
+                        error=error,
+                        estimated=any(timing.estimated for _, timing in timed),
+                    )
+                    context.store.put(f"{place.index}/{kind}", record)
+                    count += len(timed)
+                    task.advance(1, kind)
+                before = place.widths
+        return count
+
+
+def calibrating(found: Sequence[Place], count: int, seed: int) -> list[Structure]:
+    """Return structures that are measured as a whole: the MasterNet, the least, and others drawn by the seed."""
+    chance = random.Random(derived_seed(seed, "calibrate"))
+    least = [min(place.options, key=lambda option: (option.depth, option.item.width)) for place in found]
+    drawn = [[place.own for place in found], least]
+    drawn += [[chance.choice(place.options) for place in found] for _ in range(count - 2)]
+    return [structure_of(options) for options in drawn[:count]]
+
+
+def chain_of(context: Context, found: Sequence[Place], losses: Sequence[np.ndarray], limit: float) -> ChainProblem:
+    """Return the chain of all options, with costs of the lookup table (ms)."""
+    costs = context.store.all(CostRecord)
+    tables, exits = [], []
+    before: tuple[int, ...] = (context.example_inputs[0].shape[1],)
+    for place in found:
+        known = {kind: costs[f"{place.index}/{kind}"] for kind in place.types}
+        pairs = {kind: (record.entry, record.body) for kind, record in known.items()}
+        tables.append(cost_table(place, before, pairs))
+        exits.append(np.array([place.widths.index(option.item.width) for option in place.options], dtype=np.int64))
+        before = place.widths
+    return ChainProblem(losses, exits, tables, limit)
+
+
+def table_ms(problem: ChainProblem, found: Sequence[Place], structure: Structure) -> float:
+    """Return the sum of the lookup table for a structure of the space (ms)."""
+    items = zip(found, structure.items, strict=True)
+    choice = [[option.item for option in place.options].index(item) for place, item in items]
+    return sums(problem, choice)[1]
