@@ -84,7 +84,7 @@ class RankPass(Pass):
             UnverifiedError: the device is not here; the winner is stored, its latency is estimated.
         """
         statistics: Statistics = "running" if self.recalibrate else self.statistics
-        judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate, statistics))
+        judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate, statistics), trained=True)
         selections = {record.index: record for record in context.store.all(SelectionRecord).values()}
         doubt = doubt_of(self.race)
         measure = measure_of(self.metric, judge.task)

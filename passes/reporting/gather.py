@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ...backends.measuring.statistics import Interval, ratio_interval
 from ...transformer.contracts.budget import Budget, Limit
@@ -122,10 +122,14 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
+_ENGINES: dict[str, Literal["linear", "prunet"]] = {"search": "linear", "prunet": "prunet"}
+"""Passes that make selections without scores -> the engine that they are."""
+
+
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     return SearchReport(
-        engine="ilp" if store.get(PassRecord, "search") is None else "linear",
+        engine=next((engine for name, engine in _ENGINES.items() if store.get(PassRecord, name)), "ilp"),
         objective=winner.objective,
         bound=winner.bound,
         rank=winner.index,

@@ -209,8 +209,8 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["linear", "ilp"] = "ilp"
-    """``linear`` steps at whole networks, or the integer program on the sum of scores."""
+    engine: Literal["linear", "ilp", "prunet"] = "ilp"
+    """``linear`` steps at whole networks, operations trained together, or the integer program on the sum of scores."""
     objective: float
     """Of the winner: the sum of its scores, or the change of loss that the last linear model sums up."""
     bound: float

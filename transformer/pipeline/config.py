@@ -25,9 +25,28 @@ FILE = "config.toml"
 
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
-_BASELINES = ("baseline-ilp", "baseline-random", "baseline-greedy", "baseline-snas", "baseline-reinforce")
-_BUDGETED = ("profile", "select", "search", "rank", "verify", "report", *_BASELINES)
-_COMPUTING = ("pretrain", "score", "search", "rank", "align", "finetune", "verify", "pareto", "proxy", *_BASELINES)
+_BASELINES = (
+    "baseline-ilp",
+    "baseline-random",
+    "baseline-greedy",
+    "baseline-snas",
+    "baseline-reinforce",
+    "baseline-prunet",
+)
+_BUDGETED = ("profile", "select", "search", "prunet", "rank", "verify", "report", *_BASELINES)
+_COMPUTING = (
+    "pretrain",
+    "score",
+    "search",
+    "prunet",
+    "rank",
+    "align",
+    "finetune",
+    "verify",
+    "pareto",
+    "proxy",
+    *_BASELINES,
+)
 
 
 @dataclass(frozen=True)
@@ -120,16 +139,17 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["linear", "ilp"],
-        Flag(SEARCH, ("score", "select", "search", "pareto"), metavar="ENGINE", handed="any"),
+        Literal["linear", "ilp", "prunet"],
+        Flag(SEARCH, ("score", "select", "search", "prunet", "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
-    """How selections are found: ``linear`` by linear steps at whole networks, ``ilp`` by scores and their sum."""
+    """How selections are found: ``ilp`` by scores and their sum, ``linear`` by linear steps at whole networks,
+    ``prunet`` by training the operations together."""
     solutions: Annotated[
-        int | None, Flag(SEARCH, ("select", "search", "pareto", "baseline-ilp"), also=("-k",), handed="any")
+        int | None, Flag(SEARCH, ("select", "search", "prunet", "pareto", "baseline-ilp"), also=("-k",), handed="any")
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
-        float | None, Flag(SEARCH, ("select", "search", "pareto", "proxy", "baseline-ilp"), handed="any")
+        float | None, Flag(SEARCH, ("select", "search", "prunet", "pareto", "proxy", "baseline-ilp"), handed="any")
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune",), handed="named")] = Field(default=None, ge=0)

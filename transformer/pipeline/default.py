@@ -20,9 +20,12 @@ DEFAULT_PASSES = (
 
 ORDERS: dict[str, tuple[str, ...]] = {
     "ilp": DEFAULT_PASSES,
-    "linear": tuple("search" if name == "select" else name for name in DEFAULT_PASSES if name != "score"),
+    **{
+        engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
+        for engine, maker in (("linear", "search"), ("prunet", "prunet"))
+    },
 }
-"""The default pipeline by the engine of the search: one needs scores, the other makes its selections without."""
+"""The default pipeline by the engine of the search: one needs scores, the others make their selections without."""
 
 VERBS: dict[str, tuple[str, ...]] = {
     "optimize": DEFAULT_PASSES,
@@ -37,7 +40,7 @@ def verb_passes(verb: str, engine: str) -> tuple[str, ...]:
     if verb == "optimize":
         return ORDERS[engine]
     if verb == "search":
-        return ("capture", *(name for name in ("score", "select", "search") if name in ORDERS[engine]))
+        return ("capture", *(name for name in ("score", "select", "search", "prunet") if name in ORDERS[engine]))
     return VERBS[verb]
 
 
@@ -48,4 +51,6 @@ def engine_of(verb: str, engine: str) -> str:
 
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
+    if name in ORDERS:
+        return "search"
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)
