@@ -132,7 +132,7 @@ def _made(file: Path, weights: Weights, arch: str | None, kwargs: dict[str, Any]
     if arch is None and not weights.arch:
         raise LoadError(
             f"{file} holds weights but does not say of which network; give --arch timm:NAME, torchvision:NAME, "
-            "genet:NAME, package.module:factory or file.py:factory"
+            "genet:NAME, gpunet:NAME, package.module:factory or file.py:factory"
         )
     network = make()
     found = weights.untied(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,7 +42,7 @@ class StochasticLayer(nn.Module):
         super().__init__()
         self.ladders = tuple(ladders)
         self.operations = nn.ModuleList(operations)
-        self.plan: tuple[Share, ...] = ()
+        self.plan: tuple[Share, ...] = (Share(0),)
         self.watching = False
         """Whether the error of the outputs is kept."""
         self.error: Tensor | None = None
@@ -58,7 +59,7 @@ class StochasticLayer(nn.Module):
             made = self._run(share, inputs)
             made = made if share.weight is None else share.weight * made
             total = made if total is None else total + made
-        assert total is not None, "a plan has at least one share"
+        assert total is not None, "a plan has shares"
         if wanted is not None:
             variance = wanted.float().var().clamp_min(1e-12)
             error = nmse(total, wanted, variance)
@@ -133,7 +134,7 @@ class Place:
         factor = self.factor(choice, factors)
         weight = None if factor == 1 else torch.tensor(factor, dtype=torch.float64)
         widths = self._widths(choice, noise, 1.0)
-        order = sorted(widths, key=lambda item: -float(item[1]))
+        order = sorted(widths, key=lambda item: -item[1].item())
         first, other = order[0][0], order[-1][0]
         return [Share(choice, first, weight)], [Share(choice, other, weight)]
 
@@ -141,8 +142,8 @@ class Place:
         """Return any choice with its largest width, and the same choice with any width."""
         choice = int(noise[: len(self.ladders)].argmax())
         rungs = len(self.ladders[choice].names)
-        rest = float(noise[len(self.theta) + 2 * choice])
-        rung = 1 + int(rungs * torch.exp(-torch.exp(torch.tensor(-rest))).clamp(0, 1 - 1e-6))
+        rest = noise[len(self.theta) + 2 * choice].item()
+        rung = min(rungs, 1 + int(rungs * math.exp(-math.exp(-rest))))  # of Gumbel noise this is even in 0 to 1
         return [Share(choice, rungs)], [Share(choice, rung)]
 
     def factor(self, choice: int, factors: tuple[float, float]) -> float:
@@ -177,12 +178,12 @@ class Place:
         with torch.no_grad():
             for index, walk in enumerate(self.walks):
                 if walk.rungs > 1:
-                    self.walks[index] = walk.advance(float(self.weights[index]), progress)
+                    self.walks[index] = walk.advance(self.weights[index].item(), progress)
                     self.weights[index] = self.walks[index].weight
 
     def look(self, progress: float, most: int) -> list[int]:
         """Let what is no longer probable leave; return what left."""
-        before, logits = self.left, [float(self.theta[choice]) for choice in self.alive]
+        before, logits = self.left, [self.theta[choice].item() for choice in self.alive]
         self.left = schedule.pruned(before, logits, progress, most)
         if SKIP in self.left.alive and SKIP not in before.alive:
             with torch.no_grad():
@@ -191,5 +192,5 @@ class Place:
 
     def best(self) -> tuple[int, int]:
         """Return the most probable choice and its preferred rung."""
-        choice = max(self.alive, key=lambda c: float(self.theta[c]))
+        choice = max(self.alive, key=lambda c: self.theta[c].item())
         return choice, 1 if choice == SKIP else self.walks[choice].best

@@ -126,7 +126,7 @@ class PrunetSearch:
         ms = torch.stack([part for _, part in mixed]).sum()
         clock = state.clock
         if clock.alpha == 0:
-            clock.alpha = options.alpha or self.price.start(float(ms))
+            clock.alpha = options.alpha or self.price.start(ms.item())
         loss = self._loss([shares for shares, _ in mixed], images, targets, 0.0) + self.price.term(ms, clock.alpha)
         gradients = torch.autograd.grad(loss, state.searched, allow_unused=True)
         _set_rate(state.probabilities, options.probabilities_rate * _cosine(self.progress))
@@ -143,7 +143,7 @@ class PrunetSearch:
         """Return the expected sum of the rows (ms), without noise."""
         places = self.supernet.places
         still = [place.mixture(torch.zeros(len(place.theta) + 2 * len(place.ladders)), 1.0, (1, 1)) for place in places]
-        return float(torch.stack([ms for _, ms in still]).sum())
+        return torch.stack([ms for _, ms in still]).sum().item()
 
     def _loss(self, plan: Sequence[Sequence[Share]], images: Tensor, targets: Any, features: float) -> Tensor:
         """Return the mean loss of a batch in the network that ``plan`` makes of the supernet."""
