@@ -43,7 +43,8 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
         raise LoadError(f"cannot read the architecture {arch!r}; expected {_FORMS}")
     make = {"timm": _timm, "torchvision": _torchvision, "genet": _genet, "gpunet": _gpunet}.get(source)
     try:
-        made = make(name, {"pretrained": pretrained, **kwargs}) if make else _factory(source, name)(**kwargs)
+        fetched = {} if source == "gpunet" else {"pretrained": pretrained}  # nobody has published weights of these
+        made = make(name, {**fetched, **kwargs}) if make else _factory(source, name)(**kwargs)
     except (LoadError, MissingExtraError, UsageError):
         raise
     except Exception as error:  # foreign code that the user named
@@ -64,7 +65,7 @@ def _genet(name: str, kwargs: dict[str, Any]) -> nn.Module:
 
 
 def _gpunet(name: str, kwargs: dict[str, Any]) -> nn.Module:
-    """Make a GPUNet from its name or text (``op_library/gpunet.py``)."""
+    """Make a GPUNet from its name or text (``op_library/gpunet.py``), freshly initialised."""
     if kwargs.pop("pretrained", False):
         raise LoadError(f"there are no weights of gpunet:{name} to fetch; give their file as the model")
     return gpunet_network(name, **kwargs)

@@ -147,8 +147,13 @@ class Place:
         return [Share(choice, rungs)], [Share(choice, rung)]
 
     def factor(self, choice: int, factors: tuple[float, float]) -> float:
-        """Return what a choice's output is multiplied by: 1 but in a contest with the skip."""
-        return 1.0 if not self.left.contest else factors[0] if choice == SKIP else factors[1]
+        """Return what a choice's output is multiplied by: 1 but in a contest of the skip and an operation that trains.
+
+        Of weights that stay as they are a smaller part is only worse: the block's own operation would be kept less.
+        """
+        if not self.left.contest or self.ladders[self.alive[0]].names == ("teacher",):
+            return 1.0
+        return factors[0] if choice == SKIP else factors[1]
 
     def ms(self, choice: int, rung: int) -> float:
         """Return the latency of a choice (ms)."""

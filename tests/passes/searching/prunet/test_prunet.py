@@ -64,7 +64,7 @@ def test_it_ends_in_selections_with_weights_that_ranking_and_training_take_up(pr
     assert not FAST.lost(profiled)
     store.discard(record.file)
     assert FAST.lost(profiled) == f"the weights that the search trained of {key} are missing"
-    with pytest.raises(LostError, match="is missing; hant-opt search .* makes it again"):
+    with pytest.raises(LostError, match=r"is missing; hant-opt search .* makes it again"):
         student(profiled, records[0].choice)
     SearchPass(budget=BUDGET, solutions=2, rounds=0, race_images=60, batch_size=60).run(profiled)
     assert not store.all(TrainedRecord)  # another search's selections begin with the candidates
