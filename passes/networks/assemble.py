@@ -30,6 +30,12 @@ class CandidateWeights:
         self._trained = store.all(TrainedRecord) if trained else {}
         self._modules: dict[tuple[str, str], nn.Module] = {}
 
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Fingerprint of how each was trained, by ``block/operation``."""
+        records = {**self._store.all(CandidateRecord), **self._trained}
+        return {key: record.recipe for key, record in records.items()}
+
     def module(self, block: Block, operation: str) -> nn.Module:
         """Return the candidate in eval mode; its parameters are those of every other caller.
 

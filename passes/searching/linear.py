@@ -72,6 +72,11 @@ class Trail:
         return list(found.values())
 
     @property
+    def weights(self) -> None:
+        """Candidates are not trained."""
+        return None
+
+    @property
     def told(self) -> str:
         """The incumbents' losses and the time that it took."""
         way = " -> ".join(f"{record.loss:.4f}" for record in self.records)

@@ -14,6 +14,7 @@ from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share
 from ...transformer.errors import InfeasibleError
 from ..latency.measure import check_measured, measure_network
 from ..latency.predict import predict, surprise
+from ..networks.assemble import CandidateWeights
 from ..selecting.records import SelectionRecord
 from ..selecting.select import SelectPass, fastest_limit, further_limits, settle, store_selections, used_share
 from ..selecting.solver.problem import SelectionProblem
@@ -31,6 +32,10 @@ class Way(Protocol):
     @property
     def choices(self) -> list[dict[str, str]]:
         """Networks on its way, the result first."""
+
+    @property
+    def weights(self) -> CandidateWeights | None:
+        """What its networks are judged with; None for the run's candidates."""
 
     @property
     def told(self) -> str:

@@ -92,6 +92,8 @@ class ParetoCommand(StudyCommand):
 
     budgets: Annotated[str | None, Flag()] = None
     """Budgets divided by commas: 0.3,0.45,0.6,12ms."""
+    alphas: Annotated[str | None, Flag()] = None
+    """Prices of latency divided by commas, in place of budgets, with --search prunet: 0.2,0.4,0.8."""
     targets: Annotated[str | None, Flag()] = None
     """Targets divided by commas; the run's own if left out. Nothing is retrained."""
 

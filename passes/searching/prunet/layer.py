@@ -163,6 +163,11 @@ class Place:
         """Return the operation's name."""
         return "identity" if choice == SKIP else self.ladders[choice].names[rung - 1]
 
+    def told(self, choice: int) -> str:
+        """Return a choice in words: the operation, or the ladder from its narrowest width to its widest."""
+        names = ("identity",) if choice == SKIP else self.ladders[choice].names
+        return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
     def _noisy(self, noise: Tensor) -> Tensor:
         """Return the logits of what is left with their noise; the skip's stand behind those of the ladders."""
         indices = [choice % len(self.theta) for choice in self.alive]

@@ -114,6 +114,12 @@ class TrainedCandidates(CandidateWeights):
         self.own: dict[str, torch.nn.Module] = {}
         """``block/operation`` -> what the search has trained, as far as it was asked for."""
 
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Fingerprint of how each was trained, by ``block/operation``."""
+        own = f"prunet-{self._outcome.search.recipe}"
+        return {**super().recipes, **dict.fromkeys(self._outcome.trained, own)}
+
     def _load(self, block: Block, operation: str) -> torch.nn.Module:
         key = f"{block.name}/{operation}"
         if key not in self._outcome.trained:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 from ....transformer.contracts.context import Context
+from ...latency.predict import predict
 from ...pretraining.records import TrainedRecord
 from ...ranking.judge import Judge
 from ...selecting.records import SelectionRecord
-from ...selecting.table import Floats
+from ...selecting.table import Floats, error_table
 from ..base import BaselinePass, Found
 from ..contest import Contest, Ints
+from ..records import PrunetRecord
 from ..within import Way, WithinBudget
+from .drawing import draw
 from .loop import PrunetSearch
 from .options import Prunet
-from .outcome import Outcome, exchanges, keep, outcome_of
+from .outcome import Outcome, TrainedCandidates, exchanges, keep, outcome_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Trained:
     def choices(self) -> list[dict[str, str]]:
         """The one network that it comes to within the limits."""
         return [self.contest.table.choice(self.contest.best(self.outcome.rows))]
+
+    @property
+    def weights(self) -> TrainedCandidates:
+        """What the search has trained, and the run's candidates where it has let them go."""
+        return TrainedCandidates(self.outcome)
 
     @property
     def told(self) -> str:
@@ -63,15 +71,24 @@ class PrunetPass(Prunet, WithinBudget):
         """Train within the limits of ``contest``, and choose."""
         return Trained(contest, trained(context, contest, self, self.name))
 
+    def at(self, context: Context, alpha: float) -> tuple[dict[str, str], TrainedCandidates]:
+        """Return the network that the search ends in at a price of latency, without any limit, and its weights."""
+        table = error_table(context.store, context.teacher)
+        contest = Contest(table, {"ms": table.total("ms", table.teacher())})
+        outcome = trained(context, contest, replace(self, alpha=alpha), self.name)
+        return outcome.preferred, TrainedCandidates(outcome)
+
     def again(self, context: Context, way: Way, contest: Contest) -> Way:
         """Choose anew among what was trained."""
         assert isinstance(way, Trained), "it is what find returned"
         return Trained(contest, way.outcome)
 
     def keep(self, context: Context, way: Way, records: Sequence[SelectionRecord]) -> None:
-        """Keep the weights that were trained of the operations in the selections."""
+        """Keep the weights that were trained of the operations in the selections, and how the search went."""
         assert isinstance(way, Trained), "it is what find returned"
         keep(way.outcome, records)
+        context.store.put(str(self.budget), _record(context, way.outcome, str(self.budget)))
+        draw(way.outcome)
 
     def lost(self, context: Context) -> str:
         """Return which of the trained weights are missing."""
@@ -81,6 +98,23 @@ class PrunetPass(Prunet, WithinBudget):
             if not context.store.path(record.file).is_file()
         ]
         return f"the weights that the search trained of {gone[0]} are missing" if gone else ""
+
+
+def _record(context: Context, outcome: Outcome, budget: str) -> PrunetRecord:
+    search = outcome.search
+    clock, places = search.state.clock, search.supernet.places
+    return PrunetRecord(
+        budget=budget,
+        preferred=outcome.preferred,
+        loss=outcome.loss,
+        predicted_ms=predict(context.store, outcome.preferred),
+        price=clock.alpha,
+        left=tuple((places[layer].name, places[layer].told(choice), step) for layer, choice, step in search.state.left),
+        steps=search.steps,
+        runs=round(clock.runs),
+        seconds=clock.seconds,
+        recipe=search.recipe,
+    )
 
 
 def trained(context: Context, contest: Contest, options: Prunet, name: str) -> Outcome:
