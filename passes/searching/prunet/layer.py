@@ -13,7 +13,7 @@ from ....op_library.elastic import Elastic
 from ...pretraining.nmse import nmse
 from . import schedule
 from .ladder import Ladder
-from .schedule import SKIP
+from .schedule import SKIP, Pruning
 from .walk import Walk
 
 
@@ -191,10 +191,10 @@ class Place:
                     self.walks[index] = walk.advance(self.weights[index].item(), progress)
                     self.weights[index] = self.walks[index].weight
 
-    def look(self, progress: float, most: int) -> list[int]:
+    def look(self, progress: float, most: int, pruning: Pruning = "rising") -> list[int]:
         """Let what is no longer probable leave; return what left."""
         before, logits = self.left, [self.theta[choice].item() for choice in self.alive]
-        self.left = schedule.pruned(before, logits, progress, most)
+        self.left = schedule.pruned(before, logits, progress, most, pruning)
         if SKIP in self.left.alive and SKIP not in before.alive:
             with torch.no_grad():
                 self.theta[SKIP] = self.theta[self.left.alive[0]]

@@ -163,7 +163,7 @@ class PrunetSearch:
         if done <= 0 or done * looks // total == (done - 1) * looks // total:
             return
         for index, place in enumerate(self.supernet.places):
-            gone = place.look(done / total, self.most)
+            gone = place.look(done / total, self.most, self.options.pruning)
             if gone:
                 self.state.leave(index, gone)
         self.state.way.append(told(self.supernet.places))

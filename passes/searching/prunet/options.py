@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ....transformer.contracts.pass_ import Amount, Count, Factor, Positive, Share
 from ....transformer.errors import UsageError
+from .schedule import Pruning
 from .walk import Corner
 
 Paths = Literal["complement", "sampled", "mixture"]
@@ -45,6 +46,7 @@ class Prunet:
     """How much the error of each layer's output against the teacher's block counts in training the weights."""
     most: Count = 4
     """Operations, or ladders of widths, that a layer begins with beside the block's own, the most promising ones."""
+    pruning: Pruning = "rising"
     draw: Amount = 0
     """Another number draws other images and samples."""
 

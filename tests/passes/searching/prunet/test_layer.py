@@ -42,9 +42,9 @@ def two_layers() -> tuple[list[Place], nn.Sequential]:
     places = [Place("one", FIRST, None, Walk(1)), Place("two", SECOND, 0.0, Walk(1))]
     places[1].left = Layer((0, SKIP), skips=False)
     with torch.no_grad():
-        places[0].theta[:2] = torch.tensor([0.3, -0.2])
+        places[0].theta[:2] = torch.tensor([0.3, -0.2], dtype=torch.float64)
         places[0].weights[1] = 0.4
-        places[1].theta[:] = torch.tensor([0.1, -0.5])
+        places[1].theta[:] = torch.tensor([0.1, -0.5], dtype=torch.float64)
     layers = []
     for place in places:
         modules = [nn.Identity() if ladder.names == ("teacher",) else Scale(FACTORS) for ladder in place.ladders]
