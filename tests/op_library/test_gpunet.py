@@ -50,7 +50,7 @@ def test_every_width_is_a_multiple_of_32(name: str) -> None:
 
 
 def test_networks_are_named_wherever_an_architecture_is(tmp_path: Path) -> None:
-    made = hant.load(arch="gpunet:p0", arch_kwargs={"num_classes": 7})
+    made = hant.load(None, arch="gpunet:p0", arch_kwargs={"num_classes": 7})
     assert isinstance(made, GpuNet)
     assert made.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     file = tmp_path / "weights.pt"
@@ -61,7 +61,7 @@ def test_networks_are_named_wherever_an_architecture_is(tmp_path: Path) -> None:
     text = hant.load("gpunet:conv_3x3@8/2 efn_3x3_e2_se0.25@16/2*2 conv_1x1@32")
     assert text.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
     with pytest.raises(LoadError, match="no weights of gpunet:0 to fetch; give their file"):
-        hant.load(arch="gpunet:0", arch_kwargs={"pretrained": True})
+        hant.load(None, arch="gpunet:0", arch_kwargs={"pretrained": True})
 
 
 @pytest.mark.parametrize(
