@@ -27,6 +27,9 @@ class OpSpec(ABC):
     Then what it costs and holds follows from the inside of the block."""
     weightless: ClassVar[bool] = False
     """Whether it has no weights of its own, so that there is nothing to train and nothing to keep."""
+    elastic: ClassVar[str] = ""
+    """Field that is its width. Of two operations that differ in it only, the narrower one's tensors are the leading
+    parts of the wider one's (``elastic.py``). Empty for operations of one width."""
 
     @property
     @abstractmethod

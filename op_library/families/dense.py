@@ -50,6 +50,7 @@ class Kernelled(MapOperation):
 class Widened(Kernelled):
     """An operation with inner channels of another number."""
 
+    elastic: ClassVar[str] = "width"
     width: float
     """Inner channels over output channels."""
 

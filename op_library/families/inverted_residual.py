@@ -32,6 +32,7 @@ class InvertedResidual(MapOperation):
     """What efn and efnv2 share: expand, filter, gate, project."""
 
     default_activation: ClassVar[str] = "silu"
+    elastic: ClassVar[str] = "expansion"
     kernel: int
     expansion: float
     """Inner channels over input channels."""

@@ -24,6 +24,7 @@ class Slice(DerivedSpec):
     """The block with a part of its inner channels, the strongest, and of its larger kernels the centres."""
 
     family: ClassVar[str] = "slice"
+    elastic: ClassVar[str] = "width"
 
     width: float = 1.0
     """Share of the inner channels."""

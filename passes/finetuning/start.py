@@ -15,12 +15,12 @@ from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
 from ..networks.assemble import CandidateWeights, blank, build_student, independent
-from ..pretraining.records import CandidateRecord
+from ..pretraining.records import CandidateRecord, TrainedRecord
 
 
 def start_of(context: Context, choice: Mapping[str, str], preload: str) -> str:
     """Return a hash of the choice, of how its candidates were trained, and of what is preloaded."""
-    records = context.store.all(CandidateRecord)
+    records = {**context.store.all(CandidateRecord), **context.store.all(TrainedRecord)}
     parts = {f"{b}/{o}": records[f"{b}/{o}"].recipe for b, o in choice.items() if f"{b}/{o}" in records}
     return hashlib.sha256(json.dumps([dict(choice), parts, preload], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -35,7 +35,7 @@ def student(context: Context, choice: Mapping[str, str], preload: str = "all") -
         UsageError: ``none``, and a parameter that nobody knows how to initialise.
     """
     if preload == "all":
-        graph = independent(build_student(context.teacher, choice, CandidateWeights(context.store)))
+        graph = independent(build_student(context.teacher, choice, CandidateWeights(context.store, trained=True)))
     else:
         graph = independent(blank(context.teacher, choice, context.seed))
     if not any(parameter.requires_grad for parameter in context.teacher.network.parameters()):

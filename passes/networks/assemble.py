@@ -20,15 +20,24 @@ from ...transformer.tools.copied import copied
 from ...transformer.tools.extra_state import drop_extra_state
 from ..candidates.build import build_candidate
 from ..finetuning.records import StudentRecord
-from ..pretraining.records import CandidateRecord
+from ..pretraining.records import CandidateRecord, TrainedRecord
+from ..selecting.records import SelectionRecord
 
 
 class CandidateWeights:
     """The trained candidates of a run as modules; each is read once and shared by all who ask for it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, trained: bool = False) -> None:
+        """Read the candidates; ``trained`` takes what the student's search has trained in their place."""
         self._store = store
+        self._trained = store.all(TrainedRecord) if trained else {}
         self._modules: dict[tuple[str, str], nn.Module] = {}
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Fingerprint of how each was trained, by ``block/operation``."""
+        records = {**self._store.all(CandidateRecord), **self._trained}
+        return {key: record.recipe for key, record in records.items()}
 
     def module(self, block: Block, operation: str) -> nn.Module:
         """Return the candidate in eval mode; its parameters are those of every other caller.
@@ -47,8 +56,9 @@ class CandidateWeights:
             why = "is not in the run" if record is None else f"is {record.state}: {record.reason}"
             raise UsageError(f"candidate {operation} of block {block.name} {why}; run the pretrain stage first")
         module = build_candidate(block, find_operation(operation), seed=0)
-        if record.file:
-            tensors = self._tensors(record)
+        better = self._trained.get(f"{block.name}/{operation}")
+        if better or record.file:
+            tensors = self._searched(better) if better else self._tensors(record)
             try:
                 module.load_state_dict(tensors)
             except RuntimeError as error:
@@ -58,6 +68,11 @@ class CandidateWeights:
                     "delete it and give the same command again"
                 ) from error
         return module.eval()
+
+    def _searched(self, record: TrainedRecord) -> dict[str, Tensor]:
+        if not self._store.path(record.file).is_file():
+            raise LostError(_missing(self._store, record.file, "search"), SelectionRecord.kind)
+        return self._store.load_tensors(record.file, digest=record.digest)
 
     def _tensors(self, record: CandidateRecord) -> dict[str, Tensor]:
         """Return a candidate's weights; where they are damaged, those of all others are looked at too.

@@ -96,8 +96,9 @@ class Supernet:
     in eval mode, and no weight or buffer of the teacher or of a candidate is ever written.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._weights = CandidateWeights(context.store)
+    def __init__(self, context: Context, weights: CandidateWeights | None = None) -> None:
+        """Make it of a run's candidates, or of other ``weights``."""
+        self._weights = weights or CandidateWeights(context.store)
         self._device = context.device
         # Networks are lowered on the CPU: elsewhere a copy is evaluated, so that the teacher stays where it is.
         self.graph = context.teacher if context.device.type == "cpu" else independent(context.teacher)

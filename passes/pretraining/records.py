@@ -29,3 +29,19 @@ class CandidateRecord(Record):
     """Of the file's tensors; empty in runs of earlier versions."""
     estimated: bool = False
     """Whether ``nmse`` was predicted from others of the family and the candidate not trained."""
+
+
+class TrainedRecord(Record):
+    """An operation's weights that a search has trained for its student, in place of the candidate's. Key:
+    ``block/operation``.
+    """
+
+    kind: ClassVar[str] = "trained"
+    block: str
+    operation: str
+    file: str
+    """safetensors file, relative to the run."""
+    recipe: str
+    """Fingerprint of the search."""
+    digest: str
+    """Of the file's tensors."""

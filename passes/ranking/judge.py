@@ -19,8 +19,8 @@ from ...transformer.contracts.task import Classification
 from ...transformer.data.images import batches, shuffled, size
 from ...transformer.data.splits import split, take
 from ...transformer.tools.nested import leaves
+from ..networks.assemble import CandidateWeights
 from ..networks.supernet import Statistics, Supernet, statistics_of
-from ..pretraining.records import CandidateRecord
 from .measures import Totals, measure
 from .recalibrate import BATCHES, batch_norm_statistics
 from .records import EvaluationRecord
@@ -60,7 +60,8 @@ class Batch(NamedTuple):
 class Judge:
     """Evaluates networks on the same images in the same order."""
 
-    def __init__(self, context: Context, protocol: Protocol) -> None:
+    def __init__(self, context: Context, protocol: Protocol, weights: CandidateWeights | None = None) -> None:
+        """Judge networks of a run's candidates, or of other ``weights``."""
         self.context = context
         self.task = context.dataset.task
         self.protocol = protocol
@@ -70,8 +71,9 @@ class Judge:
         # the statistics of a batch are those of its classes: data may come class by class
         whole = protocol.statistics == "running"
         self._order = torch.arange(self.total) if whole else shuffled(self.total, context.seed, 0)
-        self.supernet = Supernet(context)
-        self._recipes = {key: record.recipe for key, record in context.store.all(CandidateRecord).items()}
+        weights = weights or CandidateWeights(context.store)
+        self.supernet = Supernet(context, weights)
+        self._recipes = weights.recipes
         self._kept: dict[int, Batch] = {}
         self._room = _KEPT_BYTES
 

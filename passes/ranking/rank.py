@@ -21,6 +21,7 @@ from ...transformer.errors import InfeasibleError, UsageError, nearest
 from ..finetuning.align import AlignPass
 from ..latency.measure import check_measured, measure_network
 from ..latency.records import NetworkLatencyRecord
+from ..networks.assemble import CandidateWeights
 from ..networks.supernet import Statistics
 from ..selecting.records import SelectionRecord
 from ..selecting.select import SelectPass, used_share
@@ -84,7 +85,8 @@ class RankPass(Pass):
             UnverifiedError: the device is not here; the winner is stored, its latency is estimated.
         """
         statistics: Statistics = "running" if self.recalibrate else self.statistics
-        judge = Judge(context, Protocol(self.samples, self.batch_size, self.recalibrate, statistics))
+        protocol = Protocol(self.samples, self.batch_size, self.recalibrate, statistics)
+        judge = Judge(context, protocol, CandidateWeights(context.store, trained=True))
         selections = {record.index: record for record in context.store.all(SelectionRecord).values()}
         doubt = doubt_of(self.race)
         measure = measure_of(self.metric, judge.task)

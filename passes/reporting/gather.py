@@ -123,6 +123,10 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
+_ENGINES: dict[str, Literal["linear", "prunet"]] = {"search": "linear", "prunet": "prunet"}
+"""Passes that make selections without scores -> the engine that they are."""
+
+
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     return SearchReport(
@@ -135,10 +139,10 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _engine(store: Store) -> Literal["linear", "ilp", "design"]:
+def _engine(store: Store) -> Literal["linear", "ilp", "prunet", "design"]:
     if store.count(DesignRecord.kind):
         return "design"
-    return "ilp" if store.get(PassRecord, "search") is None else "linear"
+    return next((engine for name, engine in _ENGINES.items() if store.get(PassRecord, name)), "ilp")
 
 
 def _states(store: Store) -> dict[str, int]:

@@ -209,8 +209,9 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["linear", "ilp", "design"] = "ilp"
-    """``linear`` steps at whole networks, the integer program on the sum of scores, or the chain of a design."""
+    engine: Literal["linear", "ilp", "prunet", "design"] = "ilp"
+    """``linear`` steps at whole networks, operations trained together, the integer program on the sum of scores, or the
+    chain of a design."""
     objective: float
     """Of the winner: the sum of its scores, or the change of loss that the last linear model sums up."""
     bound: float

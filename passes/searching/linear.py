@@ -23,6 +23,7 @@ from ...transformer.tools.seeds import derived_seed
 from ..networks.supernet import Statistics
 from ..pretraining.records import CandidateRecord
 from ..ranking.judge import Judge, Protocol
+from ..selecting.table import Floats
 from ..selecting.weightings import stages, weightings
 from .contest import Contest, Ints
 from .effects import Effects
@@ -69,6 +70,21 @@ class Trail:
         """Different incumbents, the last first."""
         found = {tuple(record.choice.items()): record.choice for record in reversed(self.records)}
         return list(found.values())
+
+    @property
+    def weights(self) -> None:
+        """Candidates are not trained."""
+        return None
+
+    @property
+    def told(self) -> str:
+        """The incumbents' losses and the time that it took."""
+        way = " -> ".join(f"{record.loss:.4f}" for record in self.records)
+        return f"loss {way} in {sum(record.seconds for record in self.records):.0f} CPU-seconds"
+
+    def exchanges(self, choice: Ints) -> tuple[Floats, ...]:
+        """Return for each block the loss with each of its operations by the linear model, shape (M,)."""
+        return self.model().exchanges(choice)
 
 
 def linear_search(context: Context, contest: Contest, budget: str, options: Linear) -> Trail:

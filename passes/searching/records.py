@@ -61,3 +61,26 @@ class SearchRecord(Record):
     """Fingerprint of the limits, the candidates, the seed and the options."""
     seconds: float
     """CPU time of the round."""
+
+
+class PrunetRecord(Record):
+    """How a search went that trains operations together. Key: ``budget``."""
+
+    kind: ClassVar[str] = "prunet"
+    budget: str
+    preferred: dict[str, str]
+    """What it ended in, before the limits were held to the last."""
+    loss: float
+    """Of that network, on images that trained the probabilities."""
+    predicted_ms: float
+    price: float
+    """alpha at the end: given, or found so that the budget is met."""
+    left: tuple[tuple[str, str, int], ...]
+    """(block, operation or ladder of operations, step) of what left, in order."""
+    steps: int
+    runs: int
+    """Operations that were run on a batch, in all layers."""
+    seconds: float
+    """CPU time."""
+    recipe: str
+    """Fingerprint of all that decides the result."""

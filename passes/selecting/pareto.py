@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal
 
 from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
@@ -28,6 +28,7 @@ from ..reporting.figures.charts import Series, scatter
 from ..reporting.figures.diagram import diagrams
 from ..reporting.figures.keep import keep
 from ..reporting.figures.run import block_rows
+from ..searching.prunet.prunet import PrunetPass
 from ..searching.search import Engine, SearchPass
 from .records import ParetoRecord, SelectionRecord
 from .select import SelectPass, used_share
@@ -47,8 +48,12 @@ class ParetoPass(Pass):
     """As for ``--budget``: ratios of the teacher's latency, or times."""
     limits: tuple[str, ...] = ()
     """Further limits that hold at every budget, such as ``params=50%``."""
-    search: Engine = "ilp"
-    """How selections are found: ``ilp`` needs scores, ``linear`` does not."""
+    alphas: tuple[str, ...] = ()
+    """Prices of latency in place of budgets, with ``prunet``: one network of each, as the search ends."""
+    search: Engine | Literal["prunet"] = "ilp"
+    """How selections are found: ``ilp`` needs scores, ``linear`` does not; ``prunet`` trains for every point."""
+    prunet: PrunetPass = field(default_factory=PrunetPass, metadata={"decides": False})
+    """How it trains: as the pipeline's own pass."""
     solutions: Count = 100
     max_overlap: Share = 0.7
     engine: Annotated[str, one_of(ENGINES)] = "default"
@@ -62,15 +67,21 @@ class ParetoPass(Pass):
 
     def run(self, context: Context) -> PassResult:
         """Find the point of each budget; networks that the run knows are not evaluated or measured again."""
-        if not self.budgets:
+        prices = self._prices()
+        if not self.budgets and not prices:
             raise UsageError("no budgets given; give --budgets 0.3,0.45,0.6,0.75")
         budgets = [Budget.parse(text, self.limits, context.target.batch_size) for text in self.budgets]
-        judge = Judge(context, Protocol(self.samples, self.batch_size, statistics=self.statistics))
         points = []
-        with context.progress.task("pareto", len(budgets)) as task:
-            for budget in budgets:
-                points.append(self._point(context, judge, budget))
-                task.advance(1, str(budget))
+        with context.progress.task("pareto", len(prices or budgets)) as task:
+            if self.search == "prunet":
+                for aim in prices or budgets:
+                    points.append(self._trained(context, aim))
+                    task.advance(1, points[-1].budget)
+            else:
+                judge = Judge(context, self._protocol)
+                for budget in budgets:
+                    points.append(self._point(context, judge, budget))
+                    task.advance(1, str(budget))
         points = mark_front(points)
         with context.store.transaction():
             for key, point in context.store.all(ParetoRecord).items():
@@ -87,6 +98,41 @@ class ParetoPass(Pass):
         figures = draw_front(context, points)
         content = {"version": 1, "points": [point.model_dump() for point in points], "figures": figures}
         context.store.write("pareto.json", json.dumps(content, indent=1))
+
+    @property
+    def _protocol(self) -> Protocol:
+        return Protocol(self.samples, self.batch_size, statistics=self.statistics)
+
+    def _prices(self) -> list[float]:
+        """Return the prices.
+
+        Raises:
+            UsageError: one is no price, or the search has none.
+        """
+        if self.alphas and self.search != "prunet":
+            raise UsageError("--alphas are prices of one search; give --search prunet too, or --budgets")
+        try:
+            prices = [float(text) for text in self.alphas]
+        except ValueError:
+            prices = [0.0]
+        if not all(0 < price < 1e6 for price in prices):
+            raise UsageError(f"--alphas {','.join(self.alphas)}: expected numbers above 0, such as 0.2,0.4,0.8,1.2,2.0")
+        return prices
+
+    def _trained(self, context: Context, aim: float | Budget) -> ParetoRecord:
+        """Return the network of one search at the price, or within the budget, with the weights that it trained."""
+        label = str(aim) if isinstance(aim, Budget) else f"alpha={aim:g}"
+        try:
+            if isinstance(aim, Budget):
+                way, selections = replace(self.prunet, budget=aim, solutions=self.solutions).found(context)[:2]
+                choice, weights = selections[0].choice, way.weights
+            else:
+                choice, weights = self.prunet.at(context, aim)
+        except InfeasibleError as error:
+            return ParetoRecord(budget=label, target=context.target.name, choice={}, reason=str(error))
+        entry = Judge(context, self._protocol, weights).entry(0, choice, "loss")
+        entry.finish()
+        return _record(context, label, entry, None, measure_network(context, choice))
 
     def _selections(self, context: Context, budget: Budget) -> list[SelectionRecord]:
         """Return the selections that the engine of the search makes."""
@@ -106,7 +152,7 @@ class ParetoPass(Pass):
         for entry in finishing_order(entries):
             measured = measure_network(context, entry.choice)
             if used_share(measured, budget) <= 1:
-                return _record(context, budget, entry, selections, measured)
+                return _record(context, str(budget), entry, selections[entry.index], measured, len(selections))
         reason = f"none of the {len(selections)} selections is inside the budget when measured"
         return ParetoRecord(budget=str(budget), target=context.target.name, choice={}, reason=reason)
 
@@ -173,19 +219,20 @@ def describe(point: ParetoRecord, metric: Metric) -> str:
 
 def _record(
     context: Context,
-    budget: Budget,
+    label: str,
     entry: Entry,
-    selections: Sequence[SelectionRecord],
+    selection: SelectionRecord | None,
     measured: NetworkLatencyRecord,
+    selections: int = 1,
 ) -> ParetoRecord:
-    selection = selections[entry.index]
+    loss = entry.totals.mean("loss")
     return ParetoRecord(
-        budget=str(budget),
+        budget=label,
         target=context.target.name,
         choice=entry.choice,
-        objective=selection.objective,
-        bound=selection.bound,
-        loss=entry.totals.mean("loss"),
+        objective=selection.objective if selection else loss,
+        bound=selection.bound if selection else 0.0,
+        loss=loss,
         accuracy=entry.totals.accuracy,
         samples=entry.totals.samples,
         predicted_ms=predict(context.store, entry.choice),
@@ -193,5 +240,5 @@ def _record(
         teacher_ms=measured.teacher.ms,
         ratio=measured.timing.ms / measured.teacher.ms,
         estimated=measured.timing.estimated,
-        selections=len(selections),
+        selections=selections,
     )

@@ -21,13 +21,14 @@ from ...transformer.runs.records import PassRecord
 from ..latency.measure import check_measured, measure_network
 from ..latency.predict import limit_for, predict, refit, surprise
 from ..latency.records import NetworkLatencyRecord
+from ..pretraining.records import TrainedRecord
 from ..ranking.records import RankRecord, WinnerRecord
 from .records import SelectionRecord
 from .solver.problem import Selection, SelectionProblem
 from .solver.solve import ENGINES, solve
 from .table import SearchTable, search_table
 
-MAKERS = ("select", "search")
+MAKERS = ("select", "search", "prunet")
 """Names of the passes that make selections."""
 MARGIN = 0.015
 """Least share of a latency budget that is kept free for the noise of the last measurement."""
@@ -90,10 +91,10 @@ class SelectPass(Pass):
 def store_selections(context: Context, maker: str, records: Sequence[SelectionRecord]) -> None:
     """Put selections in the place of those before; what was made of these is forgotten.
 
-    Of the two passes that make selections the other one than ``maker`` is no longer up to date.
+    Of the passes that make selections the others than ``maker`` are no longer up to date.
     """
     with context.store.transaction():
-        for stale in (SelectionRecord, RankRecord, WinnerRecord):
+        for stale in (SelectionRecord, RankRecord, WinnerRecord, TrainedRecord):
             context.store.delete(stale)
         for record in records:
             context.store.put(f"{record.index:03d}", record)

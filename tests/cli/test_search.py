@@ -130,3 +130,17 @@ def test_bad_input_is_one_line(
     error = capsys.readouterr().err.strip()
     assert text in error
     assert "Traceback" not in error
+
+
+def test_the_job_with_operations_that_are_trained_together(zero_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["run", "--search", "prunet", "--set", "prunet.steps=30", "--set", "prunet.search_batch_size=16"]
+    assert main(["search", *job, "--budget", "0.8", "-k", "3", "--quiet"]) == 0
+    assert main(["rank", "run", "--budget", "0.8", "--quiet"]) == 0
+    with RunStore("run") as store:
+        winner = store.get(WinnerRecord, "winner")
+    assert winner is not None
+    assert winner.measured_ms <= 0.8 * winner.teacher_ms
+    assert main(["apply", "run", "baseline-prunet", "--budget", "0.8", "--set", "baseline-prunet.steps=20"]) == 0
+    assert "prunet: loss" in capsys.readouterr().out
+    assert main(["search", *job, "--budget", "0.8", "--set", "prunet.weights_rate=0"]) == 2
+    assert "need weights that train" in capsys.readouterr().err

@@ -55,7 +55,7 @@ def test_the_parser_is_told_of_flags_in_one_place() -> None:
 
 def test_every_option_of_the_configuration_has_a_flag_with_help() -> None:
     flags = declared(Config)
-    assert set(Config.model_fields) - set(flags) == {"model", "passes"}  # MODEL and --set
+    assert set(Config.model_fields) - set(flags) == {"model", "passes", "shared"}  # MODEL, --set, and what shrink says of its students
     for kind in KINDS:
         for name, (info, _) in declared(kind).items():
             assert info.description, name
@@ -71,7 +71,7 @@ def test_a_flag_names_the_passes_that_take_it(name: str) -> None:
             takers.add(point)
     besides = {
         "budget": {"profile", "demo"},  # a budget out of reach ends profiling
-        "search": {"score", "select", "search"},  # it decides which of these there are
+        "search": {"score", "select", "search", "prunet"},  # it decides which of these there are
     }
     assert takers == set(flag.used_by) - besides.get(name, set())
 

@@ -87,22 +87,25 @@ class StudyCommand(_Configured):
     """The directory of a run that is scored."""
 
 
-class ParetoCommand(StudyCommand):
-    """``pareto``."""
-
-    budgets: Annotated[str | None, Flag()] = None
-    """Budgets divided by commas: 0.3,0.45,0.6,12ms."""
-    targets: Annotated[str | None, Flag()] = None
-    """Targets divided by commas; the run's own if left out. Nothing is retrained."""
-
-
-class ShrinkCommand(ModelCommand):
-    """``shrink``."""
+class FrontCommand(Command):
+    """A command that makes a front."""
 
     budgets: Annotated[str | None, Flag()] = None
     """Budgets divided by commas: 0.3,0.45,0.6,12ms."""
     targets: Annotated[str | None, Flag()] = None
     """Targets divided by commas, each with all budgets; the run's own if left out."""
+
+
+class ParetoCommand(FrontCommand, StudyCommand):
+    """``pareto``."""
+
+    alphas: Annotated[str | None, Flag()] = None
+    """Prices of latency divided by commas, in place of budgets, with --search prunet: 0.2,0.4,0.8."""
+
+
+class ShrinkCommand(FrontCommand, ModelCommand):
+    """``shrink``."""
+
     anew: Annotated[bool, Flag()] = False
     """Train again what was trained before, for the budgets that are given."""
 

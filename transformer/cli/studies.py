@@ -34,6 +34,8 @@ def run_pareto(command: ParetoCommand) -> int:
     options: dict[str, Any] = {}
     if command.budgets is not None:
         options["budgets"] = _split(command.budgets)
+    if command.alphas is not None:
+        options["alphas"] = _split(command.alphas)
     if "limits" in command.given:
         options["limits"] = command.given["limits"]
     given = {name: value for name, value in command.given.items() if name != "limits"}

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...op_library.gpunet import network as gpunet_network
 from ...op_library.structure import network as structure_network
 from ..errors import LoadError, MissingExtraError, UsageError, nearest
 from ..tools.files import expanded
@@ -20,7 +21,7 @@ from .user_code import import_named
 
 _TREATMENT = "pretrained_cfg"
 """Attribute in which timm's networks say how they want their images."""
-_FORMS = "timm:NAME, torchvision:NAME, genet:NAME, package.module:factory or file.py:factory"
+_FORMS = "timm:NAME, torchvision:NAME, genet:NAME, gpunet:NAME, package.module:factory or file.py:factory"
 _TOLD = re.compile(r"(timm|torchvision):[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 """What a file may name: models of two libraries, and none of their prefixes for what is fetched or lies elsewhere."""
 _FETCHING = re.compile(r"pretrained|weights|checkpoint|cache|url|file|hub|device|dtype", re.IGNORECASE)
@@ -40,9 +41,10 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
     source, _, name = arch.rpartition(":")
     if not source or not name:
         raise LoadError(f"cannot read the architecture {arch!r}; expected {_FORMS}")
-    make = {"timm": _timm, "torchvision": _torchvision, "genet": _genet}.get(source)
+    make = {"timm": _timm, "torchvision": _torchvision, "genet": _genet, "gpunet": _gpunet}.get(source)
     try:
-        made = make(name, {"pretrained": pretrained, **kwargs}) if make else _factory(source, name)(**kwargs)
+        fetched = {} if source == "gpunet" else {"pretrained": pretrained}  # nobody has published weights of these
+        made = make(name, {**fetched, **kwargs}) if make else _factory(source, name)(**kwargs)
     except (LoadError, MissingExtraError, UsageError):
         raise
     except Exception as error:  # foreign code that the user named
@@ -60,6 +62,13 @@ def _genet(name: str, kwargs: dict[str, Any]) -> nn.Module:
     if kwargs.pop("pretrained", False):
         raise LoadError(f"there are no weights of genet:{name} to fetch; give their file as the model")
     return structure_network(name, **kwargs)
+
+
+def _gpunet(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Make a GPUNet from its name or text (``op_library/gpunet.py``), freshly initialised."""
+    if kwargs.pop("pretrained", False):
+        raise LoadError(f"there are no weights of gpunet:{name} to fetch; give their file as the model")
+    return gpunet_network(name, **kwargs)
 
 
 def make_told(arch: str, kwargs: Mapping[str, Any], file: Path, tensors: Sequence[Tensor]) -> nn.Module:

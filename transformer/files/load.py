@@ -36,7 +36,8 @@ def load(
     2. A state dict (``.safetensors``, or ``.pt`` and the like), with ``arch`` to make the network; prefixes of wrappers
        are taken off, averaged weights are preferred, the number of classes follows the weights.
     3. A timm training checkpoint: it tells its ``arch``.
-    4. No file but a name: ``timm:resnet50``, as ``path`` or as ``arch``, with the library's own weights.
+    4. No file but a name: ``timm:resnet50``, as ``path`` or as ``arch``, with the library's own weights; or
+       ``gpunet:1``, which has none yet.
     5. An ONNX file, as far as the converter of the extra ``onnx`` knows its operators.
     6. With ``trust`` only: a pickled module or a torch.export archive. Reading one runs code that it names.
 
@@ -87,7 +88,7 @@ def load_described(path: Path) -> nn.Module:
 
 
 def _is_name(path: str) -> bool:
-    return path.startswith(("timm:", "torchvision:"))
+    return path.startswith(("timm:", "torchvision:", "gpunet:"))
 
 
 def _described(file: Path, weights: Weights, architecture: Architecture) -> nn.Module:
@@ -132,7 +133,7 @@ def _made(file: Path, weights: Weights, arch: str | None, kwargs: dict[str, Any]
     if arch is None and not weights.arch:
         raise LoadError(
             f"{file} holds weights but does not say of which network; give --arch timm:NAME, torchvision:NAME, "
-            "genet:NAME, package.module:factory or file.py:factory"
+            "genet:NAME, gpunet:NAME, package.module:factory or file.py:factory"
         )
     network = make()
     found = weights.untied(file)

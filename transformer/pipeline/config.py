@@ -25,10 +25,10 @@ FILE = "config.toml"
 
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
-_BASELINES = ("baseline-ilp", "baseline-random", "baseline-greedy", "baseline-snas", "baseline-reinforce")
-_BUDGETED = ("profile", "select", "search", "rank", "design", "verify", "report", *_BASELINES)
+_BASELINES = tuple(f"baseline-{name}" for name in ("ilp", "random", "greedy", "snas", "reinforce", "prunet"))
+_BUDGETED = ("profile", "select", "search", "prunet", "rank", "design", "verify", "report", *_BASELINES)
 _COMPUTING = (
-    *("pretrain", "score", "search", "rank", "align", "finetune", "verify", "pareto", "proxy"),
+    *("pretrain", "score", "search", "prunet", "rank", "align", "finetune", "verify", "pareto", "proxy"),
     *("master", "perturb", "train", *_BASELINES),
 )
 
@@ -125,17 +125,19 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["linear", "ilp", "design"],
-        Flag(SEARCH, ("score", "select", "search", "pareto"), metavar="ENGINE", handed="any"),
+        Literal["linear", "ilp", "prunet", "design"],
+        Flag(SEARCH, ("score", "select", "search", "prunet", "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
-    """How selections are found: ``linear`` by linear steps at whole networks, ``ilp`` by scores and their sum;
-    ``design`` is the engine of ``hant-opt design``."""
+    """How selections are found: ``ilp`` by scores and their sum, ``linear`` by linear steps at whole networks,
+    ``prunet`` by training the operations together; ``design`` is the engine of ``hant-opt design``."""
     solutions: Annotated[
-        int | None, Flag(SEARCH, ("select", "search", "pareto", "design", "baseline-ilp"), also=("-k",), handed="any")
+        int | None,
+        Flag(SEARCH, ("select", "search", "prunet", "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
-        float | None, Flag(SEARCH, ("select", "search", "pareto", "proxy", "design", "baseline-ilp"), handed="any")
+        float | None,
+        Flag(SEARCH, ("select", "search", "prunet", "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune", "train"), handed="named")] = Field(default=None, ge=0)

@@ -35,11 +35,14 @@ DESIGN_PASSES = (
 ORDERS: dict[str, tuple[str, ...]] = {
     "ilp": DEFAULT_PASSES,
     "design": DESIGN_PASSES,
-    "linear": tuple("search" if name == "select" else name for name in DEFAULT_PASSES if name != "score"),
+    **{
+        engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
+        for engine, maker in (("linear", "search"), ("prunet", "prunet"))
+    },
 }
-"""The default pipeline by the engine of the search: one needs scores, the other makes its selections without."""
+"""The default pipeline by the engine of the search: one needs scores, the others make their selections without."""
 
-PASSES = frozenset((*DEFAULT_PASSES, "search", "extract"))
+PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"extract"}
 """Names of the passes that some order has."""
 
 
@@ -65,7 +68,7 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
     if verb == "align" and shared:
         return ("capture", "extract")
     if verb == "search":
-        return ("capture", *(name for name in ("score", "select", "search") if name in ORDERS[engine]))
+        return ("capture", *(name for name in ("score", "select", "search", "prunet") if name in ORDERS[engine]))
     return VERBS[verb]
 
 
@@ -76,6 +79,6 @@ def engine_of(verb: str, engine: str) -> str:
 
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
-    if name in ("extract", "shrink"):
-        return "align" if name == "extract" else name
+    if name in ("extract", "prunet"):
+        return {"extract": "align", "prunet": "search"}[name]
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)
