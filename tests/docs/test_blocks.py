@@ -105,7 +105,7 @@ def python(block: Block, place: Path, shell: dict[str, str]) -> None:
     for name in block.given:
         if name != "run":
             exec((Path(__file__).parent / "given" / f"{name}.py").read_text(), names)
-    exec(compile(block.code, block.where, "exec"), names)
+    exec(compile(block.code, block.where, "exec", dont_inherit=True), names)
     exec(block.then, names)
 
 
