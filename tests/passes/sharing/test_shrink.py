@@ -109,7 +109,7 @@ def test_students_are_trained_together_and_told_one_by_one(prepared: OpenRun) ->
     context = prepared()
     note = replace(QUICK, batch_size=32, epochs=3, learning_rate=0.1).run(context).notes[0]
     record = record_of(context)
-    assert (record.students, record.steps, record.epochs) == ({"mixed": MIXED, "sliced": SLICED}, 3 * 36, 3)
+    assert (record.students, record.steps, record.epochs) == ({"mixed": MIXED, "sliced": SLICED}, 114, 3)
     assert record.operations["two"] == ["cb_res_3x3", "slice_w0.5", "teacher"]
     start, *epochs = context.store.all(EpochRecord).values()
     assert (start.students, [row.stage for row in epochs]) == ({}, ["shrink"] * 3)
