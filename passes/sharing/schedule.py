@@ -39,16 +39,16 @@ class Schedule:
     """Share of the steps after the first phase in which the students' gradients grow to their full length."""
     restarts: bool = False
     """Whether the rate rises and falls in each phase anew."""
-    features: bool = False
-    """Whether students learn the teacher's features at every block's border, in place of answers and labels."""
+    aligned: bool = False
+    """Whether students learn the teacher's features at every block's border first, without labels."""
 
 
 _BOTH = Phase(1.0, full=True, least=True, draws=2)
 _FRONT = Phase(1.0, full=False, least=False, draws=2)
 _WIDE = ("identity", "slice_w0.75*", "slice_w0.5*", "slice_k*")
 SCHEDULES: dict[str, Schedule] = {
-    # The teacher's features without labels: ours.
-    "align": Schedule((_FRONT,), teach="teacher", labels=0.0, features=True),
+    # The teacher's features without labels, then as the next: ours.
+    "align": Schedule((_FRONT,), teach="teacher", labels=1.0, aligned=True),
     # The frozen teacher's answers and labels, students in turn.
     "front": Schedule((_FRONT,), teach="teacher", labels=1.0),
     # DepS: the full network alone, then the sandwich with gradients that fade in.
