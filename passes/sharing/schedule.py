@@ -91,5 +91,10 @@ def adjusted(
         phases = (Phase(delay, full=True, least=False, draws=0), *rest) if delay else rest
     if draws is not None:
         phases = tuple(replace(phase, draws=draws if phase.draws else 0) for phase in phases)
-    given = {"ramp": ramp, "teach": teach, "labels": labels}
-    return replace(schedule, phases=phases, **{name: value for name, value in given.items() if value is not None})
+    return replace(
+        schedule,
+        phases=phases,
+        ramp=schedule.ramp if ramp is None else ramp,
+        teach=schedule.teach if teach is None else teach,
+        labels=schedule.labels if labels is None else labels,
+    )
