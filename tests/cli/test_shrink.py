@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hant
 import pytest
 from hant.passes.finetuning.records import EpochRecord
 from hant.passes.sharing.records import SharedRecord
@@ -80,3 +81,32 @@ def test_words_that_do_not_go_together_are_one_line(job: Path, command: Any, wor
     done = command("shrink", *words)
     assert done.code == 2
     assert reason in done.error()
+
+
+def test_the_baseline_trains_each_student_alone(job: Path, command: Any) -> None:
+    settings = ("--set", "shrink.shared=false", "--set", "align.epochs=0", "--epochs", "1")
+    done = command("shrink", "run", "--budgets", "0.9", *settings, "--json")
+    assert done.code in (0, 4), done.err
+    told = json.loads(done.out)
+    assert (told["shared"], told["cost"]) == (False, 0.0)
+    assert told["points"][0]["made"]
+    assert "finetune: 0/" in done.err
+    assert "extract" not in done.err
+
+
+def test_python_does_the_same(job: Path) -> None:
+    found = hant.once_for_all(
+        "net.safetensors",
+        arch="net.py:net",
+        data="net.py:data",
+        budgets=(0.000001, 1),
+        targets=("./quick.toml",),
+        pool="teacher,identity,slice_w0.5",
+        solutions=3,
+        run="run",
+    )
+    assert list(found.students) == ["quick/1"]
+    assert found.students["quick/1"].student == "quick-1"
+    assert [point.made for point in found.report.points] == [False, True]
+    assert found.mean_accuracy["quick"] == found.report.points[1].accuracy
+    assert found.cost == front(job)["cost"] > 0

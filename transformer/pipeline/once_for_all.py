@@ -14,6 +14,7 @@ from ...op_library.op_spec import OpSpec
 from ...passes.sharing.front import Front
 from ..contracts.data import Data
 from ..contracts.progress import Progress
+from ..contracts.record import STUDENT
 from .build import build_pipeline
 from .config import merge
 from .optimize import Result, device_of, opened_run, read_result
@@ -66,7 +67,7 @@ def once_for_all(
     """
     passes = merge({"pretrain": {"derived": "copy"}}, options.pop("passes", {}))
     table = passes.pop("shrink", {})
-    values = {**options, "passes": passes}
+    values = {"student": STUDENT, **options, "passes": passes}
     with opened_run(run, model, data, targets[0], pool, values, progress) as (context, config):
         config = config.model_copy(update={"passes": merge(config.passes, {"shrink": table})})
         names = base_passes(config)
