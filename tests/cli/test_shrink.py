@@ -13,6 +13,7 @@ import pytest
 from hant.passes.finetuning.records import EpochRecord
 from hant.passes.sharing.records import SharedRecord
 from hant.transformer.cli.main import main
+from hant.transformer.runs.records import PassRecord
 from hant.transformer.runs.store import RunStore
 
 JOB = [
@@ -90,8 +91,11 @@ def test_the_baseline_trains_each_student_alone(job: Path, command: Any) -> None
     told = json.loads(done.out)
     assert (told["shared"], told["cost"]) == (False, 0.0)
     assert told["points"][0]["made"]
-    assert "finetune: 0/" in done.err
-    assert "extract" not in done.err
+    with RunStore(job / "run") as store:
+        trained = store.of("quick-0.9")
+        assert [(row.stage, row.epoch) for row in trained.all(EpochRecord).values() if row.epoch] == [("finetune", 1)]
+        assert trained.get(PassRecord, "align") is not None
+        assert trained.get(PassRecord, "extract") is None
 
 
 def test_python_does_the_same(job: Path) -> None:
@@ -99,7 +103,7 @@ def test_python_does_the_same(job: Path) -> None:
         "net.safetensors",
         arch="net.py:net",
         data="net.py:data",
-        budgets=(0.000001, 1),
+        budgets=("0.000001", 1),
         targets=("./quick.toml",),
         pool="teacher,identity,slice_w0.5",
         solutions=3,
