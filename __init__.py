@@ -40,6 +40,7 @@ _PUBLIC = {
     "load": ".transformer.files.load",
     "load_target": ".backends.targets.load",
     "measure": ".transformer.pipeline.measure",
+    "once_for_all": ".transformer.pipeline.once_for_all",
     "open_run": ".transformer.pipeline.optimize",
     "optimize": ".transformer.pipeline.optimize",
     "pool": ".op_library.pools",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from .transformer.ir.graph import Graph as Graph
     from .transformer.pipeline.design import design as design
     from .transformer.pipeline.measure import measure as measure
+    from .transformer.pipeline.once_for_all import once_for_all as once_for_all
     from .transformer.pipeline.optimize import Result as Result
     from .transformer.pipeline.optimize import open_run as open_run
     from .transformer.pipeline.optimize import optimize as optimize

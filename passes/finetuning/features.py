@@ -90,7 +90,8 @@ class Features(Lesson):
         student.module.requires_grad_(False)
         self.blocks: list[list[nn.Parameter]] = []
         """Parameters that take a step together: of each block that has any; those that blocks share are the first's."""
-        self._shares: list[float] = []
+        self.lengths: list[float] = []
+        """Of the step of each of them, as shares of the rate."""
         seen: set[int] = set()
         for block in learning(student):
             share = 1.0 if block.name in replaced else teacher_share
@@ -99,7 +100,7 @@ class Features(Lesson):
                 seen |= {id(p.requires_grad_(True)) for p in found}
                 if found:
                     self.blocks.append(found)
-                    self._shares.append(part)
+                    self.lengths.append(part)
 
     def steps(self, block: Block, share: float) -> list[tuple[list[nn.Parameter], float]]:
         """Return the parameters of a block that take a step together, with its length: ``share`` of the rate."""
@@ -119,7 +120,7 @@ class Features(Lesson):
 
     def shape(self) -> None:
         """Scale the gradient of each block to length 1, those of the teacher's own to a share of it."""
-        for parameters, share in zip(self.blocks, self._shares, strict=True):
+        for parameters, share in zip(self.blocks, self.lengths, strict=True):
             to_unit_length(parameters)
             gradients = [p.grad for p in parameters if p.grad is not None]
             if share != 1 and gradients:

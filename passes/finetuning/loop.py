@@ -48,7 +48,7 @@ class Loop:
         self._learner = self.parallel.wrap(self.lesson.learner)
         if self.recipe.compiled:
             self._learner = cast(nn.Module, torch.compile(self._learner))
-        self._rows = self.parallel.part(self.recipe.batch_size // self.recipe.parts, self.recipe.name)
+        self._rows = self.parallel.part(self.recipe.batch_size // self.recipe.parts, self.recipe.name.partition("-")[0])
         self._generator = torch.Generator()
 
     def beside(self, state: FinetuneState, recipe: TrainingRecipe) -> Loop:

@@ -12,7 +12,7 @@ class EpochRecord(Record):
 
     kind: ClassVar[str] = "epoch"
     stage: str = "finetune"
-    """``align``, ``finetune`` or ``shrink``."""
+    """``align``, ``finetune``, ``shrink-align`` or ``shrink``."""
     epoch: int
     """0 for the start."""
     train_loss: float | None

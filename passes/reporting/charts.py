@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.contracts.timing import Timing
@@ -30,6 +31,7 @@ def charts(report: Report) -> dict[str, str]:
         "block_times": block_times(report),
         "predicted": predicted(report.networks),
         "front": front(report),
+        "students": students(report),
         "divergence": training(report, "divergence", "divergence on held-out images") if metric == TOP1 else "",
         "accuracy": training(report, "held_out_accuracy", metric.label(" on held-out images")),
         "operations": operations(report),
@@ -151,6 +153,24 @@ def training(report: Report, value: str, label: str) -> str:
             series.append(Series(name, points, joined=True))
     title = label[:1].upper() + label[1:].partition(",")[0]
     return scatter(series, ("epoch", label), title, size=_SIZE) if series else ""
+
+
+def students(report: Report) -> str:
+    """Draw the verified students of the run, this one among them, a line for each target; empty for a single one."""
+    own = str(report.target["name"]), report.student, report.latency.ratio, report.accuracy.student
+    others = [
+        (Path(other.target).stem, other.name, other.ratio, other.accuracy)
+        for other in report.students
+        if other.ratio is not None and other.accuracy is not None
+    ]
+    rows = sorted([own, *others], key=lambda row: row[2])
+    metric, series = report.accuracy.metric, []
+    for target in dict.fromkeys(row[0] for row in rows):
+        met = [row for row in rows if row[0] == target]
+        titles = [f"{name}: {metric.text(accuracy)} at {ratio:.3f}" for _, name, ratio, accuracy in met]
+        series.append(Series(target, [(ratio, accuracy) for _, _, ratio, accuracy in met], titles, joined=True))
+    labels = ("latency, share of the teacher's", metric.label(" on test images"))
+    return scatter(series, labels, "Students", size=_SIZE) if others else ""
 
 
 def operations(report: Report) -> str:

@@ -124,18 +124,26 @@ class SharedFeatures(Features):
         self._shared, self._plan = shared, plan
         self._turns: tuple[Turn, ...] = ()
         self._weight = 1.0
+        self._teacher_share = teacher_share
         super().__init__(shared.graph, teacher, variances, (), teacher_share)
+        owners = {id(p): name for name, block in shared.blocks.items() for p in block.own.parameters()}
+        firsts = [id(parameters[0]) for parameters in self.blocks]
+        self._owned = {place: owners[first] for place, first in enumerate(firsts) if first in owners}
 
     def steps(self, block: Block, share: float) -> list[tuple[list[nn.Parameter], float]]:
-        """Return the block's own parameters, which go a share of the way unless slices live on them, and all others."""
+        """Return the block's own parameters, which go a share of the way where no slice uses them, and all others."""
         if not isinstance(block.module, SharedBlock):
             return super().steps(block, share)
         own, *others = block.module.shares()
-        return [(own, 1.0 if block.module.sliced else share), *((parameters, 1.0) for parameters in others)]
+        return [(own, share), *((parameters, 1.0) for parameters in others)]
 
     def turns(self, step: int) -> int:
         """Look up the passes of a step, without students all of whose blocks are skipped: nothing learns."""
         self._turns = tuple(turn for turn in self._plan.turns(step) if self._learns(turn))
+        for place, name in self._owned.items():  # a block's own weights go all the way where they are a slice's
+            block = self._shared.blocks[name]
+            sliced = any(block.is_slice(turn.choice.get(name, "teacher")) for turn in self._turns)
+            self.lengths[place] = 1.0 if sliced else self._teacher_share
         return len(self._turns)
 
     def _learns(self, turn: Turn) -> bool:

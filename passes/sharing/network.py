@@ -81,10 +81,9 @@ class SharedBlock(nn.Module):
         """Return the parameters that learn together: those of the block, and of each operation with its own weights."""
         return [list(module.parameters()) for module in (self.own, *self.candidates)]
 
-    @property
-    def sliced(self) -> bool:
-        """Whether slices share the block's own weights."""
-        return bool(self._slices)
+    def is_slice(self, operation: str) -> bool:
+        """Return whether an operation is a part of the block's own weights."""
+        return operation in self._slices
 
     def train(self, mode: bool = True) -> SharedBlock:
         """Put all operations in training or eval mode."""

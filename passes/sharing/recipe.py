@@ -31,8 +31,8 @@ class SharedLabelsRecipe(FinetuneRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedAlignRecipe(AlignRecipe):
-    """Training on the teacher's features."""
+    """Training on the teacher's features, before the other."""
 
-    name: ClassVar[str] = "shrink"
+    name: ClassVar[str] = "shrink-align"
 
     plan: Plan

@@ -39,16 +39,16 @@ class Schedule:
     """Share of the steps after the first phase in which the students' gradients grow to their full length."""
     restarts: bool = False
     """Whether the rate rises and falls in each phase anew."""
-    features: bool = False
-    """Whether students learn the teacher's features at every block's border, in place of answers and labels."""
+    aligned: bool = False
+    """Whether students learn the teacher's features at every block's border first, without labels."""
 
 
 _BOTH = Phase(1.0, full=True, least=True, draws=2)
 _FRONT = Phase(1.0, full=False, least=False, draws=2)
 _WIDE = ("identity", "slice_w0.75*", "slice_w0.5*", "slice_k*")
 SCHEDULES: dict[str, Schedule] = {
-    # The teacher's features without labels: ours.
-    "align": Schedule((_FRONT,), teach="teacher", labels=0.0, features=True),
+    # The teacher's features without labels, then as the next: ours.
+    "align": Schedule((_FRONT,), teach="teacher", labels=1.0, aligned=True),
     # The frozen teacher's answers and labels, students in turn.
     "front": Schedule((_FRONT,), teach="teacher", labels=1.0),
     # DepS: the full network alone, then the sandwich with gradients that fade in.
@@ -91,5 +91,10 @@ def adjusted(
         phases = (Phase(delay, full=True, least=False, draws=0), *rest) if delay else rest
     if draws is not None:
         phases = tuple(replace(phase, draws=draws if phase.draws else 0) for phase in phases)
-    given = {"ramp": ramp, "teach": teach, "labels": labels}
-    return replace(schedule, phases=phases, **{name: value for name, value in given.items() if value is not None})
+    return replace(
+        schedule,
+        phases=phases,
+        ramp=schedule.ramp if ramp is None else ramp,
+        teach=schedule.teach if teach is None else teach,
+        labels=schedule.labels if labels is None else labels,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,20 +21,18 @@ from ...op_library.families.slices import Slice
 from ...op_library.pools import operation as find_operation
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Amount, Decay, Factor, PassResult, Positive, Share, Work, one_of, setting
-from ...transformer.data.images import batches, size
+from ...transformer.data.images import size
 from ...transformer.errors import UsageError
 from ..candidates.records import OperationRecord
 from ..finetuning.align import RATE, AlignPass
 from ..finetuning.examine import Parts, parts_of, spread
-from ..finetuning.lesson import Lesson
-from ..finetuning.parallel import Parallel
-from ..finetuning.recipe import OPTIMIZERS, RATES, AlignRecipe, FinetuneRecipe, aligning_epochs, automatic_epochs
+from ..finetuning.recipe import OPTIMIZERS, RATES, AlignRecipe, FinetuneRecipe, automatic_epochs
 from ..finetuning.state import FinetuneState
 from ..finetuning.train import Training
 from ..finetuning.training_pass import TrainingPass, work_of
 from ..networks.assemble import CandidateWeights
 from ..networks.placement import placed
-from ..pretraining.engine import takes_channels_last, variances
+from ..pretraining.engine import variances
 from ..pretraining.records import CandidateRecord
 from ..ranking.records import WinnerRecord
 from .examine import StudentsExaminer
@@ -48,6 +47,11 @@ SHARED = "shared/network.safetensors"
 _SCALE_SAMPLES = 512
 STARTS = ("teacher", "none")
 PATHS = ("auto", "front", "any")
+_LONGER = 1.5
+"""Times the epochs of one student: each of many students has its turn less often."""
+Choices = Mapping[str, Mapping[str, str]]
+"""Student -> block -> operation."""
+SharedRecipe = SharedAlignRecipe | SharedLabelsRecipe
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,13 @@ class ShrinkPass(TrainingPass):
     labels: Factor | None = None
     """Factor of the students' loss on labels."""
     epochs: Amount | None = None
-    """By default twice the epochs of one student's ``align``, or as many as of ``finetune``, however many students."""
+    """By default 1.5 times those of one student's ``finetune``, however many students there are."""
+    align_epochs: Amount | None = None
+    """Epochs on features before them, of the schedule ``align``; by default 1.5 times those of ``align``."""
     batch_size: Annotated[int, Field(ge=2)] | None = None
-    """Images a step, of all processes together."""
+    """Images a step, of all processes together; by default 64, on features as of ``align``."""
     learning_rate: Positive | None = None
-    """Highest rate; by default the highest that a trial of a few steps bears."""
+    """Highest rate; by default the highest that a trial of a few steps bears. That on features always is."""
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = FinetuneRecipe.optimizer
     weight_decay: Factor = FinetuneRecipe.weight_decay
     warmup: Share = FinetuneRecipe.warmup
@@ -102,7 +108,7 @@ class ShrinkPass(TrainingPass):
     def check(self, context: Context) -> None:
         """Refuse options that do not go together."""
         schedule = self.effective()
-        if schedule.features and self.start == "none":
+        if schedule.aligned and self.start == "none":
             raise UsageError(
                 "shrink.start=none and shrink.schedule=align do not go together: from nothing there are no features to "
                 "begin with; give --set shrink.schedule=deps"
@@ -124,7 +130,7 @@ class ShrinkPass(TrainingPass):
     def work(self, context: Context) -> Work:
         """Count the steps."""
         parts = parts_of(context.dataset, context.seed)
-        return work_of(self._recipe(context, parts, self.choices(context))[0], context)
+        return work_of(self._recipes(context, parts, self.choices(context))[1], context)
 
     def effective(self) -> Schedule:
         """Return the schedule with this pass's options; a trained teacher's full network need not be trained first."""
@@ -151,126 +157,139 @@ class ShrinkPass(TrainingPass):
     def run(self, context: Context) -> PassResult:
         """Train the epochs that are not yet done."""
         choices, parts = self.choices(context), parts_of(context.dataset, context.seed)
-        recipe, plan = self._recipe(context, parts, choices)
-        operations = {block: [name for name, _ in costs] for block, costs in plan.operations}
+        aligning, recipe = self._recipes(context, parts, choices)
+        operations = {block: [name for name, _ in costs] for block, costs in recipe.plan.operations}
         seed = context.seed if self.start == "none" else None
         shared = SharedNetwork(context.teacher, operations, CandidateWeights(context.store), seed)
-        examiner = StudentsExaminer(
-            context, shared, choices, parts, augment=recipe.augment, labels=recipe.judged[0], answers=recipe.judged[1]
-        )
-        state, stopped = self._train(context, shared, recipe, plan, parts, examiner)
-        digest = context.store.save_tensors(SHARED, state.best)
-        if state.best_epoch:
-            best = state.history[state.best_epoch - 1]
-        else:
+        shared.network.to(context.device)
+        shared.graph.module.to(context.device)
+        stopped, seconds, aligned = "", 0.0, 0
+        if aligning.epochs:
+            state, stopped = self._align(context, shared, aligning, choices, parts)
+            seconds, aligned = sum(row["seconds"] for row in state.history), state.epoch
             shared.network.load_state_dict(state.best)
-            examiner.examine(shared.network, Parallel(context.device))
-            best = examiner.accuracies()
+        for parameter in shared.network.parameters():  # alignment leaves stem and head alone
+            parameter.requires_grad_(parameter.is_floating_point())
+        state, again, accuracies = self._train(context, shared, recipe, choices, parts)
         record = SharedRecord(
             file=SHARED,
-            digest=digest,
+            digest=context.store.save_tensors(SHARED, state.best),
             students=choices,
             operations=operations,
             schedule=self.schedule,
             drawn=self.start == "none",
             start=recipe.start,
             recipe=recipe.fingerprint,
-            epochs=state.epoch,
-            steps=state.epoch * recipe.steps,
-            cost=plan.passes(state.epoch * recipe.steps) / max(1, recipe.steps),
-            seconds=sum(row["seconds"] for row in state.history),
-            accuracies={name: best[name] for name in choices},
+            epochs=aligned + state.epoch,
+            steps=aligned * aligning.steps + state.epoch * recipe.steps,
+            cost=_cost(aligning, aligned) + _cost(recipe, state.epoch),
+            seconds=seconds + sum(row["seconds"] for row in state.history),
+            accuracies=accuracies,
         )
         context.store.put("shared", record)
-        return PassResult(notes=tuple(filter(None, (self._note(context, record), stopped))))
+        return PassResult(notes=tuple(filter(None, (self._note(context, record), stopped, again))))
 
     def epochs_together(self, context: Context) -> float:
         """Return what the training will cost, in epochs of the full network."""
-        recipe, plan = self._recipe(context, parts_of(context.dataset, context.seed), self.choices(context))
-        return plan.passes(recipe.total) / max(1, recipe.steps)
+        recipes = self._recipes(context, parts_of(context.dataset, context.seed), self.choices(context))
+        return sum(_cost(recipe, recipe.epochs) for recipe in recipes)
+
+    def _training(
+        self, context: Context, shared: SharedNetwork, recipe: SharedRecipe, choices: Choices, parts: Parts
+    ) -> tuple[Training, StudentsExaminer]:
+        labels, answers = recipe.judged
+        examiner = StudentsExaminer(
+            context, shared, choices, parts, augment=recipe.augment, labels=labels, answers=answers
+        )
+        return Training(context, recipe, parts, self.workers, self.save_seconds, examiner=examiner), examiner
+
+    def _align(
+        self, context: Context, shared: SharedNetwork, recipe: SharedAlignRecipe, choices: Choices, parts: Parts
+    ) -> tuple[FinetuneState, str]:
+        """Train the shared network on features from where the run has it."""
+        teacher = context.teacher
+        with placed(context.device, teacher.module):
+            sample = Subset(parts.fit, spread(size(parts.fit), _SCALE_SAMPLES))
+            scale = variances(teacher, sample, recipe.batch_size, context.device)
+        lesson = SharedFeatures(shared, teacher, scale, recipe.plan, recipe.teacher_share)
+        training, _ = self._training(context, shared, recipe, choices, parts)
+        return training.run(shared.network, lesson, partial(recipe.make_optimizer, lesson.blocks))
 
     def _train(
-        self,
-        context: Context,
-        shared: SharedNetwork,
-        recipe: SharedAlignRecipe | SharedLabelsRecipe,
-        plan: Plan,
-        parts: Parts,
-        examiner: StudentsExaminer,
-    ) -> tuple[FinetuneState, str]:
-        """Train the shared network from where the run has it."""
-        shared.network.to(context.device)
-        shared.graph.module.to(context.device)
-        training = Training(context, recipe, parts, self.workers, self.save_seconds, examiner=examiner)
-        lesson: Lesson
-        if isinstance(recipe, SharedAlignRecipe):
-            teacher = context.teacher
-            with placed(context.device, teacher.module):
-                sample = Subset(parts.fit, spread(size(parts.fit), _SCALE_SAMPLES))
-                scale = variances(teacher, sample, recipe.batch_size, context.device)
-            features = SharedFeatures(shared, teacher, scale, plan, recipe.teacher_share)
-            return training.run(shared.network, features, partial(recipe.make_optimizer, features.blocks))
-        others = replace(
-            recipe,
-            cross_entropy=plan.schedule.labels,
-            distillation=0.0 if plan.schedule.teach == "none" else 1.0,
+        self, context: Context, shared: SharedNetwork, recipe: SharedLabelsRecipe, choices: Choices, parts: Parts
+    ) -> tuple[FinetuneState, str, dict[str, float]]:
+        """Train it on labels and answers; return each student's accuracy in the best state too."""
+        schedule = recipe.plan.schedule
+        taught = 0.0 if schedule.teach == "none" else 1.0
+        others = replace(recipe, cross_entropy=schedule.labels, distillation=taught)
+        lesson = SharedLabels(shared, context.teacher.network, context.dataset.task, recipe.plan, recipe, others)
+        training, examiner = self._training(context, shared, recipe, choices, parts)
+        state, stopped = training.run(
+            shared.network, lesson, lambda: recipe.make_optimizer(shared.network.parameters())
         )
-        lesson = SharedLabels(shared, context.teacher.network, context.dataset.task, plan, recipe, others)
-        return training.run(shared.network, lesson, lambda: recipe.make_optimizer(shared.network.parameters()))
+        if state.best_epoch:
+            row = state.history[state.best_epoch - 1]
+            return state, stopped, {name: row[name] for name in choices}
+        shared.network.load_state_dict(state.best)
+        examiner.examine(shared.network, training.parallel)
+        return state, stopped, examiner.accuracies()
 
-    def _recipe(
-        self, context: Context, parts: Parts, choices: Mapping[str, Mapping[str, str]]
-    ) -> tuple[SharedAlignRecipe | SharedLabelsRecipe, Plan]:
-        """Return how to train the students of ``choices``."""
+    def _recipes(
+        self, context: Context, parts: Parts, choices: Choices
+    ) -> tuple[SharedAlignRecipe, SharedLabelsRecipe]:
+        """Return how to train the students of ``choices``: on features first, then on labels."""
         self.check(context)
-        samples, costs = size(parts.fit), self._costs(context, choices)
+        schedule, samples, costs = self.effective(), size(parts.fit), self._costs(context, choices)
         start = _start(context, costs)
-        features = self.effective().features
-        usual = AlignPass().recipe(context, "", parts).batch_size if features else 64
-        batch_size = min(self.batch_size or usual, samples)
-        epochs = 2 * aligning_epochs(samples) if features else automatic_epochs(samples)
         common: dict[str, Any] = {
-            "epochs": epochs if self.epochs is None else self.epochs,
-            "steps": samples // max(1, batch_size),
-            "batch_size": batch_size,
-            "tried": self.learning_rate is None,
             "momentum": self.momentum,
             "augment": self.augment,
             "parts": self.parts,
             "mixed_precision": self.mixed_precision,
             "task": context.dataset.task.name,
             "seed": context.seed,
-            "start": start,
         }
-        total = common["steps"] * common["epochs"]
-        plan = self._plan(context, choices, costs, total)
-        recipe: SharedAlignRecipe | SharedLabelsRecipe
-        if features:
-            recipe = SharedAlignRecipe(
-                learning_rate=RATE if self.learning_rate is None else self.learning_rate,
-                teacher_share=self.teacher_share,
-                channels_last=takes_channels_last(context.teacher, next(batches(parts.judges, 2))[0]),
-                plan=plan,
-                **common,
-            )
-        else:
-            recipe = SharedLabelsRecipe(
-                optimizer=self.optimizer,
-                learning_rate=RATES[self.optimizer] if self.learning_rate is None else self.learning_rate,
-                weight_decay=self.weight_decay,
-                warmup=self.warmup,
-                label_smoothing=self.label_smoothing,
-                distillation=0.0 if self.start == "none" else 1.0,
-                plan=plan,
-                **common,
-            )
+        usual = AlignPass(batch_size=self.batch_size).recipe(context, start, parts)
+        epochs = math.ceil(_LONGER * usual.epochs) if self.align_epochs is None else self.align_epochs
+        epochs = epochs if schedule.aligned else 0
+        aligning = SharedAlignRecipe(
+            epochs=epochs,
+            steps=usual.steps,
+            batch_size=usual.batch_size,
+            learning_rate=RATE,
+            tried=True,
+            teacher_share=self.teacher_share,
+            channels_last=usual.channels_last,
+            plan=self._plan(context, choices, costs, usual.steps * epochs),
+            start=start,
+            **common,
+        )
+        batch_size = min(self.batch_size or 64, samples)
+        automatic = math.ceil(_LONGER * automatic_epochs(samples, epochs > 0))
+        epochs, steps = automatic if self.epochs is None else self.epochs, samples // max(1, batch_size)
+        recipe = SharedLabelsRecipe(
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            optimizer=self.optimizer,
+            learning_rate=RATES[self.optimizer] if self.learning_rate is None else self.learning_rate,
+            tried=self.learning_rate is None,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            label_smoothing=self.label_smoothing,
+            distillation=0.0 if self.start == "none" else 1.0,
+            plan=self._plan(context, choices, costs, steps * epochs),
+            start=f"{start}/{aligning.fingerprint}" if aligning.epochs else start,
+            **common,
+        )
+        aligning.check()
         recipe.check()
-        return recipe, plan
+        return aligning, recipe
 
     def _plan(
         self,
         context: Context,
-        choices: Mapping[str, Mapping[str, str]],
+        choices: Choices,
         costs: Mapping[str, Mapping[str, int]],
         total: int,
     ) -> Plan:
@@ -292,7 +311,7 @@ class ShrinkPass(TrainingPass):
         ready = {r.operation for r in context.store.all(CandidateRecord).values() if r.state == "ready"}
         return self.paths == "any" or (self.paths == "auto" and all(map(shares_weights, ready)))
 
-    def _costs(self, context: Context, choices: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:
+    def _costs(self, context: Context, choices: Choices) -> dict[str, dict[str, int]]:
         """Return the operations that are trained, with their MACs: block -> operation -> MACs of one image."""
         listed, ready = context.store.all(OperationRecord), context.store.all(CandidateRecord)
         found = {}
@@ -321,3 +340,8 @@ def _start(context: Context, costs: Mapping[str, Mapping[str, int]]) -> str:
     keys = [f"{block}/{name}" for block, operations in costs.items() for name in operations]
     parts = {key: records[key].recipe for key in keys if key in records}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _cost(recipe: SharedRecipe, epochs: int) -> float:
+    """Return what so many epochs cost, in epochs of the full network."""
+    return recipe.plan.passes(epochs * recipe.steps) / max(1, recipe.steps)

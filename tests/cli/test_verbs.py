@@ -55,7 +55,7 @@ def test_the_parser_is_told_of_flags_in_one_place() -> None:
 
 def test_every_option_of_the_configuration_has_a_flag_with_help() -> None:
     flags = declared(Config)
-    assert set(Config.model_fields) - set(flags) == {"model", "passes", "shared"}  # MODEL, --set, and what shrink says of its students
+    assert set(Config.model_fields) - set(flags) == {"model", "passes", "shared"}  # MODEL, --set, and what shrink says
     for kind in KINDS:
         for name, (info, _) in declared(kind).items():
             assert info.description, name

@@ -86,11 +86,11 @@ def optimize(
         UnverifiedError: the student was made but not verified on the target; the run has it.
     """
     values = {"budget": _budget_text(budget), **_limits(budget), "student": student, **options}
-    with _opened(run, model, data, target, pool, values, progress) as (context, config):
+    with opened_run(run, model, data, target, pool, values, progress) as (context, config):
         context = build_pipeline(config).run(context, listener=watch(config.parsed_budget()))
         check_outcome(context.store)
         check_limits(context.store)
-        return read_result(context, _device(model) if isinstance(model, nn.Module) else torch.device("cpu"))
+        return read_result(context, device_of(model) if isinstance(model, nn.Module) else torch.device("cpu"))
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def open_run(
         StorageError: the directory cannot be used.
     """
     values = {"student": student, **options}
-    with _opened(run, model, data, target, pool, values, progress, resume=True) as (context, _):
+    with opened_run(run, model, data, target, pool, values, progress, resume=True) as (context, _):
         yield context
 
 
@@ -138,7 +138,7 @@ def read_result(context: Context, device: torch.device) -> Result:
 
 
 @contextmanager
-def _opened(
+def opened_run(
     run: Path | str | None,
     model: nn.Module | str | Path | None,
     data: Data | str | None,
@@ -196,7 +196,8 @@ def _copied(model: nn.Module) -> nn.Module:
     return own.eval().cpu()
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device that a model is on; the CPU where it has no weights."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 

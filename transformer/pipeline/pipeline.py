@@ -138,6 +138,8 @@ class Pipeline:
         return stage.durable and record is not None and record.fingerprint == expected and not record.unverified
 
     def _step(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
+        if self._at_hand(stage, context, prints):
+            return context
         self._check_requires([stage], context, prints)  # a pass before it may have taken something away
         if self.finished(stage, context, prints) and not _missing(stage.ensures, context):
             lost = stage.lost(context)
@@ -147,6 +149,14 @@ class Pipeline:
                 return context
             context.progress.log(f"{stage.name}: {lost}; made again")
         return self._perform(stage, context, prints)
+
+    @staticmethod
+    def _at_hand(stage: Pass, context: Context, prints: dict[str, str]) -> bool:
+        """Return whether all that the pass makes is the graph, and the context has the one that it would make."""
+        if stage.ensures != (IN_MEMORY,) or context.graph is None:
+            return False
+        record = context.store.get(PassRecord, stage.name)
+        return record is not None and record.fingerprint == prints[stage.name]
 
     def _perform(self, stage: Pass, context: Context, prints: dict[str, str]) -> Context:
         """Run the pass and record it; where it fails before it replaced anything, its last result stays finished."""

@@ -39,9 +39,15 @@ class Wanted:
 
 
 def base_passes(config: Config) -> tuple[str, ...]:
-    """Return the passes that all students have in common, and the shared training behind them."""
+    """Return the passes that all students have in common, and the shared training behind them.
+
+    Raises:
+        UsageError: the engine of the search makes no selections of blocks.
+    """
     names = order(config.search)
-    return (*names[: names.index("select" if "select" in names else "search")], "shrink")
+    if "rank" not in names:
+        raise UsageError(f"shrink does not go with --search {config.search}; give ilp or linear")
+    return (*names[: names.index("rank") - 1], "shrink")  # what is before rank makes each student's selections
 
 
 def shrink(

@@ -1,6 +1,6 @@
 """Train a small network in double precision, as one of the processes of a launcher; the main one prints.
 
-``labels`` fine-tunes, ``features`` aligns.
+``labels`` fine-tunes, ``features`` aligns, ``shared`` trains several students in one network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from hant.passes.finetuning.parallel import Parallel
 from hant.passes.finetuning.recipe import AlignRecipe, FinetuneRecipe
 from hant.passes.finetuning.state import FinetuneState
 from hant.passes.networks.assemble import independent
+from hant.passes.sharing.lesson import SharedLabels
+from hant.passes.sharing.network import SharedNetwork
+from hant.passes.sharing.plan import Plan
+from hant.passes.sharing.schedule import SCHEDULES
 from hant.tests.passes.finetuning.architectures import resnet
+from hant.tests.passes.sharing.test_network import Untrained, operations
 from hant.transformer.contracts.task import Classification
 from hant.transformer.data.augmentation import CropFlip
 from hant.transformer.data.images import ImageTensors
@@ -98,12 +103,26 @@ def features() -> tuple[Lesson, FinetuneState]:
     return lesson, FinetuneState(student.network, ALIGN.make_optimizer(lesson.blocks))
 
 
+def shared() -> tuple[Lesson, FinetuneState]:
+    teacher = trace(resnet().eval(), (torch.zeros(2, 1, 8, 8),))
+    known = operations(teacher, "teacher,identity,slice_w0.5")
+    costs = tuple((name, tuple((operation, 1) for operation in found)) for name, found in known.items())
+    plan = Plan(schedule=SCHEDULES["sandwich"], total=8, front=(), operations=costs, outside=1, any=True)
+    network = SharedNetwork(teacher, known, Untrained())
+    optimizer = RECIPE.make_optimizer(network.network.parameters())
+    lesson = SharedLabels(network, teacher.network, Classification(), plan, RECIPE, replace(RECIPE, cross_entropy=0.0))
+    return lesson, FinetuneState(network.network, optimizer)
+
+
+LESSONS = {"labels": labels, "features": features, "shared": shared}
+
+
 def main() -> None:
     join("cpu")
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
-    lesson, state = labels() if sys.argv[1] == "labels" else features()
-    recipe = RECIPE if sys.argv[1] == "labels" else ALIGN
+    lesson, state = LESSONS[sys.argv[1]]()
+    recipe = ALIGN if sys.argv[1] == "features" else RECIPE
     data = ImageTensors(torch.randn(50, 1, 8, 8), torch.arange(50) % 3)
     cpu = torch.device("cpu")
     state = replace(state, loss=torch.zeros(()))

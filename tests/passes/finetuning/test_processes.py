@@ -24,7 +24,7 @@ def trained(what: str, *launcher: str | Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("what", ["labels", "features"])
+@pytest.mark.parametrize("what", ["labels", "features", "shared"])
 def test_two_processes_do_the_steps_of_one(what: str) -> None:
     one, two = trained(what, sys.executable), trained(what, TORCHRUN, "--standalone", "--nproc-per-node", "2")
     assert (one["count"], two["count"]) == (1, 2)

@@ -8,7 +8,7 @@ from xml.dom.minidom import parseString
 import pytest
 from hant.passes.reporting.charts import charts, predicted
 from hant.passes.reporting.page import page
-from hant.passes.reporting.schema import AccuracyReport, LimitReport, Report
+from hant.passes.reporting.schema import AccuracyReport, LimitReport, Report, StudentReport
 from hant.passes.reporting.words import whole
 from hant.transformer.contracts.task import Metric
 
@@ -182,3 +182,15 @@ def test_a_report_of_an_older_version_is_rendered(report: Report) -> None:
     assert "No front was drawn" in seen.words
     assert "The student was not fine-tuned." in seen.words
     assert "no command can name them" in seen.words
+
+
+def test_verified_students_of_a_run_are_drawn_together(report: Report) -> None:
+    assert "students" not in charts(report)
+    others = [
+        StudentReport(name="wide", target="cpu-ort", ratio=0.71, student_ms=1.0, accuracy=91.25),
+        StudentReport(name="waiting", target="cpu-ort"),
+    ]
+    drawn = charts(report.model_copy(update={"students": others}))["students"]
+    assert "wide: 91.25 % at 0.710" in drawn
+    assert f"{report.student}: {report.accuracy.student:.2f} % at {report.latency.ratio:.3f}" in drawn
+    assert "waiting" not in drawn

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hant.passes.finetuning.labels import Labels
 from hant.passes.finetuning.loop import Loop
 from hant.passes.finetuning.parallel import Parallel
 from hant.passes.finetuning.recipe import FinetuneRecipe
 from hant.passes.finetuning.state import FinetuneState
+from hant.passes.networks.assemble import build_student, independent
 from hant.passes.sharing.lesson import SharedFeatures, SharedLabels
 from hant.passes.sharing.network import SharedNetwork
 from hant.passes.sharing.plan import Plan, Turn
@@ -72,6 +74,36 @@ def test_where_epsilon_is_0_the_full_network_learns_as_alone(small_graph: Graph)
     other = trained(small_graph, plan("other", (full, Turn(HALF, False, 1.0))))
     assert all(torch.equal(tensor, alone[name]) for name, tensor in beside.items())
     assert not all(torch.equal(tensor, alone[name]) for name, tensor in other.items())
+
+
+class AsFinetune(SharedLabelsRecipe):
+    """Random numbers are drawn by the name of the stage."""
+
+    name = "finetune"
+
+
+def test_one_student_taught_by_the_frozen_teacher_learns_what_finetuning_teaches(small_graph: Graph) -> None:
+    choice = {"one": "identity", "two": "cb_res_3x3", "three": "teacher"}
+    weights, cpu = Untrained(), torch.device("cpu")
+    generator = torch.Generator().manual_seed(0)
+    data = ImageTensors(torch.randn(48, 1, 8, 8, generator=generator), torch.arange(48) % 10)
+    made = plan("one", (Turn(choice, False),), teach="teacher")
+    made = replace(made, schedule=replace(made.schedule, labels=1.0))
+    how = AsFinetune(epochs=1, steps=4, batch_size=12, learning_rate=0.05, seed=0, start="", augment=False, plan=made)
+    shared = SharedNetwork(small_graph, {block: ["teacher", name] for block, name in choice.items()}, weights)
+    alone = independent(build_student(small_graph, choice, weights))
+    lessons = (
+        (SharedLabels(shared, small_graph.module, Classification(), made, how, how), shared.network),
+        (Labels(alone.network, small_graph.module, Classification(), how), alone.network),
+    )
+    for lesson, network in lessons:
+        state = FinetuneState(network, how.make_optimizer(network.parameters()))
+        Loop(state, lesson, how, data, None, cpu, Parallel(cpu)).epoch()
+    student = shared.student(choice)
+    wanted = dict(alone.network.named_parameters())
+    found = dict(student.network.named_parameters())
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.items())
 
 
 def gradients(lesson: SharedLabels, shared: SharedNetwork, turns: tuple[Turn, ...]) -> dict[str, Tensor]:

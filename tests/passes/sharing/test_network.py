@@ -170,7 +170,7 @@ def test_a_students_statistics_are_those_of_its_own_features(small_graph: Graph)
     recalibrate(student, [images])
     seen: list[Tensor] = []
     block = student.block("two").module
-    norm = cast(Callable[..., Any], block.norm)  # type: ignore[union-attr]
+    norm = cast(Callable[..., Any], block.norm)
     handle = cast(nn.Module, norm).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         student.network.train()(images)

@@ -1,0 +1,116 @@
+"""Many students by one command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import hant
+import pytest
+from hant.passes.finetuning.records import EpochRecord
+from hant.passes.sharing.records import SharedRecord
+from hant.transformer.cli.main import main
+from hant.transformer.runs.records import PassRecord
+from hant.transformer.runs.store import RunStore
+
+JOB = [
+    *("shrink", "net.safetensors", "--arch", "net.py:net", "--data", "net.py:data", "--target", "./quick.toml"),
+    *("--pool", "teacher,identity,slice_w0.5", "--set", "shrink.epochs=1", "--set", "shrink.align_epochs=1"),
+    *("--solutions", "3", "-o", "run", "--quiet", "--budgets", "0.000001,1"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, network_files: Path) -> Path:
+    """A directory with a run of two budgets, the first of which nothing can meet."""
+    place = tmp_path_factory.mktemp("shrunk")
+    shutil.copytree(network_files, place, dirs_exist_ok=True)
+    with contextlib.chdir(place):
+        assert main(JOB) == 3
+    return place
+
+
+def front(place: Path) -> dict[str, Any]:
+    return dict(json.loads((place / "run" / "front.json").read_text()))
+
+
+def test_a_budget_that_cannot_be_met_does_not_stop_the_others(finished: Path) -> None:
+    missed, met = front(finished)["points"]
+    assert (missed["student"], missed["made"]) == ("quick-0.000001", False)
+    assert "the least that can be" in missed["reason"]
+    assert (met["student"], met["made"], met["budget"]) == ("quick-1", True, "1")
+    files = {path.name for path in (finished / "run" / "students" / "quick-1").iterdir()}
+    assert {"student.onnx", "teacher.onnx", "report.json", "report.html", "student.safetensors"} <= files
+    report = json.loads((finished / "run" / "students" / "quick-1" / "report.json").read_text())
+    assert report["accuracy"]["student"] == met["accuracy"]
+    assert {row["stage"] for row in report["training"]} == {"finetune"}
+    with RunStore(finished / "run") as store:
+        record = store.get(SharedRecord, "shared")
+        assert record is not None
+        assert list(record.students) == ["quick-1"]
+        assert {row.stage for row in store.all(EpochRecord).values()} == {"shrink", "shrink-align"}
+
+
+def test_a_later_budget_takes_no_step_and_the_same_command_makes_nothing_anew(job: Path, command: Any) -> None:
+    before = (job / "run" / "shared" / "network.safetensors").stat().st_mtime_ns
+    done = command("shrink", "run", "--budgets", "0.95,1", "--json")
+    assert done.code in (0, 4), done.err
+    told = json.loads(done.out)
+    assert [point["student"] for point in told["points"]] == ["quick-0.95", "quick-1"]
+    assert all(point["made"] for point in told["points"])
+    assert "shrink: trained before for quick-1; no step of training" in done.err
+    assert "student quick-0.95" in done.err
+    assert (job / "run" / "shared" / "network.safetensors").stat().st_mtime_ns == before
+    assert done.err.count("extract: up to date") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["run"], "shrink needs budgets; give --budgets 0.3,0.45,0.6"),
+        (["run", "--budgets", "0.5", "--budget", "0.4"], "shrink does not take --budget: give --budgets"),
+        (["run", "--budgets", "0.5", "--student", "x"], "shrink does not take --student: it names its students itself"),
+        (["run", "--budgets", "0.5,50%"], "two students would be called quick-0.5"),
+        (["run", "--budgets", "2"], "budget '2' is above the teacher's own latency"),
+        (["net.safetensors", "--arch", "net.py:net", "--budgets", "0.5"], "shrink needs data"),
+    ],
+)
+def test_words_that_do_not_go_together_are_one_line(job: Path, command: Any, words: list[str], reason: str) -> None:
+    done = command("shrink", *words)
+    assert done.code == 2
+    assert reason in done.error()
+
+
+def test_the_baseline_trains_each_student_alone(job: Path, command: Any) -> None:
+    settings = ("--set", "shrink.shared=false", "--set", "align.epochs=0", "--epochs", "1")
+    done = command("shrink", "run", "--budgets", "0.9", *settings, "--json")
+    assert done.code in (0, 4), done.err
+    told = json.loads(done.out)
+    assert (told["shared"], told["cost"]) == (False, 0.0)
+    assert told["points"][0]["made"]
+    with RunStore(job / "run") as store:
+        trained = store.of("quick-0.9")
+        assert [(row.stage, row.epoch) for row in trained.all(EpochRecord).values() if row.epoch] == [("finetune", 1)]
+        assert trained.get(PassRecord, "align") is not None
+        assert trained.get(PassRecord, "extract") is None
+
+
+def test_python_does_the_same(job: Path) -> None:
+    found = hant.once_for_all(
+        "net.safetensors",
+        arch="net.py:net",
+        data="net.py:data",
+        budgets=("0.000001", 1),
+        targets=("./quick.toml",),
+        pool="teacher,identity,slice_w0.5",
+        solutions=3,
+        run="run",
+    )
+    assert list(found.students) == ["quick/1"]
+    assert found.students["quick/1"].student == "quick-1"
+    assert [point.made for point in found.report.points] == [False, True]
+    assert found.mean_accuracy["quick"] == found.report.points[1].accuracy
+    assert found.cost == front(job)["cost"] > 0
