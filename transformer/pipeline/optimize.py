@@ -87,7 +87,9 @@ def optimize(
     """
     values = {"budget": _budget_text(budget), **_limits(budget), "student": student, **options}
     with _opened(run, model, data, target, pool, values, progress) as (context, config):
-        context = build_pipeline(config).run(context, listener=watch(config.parsed_budget()))
+        context = build_pipeline(config).run(
+            context, listener=watch(config.parsed_budget(), blocks=config.search != "design")
+        )
         check_outcome(context.store)
         check_limits(context.store)
         return read_result(context, _device(model) if isinstance(model, nn.Module) else torch.device("cpu"))
