@@ -55,7 +55,7 @@ class TrainPass(Pass):
         with context.progress.task("train", len(designs)) as task:
             tried = []
             for design in designs:
-                tried.append((self._finalist(context, Structure.parse(design.structure), weights), design))
+                tried.append((self.finalist(context, Structure.parse(design.structure), weights), design))
                 task.advance(1, context.metric.text(tried[-1][0].accuracy))
         best, design = max(tried, key=lambda pair: context.metric.gain(pair[0].accuracy))
         structure = Structure.parse(design.structure)
@@ -72,7 +72,7 @@ class TrainPass(Pass):
             return varied(structure, weights, context.seed)
         return fresh(structure, *shape_of(context), context.seed)
 
-    def _finalist(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> FinalistRecord:
+    def finalist(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> FinalistRecord:
         """Return what a design reaches in a few epochs; a finished one is not trained again."""
         halves = split(context.dataset, context.seed)
         parts = Parts(halves.fit, halves.held_out)
