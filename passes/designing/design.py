@@ -103,7 +103,9 @@ class DesignPass(Pass):
             raise InfeasibleError(
                 f"no design was measured inside the budget of {self.budget} in {self.rounds} rounds; give a larger one"
             )
-        return sorted(inside, key=lambda pair: pair[0].objective)
+        best = sorted(inside, key=lambda pair: pair[0].objective, reverse=True)
+        distinct = {str(_structure(found, design).normalised): (design, ratio) for design, ratio in best}
+        return sorted(distinct.values(), key=lambda pair: pair[0].objective)  # of two texts of one network the better
 
     def _most(self, teacher: float) -> float:
         """Return the share of the teacher's latency (ms) that a design may take, the margin for noise taken off."""
