@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .designing.spectrum import SpectrumPass as SpectrumPass
     from .designing.superblocks import SuperblocksPass as SuperblocksPass
     from .designing.train import TrainPass as TrainPass
+    from .designing.widths import WidthsPass as WidthsPass
     from .finetuning.align import AlignPass as AlignPass
     from .finetuning.finetune import FinetunePass as FinetunePass
     from .latency.import_latencies import ImportPass as ImportPass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from .chain import ChainDesign, ChainProblem, least_cost, solve_chain
 from .master import master_of
 from .perturb import PerturbPass
 from .records import DesignRecord, GradientRecord
-from .space import Place, places, structure_of
+from .space import Option, Place, places, structure_of
 from .superblocks import SuperblocksPass, calibrating, chain_of, table_ms
 from .timing import bench_of, key_of, line_of, ratio_of, teacher_ms, time_structures
 
@@ -103,7 +103,9 @@ class DesignPass(Pass):
             raise InfeasibleError(
                 f"no design was measured inside the budget of {self.budget} in {self.rounds} rounds; give a larger one"
             )
-        return sorted(inside, key=lambda pair: pair[0].objective)
+        best = sorted(inside, key=lambda pair: pair[0].objective, reverse=True)
+        distinct = {str(_structure(found, design).normalised): (design, ratio) for design, ratio in best}
+        return sorted(distinct.values(), key=lambda pair: pair[0].objective)  # of two texts of one network the better
 
     def _most(self, teacher: float) -> float:
         """Return the share of the teacher's latency (ms) that a design may take, the margin for noise taken off."""
@@ -146,7 +148,6 @@ class DesignPass(Pass):
     ) -> DesignRecord:
         gradients = context.store.all(GradientRecord)
         options = [place.options[option] for place, option in zip(found, design.choice, strict=True)]
-        gains = [_predicted(place, gradients, "accuracy")[o] for place, o in zip(found, design.choice, strict=True)]
         latency = self._latency(context, found, design)
         pairs = list(zip(found, options, strict=True))
         return DesignRecord(
@@ -154,7 +155,7 @@ class DesignPass(Pass):
             structure=str(_structure(found, design)),
             loss_change=design.objective,
             bound=design.bound,
-            accuracy_change=float(sum(gains)),
+            accuracy_change=predicted_change(found, options, gradients, "accuracy"),
             predicted_ratio=predicted_ratio,
             measured_ms=latency.timing.ms,
             teacher_ms=latency.teacher.ms,
@@ -165,11 +166,19 @@ class DesignPass(Pass):
         )
 
 
+def predicted_change(
+    found: Sequence[Place], options: Sequence[Option], gradients: Mapping[str, GradientRecord], metric: str
+) -> float:
+    """Return the predicted change of ``loss`` or ``accuracy`` for one option a place."""
+    pairs = zip(found, options, strict=True)
+    return float(sum(_predicted(place, gradients, metric)[place.options.index(option)] for place, option in pairs))
+
+
 def _structure(found: Sequence[Place], design: ChainDesign) -> Structure:
     return structure_of([place.options[option] for place, option in zip(found, design.choice, strict=True)])
 
 
-def _predicted(place: Place, gradients: dict[str, GradientRecord], metric: str) -> np.ndarray:
+def _predicted(place: Place, gradients: Mapping[str, GradientRecord], metric: str) -> np.ndarray:
     """Return the predicted change of a metric for each option of a place."""
     fits = {kind: getattr(gradients[f"{place.index}/{kind}"], metric) for kind in place.types}
     return np.array([fits[option.type].at(*place.moves(option)) for option in place.options])

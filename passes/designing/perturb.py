@@ -13,12 +13,14 @@ from ...transformer.contracts.task import Classification
 from ...transformer.data.images import size
 from ...transformer.data.splits import split
 from ...transformer.errors import UsageError
-from ..networks.threads import threads_worth
 from .master import master_of
 from .perturbation import Recipe, perturbed
 from .records import MasterRecord, PerturbationRecord
 from .sampling import sampled
 from .space import Box, Option, Place, places
+
+_MANY = 1000
+"""Held-out images from which on a difference of two networks is told well enough for nine samples."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class PerturbPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("master",)
     ensures: ClassVar[tuple[str, ...]] = ("perturbation",)
 
-    samples: Count = 9
-    """Of each type at each place, beside its reference (N)."""
+    samples: Count | None = None
+    """Of each type at each place, beside its reference (N); by default 9 as in the paper, or 5 where so few images are
+    held out that more would not tell more."""
     epochs: Count = 2
     batch_size: Count = 64
     learning_rate: Positive = 0.02
@@ -79,7 +82,7 @@ class PerturbPass(Pass):
                 context.store.delete(PerturbationRecord, key)
         known = context.store.all(PerturbationRecord)
         todo = [pair for key, pair in keys.items() if key not in known]
-        with context.progress.task("perturb", len(todo)) as task, threads_worth(context.teacher, self.batch_size):
+        with context.progress.task("perturb", len(todo)) as task:
             for place, options in _groups(todo, self.together):
                 structures = [_with(master[0], place, option) for option in options]
                 found = perturbed(context, master, place.index, structures, recipe)
@@ -100,7 +103,10 @@ class PerturbPass(Pass):
         return PassResult(notes=(f"{len(keys)} networks around the MasterNet, {len(todo)} of them trained now",))
 
     def _samples(self, context: Context, place: Place) -> list[Option]:
-        return [option for kind in place.types for option in sampled(place, kind, self.samples, context.seed)]
+        count = self.samples
+        if count is None:
+            count = 9 if size(split(context.dataset, context.seed).held_out) >= _MANY else 5
+        return [option for kind in place.types for option in sampled(place, kind, count, context.seed)]
 
     def _recipe(self, context: Context, master: str) -> Recipe:
         return Recipe(

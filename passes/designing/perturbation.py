@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from ...transformer.data.splits import changed_part, split
 from ...transformer.tools.seeds import derived_seed
 from ..finetuning.labels import loss_of
 from ..finetuning.recipe import FinetuneRecipe
+from ..networks.crew import crew
 from ..networks.evaluate import Metrics, evaluate
 from ..ranking.recalibrate import batch_norm_statistics
 from .inherit import varied
@@ -92,17 +94,31 @@ def perturbed(
     weights = FinetuneRecipe(
         epochs=1, steps=1, batch_size=2, learning_rate=1.0, seed=0, start="", distillation=recipe.distillation
     )
-    for step, total, images, labels in _steps(context, recipe):
+    shared, found = dict[str, Tensor](), dict[int, Metrics]()
+
+    def teach(images: Tensor) -> None:
         with torch.no_grad():
-            features = before(images)
-            taught = behind(features)
-        for tail, optimizer in zip(tails, optimizers, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
-            optimizer.zero_grad()
-            loss_of(tail(features), labels, taught, weights).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return [_worth(context, network.eval()) for network in networks]
+            shared["features"] = before(images)
+            shared["taught"] = behind(shared["features"])
+
+    def learn(index: int, labels: Tensor, rate: float) -> None:
+        for group in optimizers[index].param_groups:
+            group["lr"] = rate
+        optimizers[index].zero_grad()
+        loss = loss_of(tails[index](shared["features"]), labels, shared["taught"], weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizers[index].step()
+
+    def judge(index: int) -> None:
+        found[index] = _worth(context, networks[index].eval())
+
+    with crew(0, device) as hands:
+        for step, total, images, labels in _steps(context, recipe):
+            rate = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+            hands.run([partial(teach, images)])
+            hands.run(partial(learn, index, labels, rate) for index in range(len(tails)))
+        hands.run(partial(judge, index) for index in range(len(networks)))
+    return [found[index] for index in range(len(networks))]
 
 
 def _optimizer(network: SuperBlockNetwork, place: int, recipe: Recipe) -> torch.optim.Optimizer:

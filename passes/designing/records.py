@@ -141,3 +141,16 @@ class SpectrumRecord(Record):
     """Exponential of the entropy of their shares, over their number: 1 where all are equal."""
     reason: str = ""
     """Why it is left out."""
+
+
+class WidthRecord(Record):
+    """Time of a row of basic blocks of one width. Key: ``target fingerprint/block/width/size of the maps``."""
+
+    kind: ClassVar[str] = "width"
+    scope: ClassVar[Scope] = Scope.RUN
+    block: str
+    """``xx``, ``bl r 0.25``, ``dw r 0.5``, ..."""
+    width: int
+    ms: float
+    """An image."""
+    estimated: bool = False

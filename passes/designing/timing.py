@@ -69,7 +69,7 @@ def time_rows(
     for some in (missing[start : start + _TOGETHER] for start in range(0, len(missing), _TOGETHER)):
         inputs = [(TensorSpec((row.before, *size)).random(context.target.batch_size),) for row in some]
         found = bench.lower([_part(place, row) for row in some], inputs)
-        runners = [_opened(runner, row.type) for runner, row in zip(found, some, strict=True)]
+        runners = [opened(runner, row.type) for runner, row in zip(found, some, strict=True)]
         whole, *timings = bench.time(runners, inputs, _ROUNDS)
         for row, timing in zip(some, timings, strict=True):
             scaled = combined([timing], [1.0], whole, whole_ms)
@@ -90,7 +90,7 @@ def time_structures(context: Context, bench: Workbench, structures: Sequence[Str
     for some in (missing[start : start + _NETWORKS] for start in range(0, len(missing), _NETWORKS)):
         networks = [fresh(one, classes, channels, context.seed) for one in some]
         found = bench.lower(networks, [inputs] * len(networks))
-        runners = [_opened(runner, str(one)) for runner, one in zip(found, some, strict=True)]
+        runners = [opened(runner, str(one)) for runner, one in zip(found, some, strict=True)]
         whole, *timings = bench.time(runners, [inputs] * len(runners))
         with context.store.transaction():
             for one, timing in zip(some, timings, strict=True):
@@ -137,7 +137,12 @@ def _part(place: Place, row: Row) -> nn.Module:
     return block.blocks(row.before, row.after, (item.stride, item.stride), last=True).eval()
 
 
-def _opened(runner: Runner | str, what: str) -> Runner:
+def opened(runner: Runner | str, what: str) -> Runner:
+    """Return what was lowered.
+
+    Raises:
+        CaptureError: it could not be; ``what`` it is, for people.
+    """
     if isinstance(runner, str):
         raise CaptureError(f"{what} cannot be lowered: {runner}")
     return runner

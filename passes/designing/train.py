@@ -55,24 +55,30 @@ class TrainPass(Pass):
         with context.progress.task("train", len(designs)) as task:
             tried = []
             for design in designs:
-                tried.append((self._finalist(context, Structure.parse(design.structure), weights), design))
+                tried.append((self.finalist(context, Structure.parse(design.structure), weights), design))
                 task.advance(1, context.metric.text(tried[-1][0].accuracy))
         best, design = max(tried, key=lambda pair: context.metric.gain(pair[0].accuracy))
         structure = Structure.parse(design.structure)
-        state, recipe = self._student(context, structure, weights)
+        student = self._student(context, structure, weights)
         context.store.put("winner", _winner(design, structure))
+        context.store.put("student", student)
         note = f"{len(tried)} finalists of {best.steps} steps: " + ", ".join(
             f"{context.metric.text(found.accuracy)} (predicted change {one.accuracy_change:+.2f})"
             for found, one in tried
         )
-        return PassResult(notes=(note, f"{context.metric.text(state)} on held-out images after {recipe} epochs"))
+        return PassResult(
+            notes=(
+                note,
+                f"{context.metric.text(student.held_out_accuracy)} on held-out images after {student.epochs} epochs",
+            )
+        )
 
     def _start(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> SuperBlockNetwork:
         if self.inherit:
             return varied(structure, weights, context.seed)
         return fresh(structure, *shape_of(context), context.seed)
 
-    def _finalist(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> FinalistRecord:
+    def finalist(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> FinalistRecord:
         """Return what a design reaches in a few epochs; a finished one is not trained again."""
         halves = split(context.dataset, context.seed)
         parts = Parts(halves.fit, halves.held_out)
@@ -93,24 +99,21 @@ class TrainPass(Pass):
         context.store.put(key, record)
         return record
 
-    def _student(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> tuple[float, int]:
-        """Train the chosen design to the end; return its metric on held-out images and the epochs."""
+    def _student(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> StudentRecord:
+        """Train the chosen design to the end and write its weights."""
         parts = parts_of(context.dataset, context.seed)
         way = replace(self.finetune, epochs=self.epochs)
         recipe = way.recipe(context, self._name("student", structure), size(parts.fit))
         state, _ = way.train(context, self._start(context, structure, weights), recipe, parts)
-        digest = context.store.save_tensors(STUDENT, state.best)
         assert state.found is not None, "the start was offered"
-        record = StudentRecord(
+        return StudentRecord(
             file=STUDENT,
             choice=choice_of(structure),
             epochs=state.epoch,
             held_out_accuracy=state.found.accuracy,
-            digest=digest,
+            digest=context.store.save_tensors(STUDENT, state.best),
             structure=str(structure),
         )
-        context.store.put("student", record)
-        return state.found.accuracy, state.epoch
 
     def _name(self, what: str, structure: Structure) -> str:
         return f"{what}/{structure}/{'inherited' if self.inherit else 'from nothing'}"

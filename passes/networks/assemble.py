@@ -161,10 +161,16 @@ def load_student(context: Context) -> Graph:
 def _designed(context: Context, record: StudentRecord) -> Graph:
     """Return the student that is a network of super-blocks; its weights bound what its structure may take."""
     weights = student_weights(context.store, record)
-    with torch.device("meta"):
-        classes, channels = len(weights["head.fc.bias"]), weights["stem.conv.weight"].shape[1]
-        network = structure_network(record.structure, classes, channels)
-    network.load_state_dict(weights, assign=True)
+    try:
+        with torch.device("meta"):
+            classes, channels = len(weights["head.fc.bias"]), weights["stem.conv.weight"].shape[1]
+            network = structure_network(record.structure, classes, channels)
+        network.load_state_dict(weights, assign=True)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise LoadError(
+            f"{context.store.path(record.file)} does not fit the structure {record.structure[:80]!r}; delete it and "
+            "give the same command again"
+        ) from error
     return trace(network.eval(), context.example_inputs)
 
 

@@ -57,7 +57,7 @@ def run_stage(command: StageCommand) -> int:
     imported = {} if command.latencies is None else {"import": {"file": command.latencies}}
     names = verb_passes(command.verb, search, job.config.shared)
     with opened(command, job, _before_profile(job.config, *imported), imported, only=names) as (context, pipeline):
-        _run(command, names, context, pipeline, watch(job.config.parsed_budget()))
+        _run(command, names, context, pipeline, watch(job.config.parsed_budget(), blocks=search != "design"))
         if command.export is not None:
             export_table(context.store, context.target, Path(command.export))
     return 0

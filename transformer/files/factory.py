@@ -60,7 +60,10 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
 def _genet(name: str, kwargs: dict[str, Any]) -> nn.Module:
     """Make a network of super-blocks from a structure's name or text (``op_library/structure.py``)."""
     if kwargs.pop("pretrained", False):
-        raise LoadError(f"there are no weights of genet:{name} to fetch; give their file as the model")
+        raise LoadError(
+            f"there are no weights of genet:{name} to fetch; give their file as the model, or have one trained: "
+            "hant-opt design"
+        )
     return structure_network(name, **kwargs)
 
 

@@ -82,6 +82,8 @@ def with_master(config: Config, root: Path, data: Data | None = None, progress: 
     """
     if not config.model.startswith(_PREFIX):
         named = config.arch if config.arch is not None and config.arch.startswith(_PREFIX) else None
+        if config.master is None and named is None:
+            raise UsageError("no MasterNet is given to design from; give --master genet:cifar, or a structure's text")
         return config.model_copy(update={"search": "design", "master": config.master or named})
     if config.master is not None:
         raise UsageError(f"both {config.model} and --master {config.master} name a MasterNet; give one of them")

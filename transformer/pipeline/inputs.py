@@ -31,7 +31,7 @@ def load_model(config: Config) -> nn.Module:
         raise UsageError("no model given; give a model file, or --arch timm:resnet18")
     check_trust(config)
     _check_given("model", config.model)
-    named = config.model.startswith(("timm:", "torchvision:"))
+    named = config.model.startswith(("timm:", "torchvision:", "genet:"))
     if config.model and not named and not Path(config.model).is_file():
         what = "is a directory without a run in it" if Path(config.model).is_dir() else "does not exist"
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")

@@ -87,7 +87,8 @@ def optimize(
     """
     values = {"budget": _budget_text(budget), **_limits(budget), "student": student, **options}
     with opened_run(run, model, data, target, pool, values, progress) as (context, config):
-        context = build_pipeline(config).run(context, listener=watch(config.parsed_budget()))
+        listener = watch(config.parsed_budget(), blocks=config.search != "design")
+        context = build_pipeline(config).run(context, listener=listener)
         check_outcome(context.store)
         check_limits(context.store)
         return read_result(context, device_of(model) if isinstance(model, nn.Module) else torch.device("cpu"))

@@ -12,15 +12,15 @@ from .pipeline import Listener
 _REASONS = 3
 
 
-def watch(budget: Budget | None) -> Listener:
+def watch(budget: Budget | None, *, blocks: bool = True) -> Listener:
     """Return a listener that stops the pipeline where going on would be in vain.
 
-    1. After capture: there is no block to replace; the message says why.
+    1. After capture: there is no block to replace, where ``blocks`` are to be; the message says why.
     2. After profiling: the budget is far below what the pool can reach; the message says the least.
     """
 
     def listen(name: str, context: Context) -> None:
-        if name == "capture":
+        if name == "capture" and blocks:
             check_blocks(context.teacher)
         found = reach(context) if name == "profile" else None
         if found is not None:
