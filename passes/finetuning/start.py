@@ -15,13 +15,12 @@ from ...transformer.errors import UsageError
 from ...transformer.ir.graph import Graph
 from ...transformer.tools.seeds import derived_seed
 from ..networks.assemble import CandidateWeights, blank, build_student, independent
-from ..pretraining.records import CandidateRecord, TrainedRecord
 
 
 def start_of(context: Context, choice: Mapping[str, str], preload: str) -> str:
     """Return a hash of the choice, of how its candidates were trained, and of what is preloaded."""
-    records = {**context.store.all(CandidateRecord), **context.store.all(TrainedRecord)}
-    parts = {f"{b}/{o}": records[f"{b}/{o}"].recipe for b, o in choice.items() if f"{b}/{o}" in records}
+    recipes = CandidateWeights(context.store, trained=True).recipes
+    parts = {f"{b}/{o}": recipes[f"{b}/{o}"] for b, o in choice.items() if f"{b}/{o}" in recipes}
     return hashlib.sha256(json.dumps([dict(choice), parts, preload], sort_keys=True).encode()).hexdigest()[:16]
 
 

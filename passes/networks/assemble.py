@@ -36,8 +36,8 @@ class CandidateWeights:
     @property
     def recipes(self) -> dict[str, str]:
         """Fingerprint of how each was trained, by ``block/operation``."""
-        records = {**self._store.all(CandidateRecord), **self._trained}
-        return {key: record.recipe for key, record in records.items()}
+        pretrained = {key: record.recipe for key, record in self._store.all(CandidateRecord).items()}
+        return pretrained | {key: record.recipe for key, record in self._trained.items()}
 
     def module(self, block: Block, operation: str) -> nn.Module:
         """Return the candidate in eval mode; its parameters are those of every other caller.

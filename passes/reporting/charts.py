@@ -17,6 +17,8 @@ from .schema import NetworkReport, PointReport, Report
 _SIZE = (470, 320)
 """Of a chart that shares its row with another on a wide screen, and still can be read on a phone."""
 _ROW = 76.0
+_WAYS = 10
+"""Most layers in the drawing of a search's way."""
 _SHOWN = 24
 """Most operations in the histogram."""
 
@@ -35,6 +37,8 @@ def charts(report: Report) -> dict[str, str]:
         "divergence": training(report, "divergence", "divergence on held-out images") if metric == TOP1 else "",
         "accuracy": training(report, "held_out_accuracy", metric.label(" on held-out images")),
         "operations": operations(report),
+        "probabilities": probabilities(report.search.probabilities, _SIZE),
+        "widths": widths(report.search.widths, _SIZE),
     }
     return {name: svg for name, svg in drawn.items() if svg}
 
@@ -171,6 +175,27 @@ def students(report: Report) -> str:
         series.append(Series(target, [(ratio, accuracy) for _, _, ratio, accuracy in met], titles, joined=True))
     labels = ("latency, share of the teacher's", metric.label(" on test images"))
     return scatter(series, labels, "Students", size=_SIZE) if others else ""
+
+
+def probabilities(ways: Mapping[str, Sequence[float]], size: tuple[int, int] = (640, 440)) -> str:
+    """Draw how probable what each layer ended in was during a search that trains operations together."""
+    return _ways(ways, "probability", "What layers end in", size)
+
+
+def widths(ways: Mapping[str, Sequence[float]], size: tuple[int, int] = (640, 440)) -> str:
+    """Draw the widths that such a search had in work, as a share of each ladder."""
+    return _ways(ways, "share of the ladder", "Widths in work", size)
+
+
+def _ways(ways: Mapping[str, Sequence[float]], label: str, title: str, size: tuple[int, int]) -> str:
+    """Draw a few of them, evenly over the network: more lines cannot be told apart."""
+    shown = list(ways.items())[:: max(1, -(-len(ways) // _WAYS))]
+    series = [
+        Series(name, [((index + 1) / len(way), value) for index, value in enumerate(way)], joined=True, marked=False)
+        for name, way in shown
+        if way
+    ]
+    return scatter(series, ("share of the search", label), title, size=size) if series else ""
 
 
 def operations(report: Report) -> str:

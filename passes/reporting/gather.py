@@ -24,6 +24,7 @@ from ..latency.table import fastest, operation_ms, slower
 from ..pretraining.records import CandidateRecord
 from ..ranking.records import RankRecord, WinnerRecord
 from ..scoring.records import ScoreRecord
+from ..searching.records import PrunetRecord
 from ..selecting.records import ParetoRecord, SelectionRecord
 from .schema import (
     AccuracyReport,
@@ -129,13 +130,17 @@ _ENGINES: dict[str, Literal["linear", "prunet"]] = {"search": "linear", "prunet"
 
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
+    engine = _engine(store)
+    way = store.get(PrunetRecord, "search") if engine == "prunet" else None
     return SearchReport(
-        engine=_engine(store),
+        engine=engine,
         objective=winner.objective,
         bound=winner.bound,
         rank=winner.index,
         selections=store.count(SelectionRecord.kind) or store.count(DesignRecord.kind),
         candidates=_states(store),
+        probabilities={name: list(row) for name, row in way.probabilities.items()} if way else {},
+        widths={name: list(row) for name, row in way.widths.items()} if way else {},
     )
 
 

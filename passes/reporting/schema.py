@@ -221,6 +221,10 @@ class SearchReport(_Part):
     selections: int
     candidates: dict[str, int]
     """How many candidates were trained, dropped, failed."""
+    probabilities: dict[str, list[float]] = {}
+    """Of ``prunet``: ``layer: operation`` that it ended in -> its probability, evenly over the search."""
+    widths: dict[str, list[float]] = {}
+    """Of ``prunet``: the same for layers that ended in one of many widths -> what was in work, share of the widest."""
 
 
 class PlaneReport(_Part):

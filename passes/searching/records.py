@@ -64,7 +64,7 @@ class SearchRecord(Record):
 
 
 class PrunetRecord(Record):
-    """How a search went that trains operations together. Key: ``budget``."""
+    """How the student's search went that trains operations together. Key: ``search``."""
 
     kind: ClassVar[str] = "prunet"
     budget: str
@@ -80,6 +80,10 @@ class PrunetRecord(Record):
     steps: int
     runs: int
     """Operations that were run on a batch, in all layers."""
+    probabilities: dict[str, tuple[float, ...]]
+    """``layer: operation`` that a layer ended in -> its probability at each look, evenly over the search."""
+    widths: dict[str, tuple[float, ...]]
+    """The same of layers that ended in a Prunode -> middle of the two widths in work, as a share of the ladder."""
     seconds: float
     """CPU time."""
     recipe: str

@@ -111,6 +111,8 @@ class ParetoPass(Pass):
         """
         if self.alphas and self.search != "prunet":
             raise UsageError("--alphas are prices of one search; give --search prunet too, or --budgets")
+        if self.alphas and self.limits:
+            raise UsageError(f"--limit {self.limits[0]} holds within budgets; give --budgets in place of --alphas")
         try:
             prices = [float(text) for text in self.alphas]
         except ValueError:
@@ -179,7 +181,7 @@ def draw_front(context: Context, points: Sequence[ParetoRecord]) -> list[str]:
     front = front_svg(
         {target: [point for point in met if point.target == target] for target in targets}, title, context.metric
     )
-    columns = {f"{p.budget} on {p.target}" if len(targets) > 1 else f"budget {p.budget}": p.choice for p in met}
+    columns = {f"{p.budget} on {p.target}" if len(targets) > 1 else p.aim: p.choice for p in met}
     other = "Architectures by budget"
     drawings = [
         ("pareto", title, front),
@@ -197,7 +199,7 @@ def front_svg(fronts: dict[str, Sequence[ParetoRecord]], title: str, metric: Met
             Series(
                 target,
                 [(point.ratio, point.accuracy) for point in met],
-                [f"budget {point.budget}: {point.measured_ms:.4g} ms, loss {point.loss:.4f}" for point in met],
+                [f"{point.aim}: {point.measured_ms:.4g} ms, loss {point.loss:.4f}" for point in met],
                 joined=True,
             )
         )
@@ -209,10 +211,10 @@ def front_svg(fronts: dict[str, Sequence[ParetoRecord]], title: str, metric: Met
 def describe(point: ParetoRecord, metric: Metric) -> str:
     """Return a point in one line."""
     if not point.choice:
-        return f"budget {point.budget}: not met; {point.reason}"
+        return f"{point.aim}: not met; {point.reason}"
     kind = "estimated" if point.estimated else "measured"
     return (
-        f"budget {point.budget}: {point.measured_ms:.4g} ms, {point.ratio:.3f} of the teacher ({kind}), "
+        f"{point.aim}: {point.measured_ms:.4g} ms, {point.ratio:.3f} of the teacher ({kind}), "
         f"loss {point.loss:.4f}, {metric.text(point.accuracy)} held out"
     )
 

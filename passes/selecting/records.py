@@ -26,6 +26,7 @@ class ParetoRecord(Record):
 
     kind: ClassVar[str] = "pareto"
     budget: str
+    """Or the price of latency that it was searched at, as ``alpha=0.6``."""
     target: str
     choice: dict[str, str]
     """Empty where the budget cannot be met."""
@@ -49,6 +50,11 @@ class ParetoRecord(Record):
     on_front: bool = False
     """Whether no other point is at least as fast and loses less."""
     selections: int = 0
+
+    @property
+    def aim(self) -> str:
+        """What it was searched for, in words."""
+        return self.budget if self.budget.startswith("alpha=") else f"budget {self.budget}"
 
 
 class ProxyRecord(Record):

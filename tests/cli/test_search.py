@@ -144,3 +144,19 @@ def test_the_job_with_operations_that_are_trained_together(zero_shot: Path, caps
     assert "prunet: loss" in capsys.readouterr().out
     assert main(["search", *job, "--budget", "0.8", "--set", "prunet.weights_rate=0"]) == 2
     assert "need weights that train" in capsys.readouterr().err
+
+
+def test_a_front_over_prices_of_latency(zero_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--set", "prunet.steps=30", "--set", "prunet.search_batch_size=16"]
+    assert main(["pareto", "run", "--search", "prunet", "--alphas", "0.1,50", *quick, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    points = {point["budget"]: point for point in told["points"]}
+    assert points.keys() == {"alpha=0.1", "alpha=50"}
+    assert points["alpha=50"]["measured_ms"] < points["alpha=0.1"]["measured_ms"]
+    for given, message in (
+        (["--alphas", "0.2"], "--alphas are prices of one search; give --search prunet too"),
+        (["--search", "prunet", "--alphas", "x"], "expected numbers above 0, such as 0.2,0.4"),
+        (["--search", "prunet", "--alphas", "1", "--limit", "params=50%"], "--limit params=50% holds within budgets"),
+    ):
+        assert main(["pareto", "run", *given]) == 2
+        assert message in capsys.readouterr().err

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..pipeline.default import verb_passes
+from ..pipeline.default import ORDERS, verb_passes
 from ..plugins import registered
 from .options import (
     ApplyCommand,
@@ -116,7 +116,7 @@ ALL = (
             text,
             StageCommand,
             _run_stage,
-            (*_OPENING, *verb_passes(name, "ilp"), *verb_passes(name, "linear")),
+            (*_OPENING, *(stage for engine in ORDERS for stage in verb_passes(name, engine))),
             keeps=True,
         )
         for name, text in _STAGES.items()

@@ -101,7 +101,7 @@ def _show(context: Context, *, as_json: bool) -> None:
         write_table(console, heads, [_row(point, context.metric) for point in points], right=5)
         for point in points:
             if not point.choice:
-                write_line(console, f"budget {point.budget} on {point.target} not met: {point.reason}")
+                write_line(console, f"{point.aim} on {point.target} not met: {point.reason}")
         write_line(console, f"loss and {context.metric.name} are of held-out training images, before fine-tuning")
         write_line(console, f"files: {context.store.path('pareto.json')}, {context.store.path('figures/pareto.svg')}")
     if points and not any(point.choice for point in points):

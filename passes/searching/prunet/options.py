@@ -41,12 +41,15 @@ class Prunet:
     temperature: Positive = 1.0
     """Of the Gumbel-softmax."""
     paths: Paths = "complement"
+    """What trains the weights: ``complement``, ``sampled`` or, as in the paper, ``mixture``."""
     corner: Corner = "reset"
+    """What a Prunode does at its lowest width: ``reset`` its weight, or keep it as in the ``paper``."""
     features: Factor = 1.0
     """How much the error of each layer's output against the teacher's block counts in training the weights."""
     most: Count = 4
     """Operations, or ladders of widths, that a layer begins with beside the block's own, the most promising ones."""
     pruning: Pruning = "rising"
+    """How the threshold goes under which operations leave: ``rising``, ``constant``, or ``none``."""
     draw: Amount = 0
     """Another number draws other images and samples."""
 

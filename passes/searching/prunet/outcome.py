@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ....op_library.pools import operation as find_operation
 from ....transformer.data.images import batches, size
@@ -19,7 +20,6 @@ from ...candidates.build import build_candidate
 from ...networks.assemble import CandidateWeights, build_student
 from ...networks.placement import placed
 from ...pretraining.records import TrainedRecord
-from ...ranking.recalibrate import batch_norm_statistics
 from ...selecting.records import SelectionRecord
 from ...selecting.table import Floats
 from ..contest import Ints
@@ -142,7 +142,8 @@ def made_of(block: Block, operation: str, tensors: dict[str, torch.Tensor]) -> t
 def keep(outcome: Outcome, selections: Sequence[SelectionRecord]) -> int:
     """Write the trained operations of the selections for the student, and return how many; those of before are gone.
 
-    Their batch norms are estimated in the first of the selections that has them.
+    Their batch norms are estimated in the first of the selections that has them, as that network is run: those of the
+    teacher's own layers stay as they are.
     """
     context, weights, done = outcome.search.context, TrainedCandidates(outcome), set[str]()
     records: dict[str, TrainedRecord] = {}
@@ -153,17 +154,9 @@ def keep(outcome: Outcome, selections: Sequence[SelectionRecord]) -> int:
             continue
         done |= set(new)
         with placed(context.device, graph.module):
-            statistics = batch_norm_statistics(graph.module, _images(outcome.search))
-        paths = {id(module): path for path, module in graph.module.named_modules()}
+            _estimate(graph.module, [weights.own[key] for key in new], _images(outcome.search))
         for key in new:
-            module = weights.own[key]
-            tensors = {name: tensor.cpu() for name, tensor in module.state_dict().items()}
-            tensors |= {
-                name: statistics[f"{paths[id(module)]}.{name}"].cpu()
-                for name in tensors
-                if f"{paths[id(module)]}.{name}" in statistics
-            }
-            records[key] = _record(outcome, key, tensors)
+            records[key] = _record(outcome, key, weights.own[key].state_dict())
     with context.store.transaction():
         context.store.delete(TrainedRecord)
         for key, record in records.items():
@@ -178,6 +171,22 @@ def _record(outcome: Outcome, key: str, tensors: dict[str, torch.Tensor]) -> Tra
     return TrainedRecord(
         block=block, operation=operation, file=file, recipe=f"prunet-{outcome.search.recipe}", digest=digest
     )
+
+
+@torch.no_grad()
+def _estimate(network: torch.nn.Module, modules: Sequence[torch.nn.Module], images: Sequence[torch.Tensor]) -> None:
+    """Let the batch norms of ``modules`` take the statistics that they see in ``network``, in eval mode, on images."""
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    moments = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # each batch weighs the same
+        layer.train()
+    for batch in images:
+        network(batch)
+    for layer, momentum in zip(layers, moments, strict=True):
+        layer.momentum = momentum
+        layer.eval()
 
 
 def _images(search: PrunetSearch) -> list[torch.Tensor]:

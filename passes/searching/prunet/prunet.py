@@ -18,7 +18,7 @@ from ..base import BaselinePass, Found
 from ..contest import Contest, Ints
 from ..records import PrunetRecord
 from ..within import Way, WithinBudget
-from .drawing import draw
+from .drawing import draw, ways
 from .loop import PrunetSearch
 from .options import Prunet
 from .outcome import Outcome, TrainedCandidates, exchanges, keep, outcome_of
@@ -87,8 +87,9 @@ class PrunetPass(Prunet, WithinBudget):
         """Keep the weights that were trained of the operations in the selections, and how the search went."""
         assert isinstance(way, Trained), "it is what find returned"
         keep(way.outcome, records)
-        context.store.put(str(self.budget), _record(context, way.outcome, str(self.budget)))
-        draw(way.outcome)
+        record = _record(context, way.outcome, str(self.budget))
+        context.store.put("search", record)
+        draw(context.store, record)
 
     def lost(self, context: Context) -> str:
         """Return which of the trained weights are missing."""
@@ -103,6 +104,7 @@ class PrunetPass(Prunet, WithinBudget):
 def _record(context: Context, outcome: Outcome, budget: str) -> PrunetRecord:
     search = outcome.search
     clock, places = search.state.clock, search.supernet.places
+    shares, middles = ways(outcome)
     return PrunetRecord(
         budget=budget,
         preferred=outcome.preferred,
@@ -112,6 +114,8 @@ def _record(context: Context, outcome: Outcome, budget: str) -> PrunetRecord:
         left=tuple((places[layer].name, places[layer].told(choice), step) for layer, choice, step in search.state.left),
         steps=search.steps,
         runs=round(clock.runs),
+        probabilities=shares,
+        widths=middles,
         seconds=clock.seconds,
         recipe=search.recipe,
     )

@@ -101,9 +101,9 @@ class TrainedSupernet:
         return found
 
     def drop(self, place: Place, choices: Sequence[int]) -> None:
-        """Free what left a layer."""
+        """Free what left a layer; the teacher's own operation stays: it is what all others are compared with."""
         for choice in choices:
-            if choice != SKIP:
+            if choice != SKIP and place.ladders[choice].names != ("teacher",):
                 self.layers[place.name].operations[choice] = nn.Identity()
 
     @property

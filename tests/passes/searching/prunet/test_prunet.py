@@ -19,6 +19,7 @@ from hant.passes.searching.prunet.loop import PrunetSearch
 from hant.passes.searching.prunet.options import Prunet
 from hant.passes.searching.prunet.outcome import outcome_of
 from hant.passes.searching.prunet.prunet import BaselinePrunetPass, PrunetPass
+from hant.passes.searching.records import PrunetRecord
 from hant.passes.searching.search import SearchPass
 from hant.passes.selecting.records import SelectionRecord
 from hant.passes.selecting.select import used_share
@@ -48,6 +49,11 @@ def test_it_ends_in_selections_with_weights_that_ranking_and_training_take_up(pr
     assert used_share(measure_network(profiled, records[0].choice), BUDGET) <= 1
     trained = store.all(TrainedRecord)
     assert trained
+    told = store.get(PrunetRecord, "search")
+    assert told is not None
+    assert [name.partition(": ")[0] for name in told.probabilities] == [b.name for b in profiled.teacher.replaceable]
+    assert all(len(way) == 24 and way[-1] > 0.5 for way in told.probabilities.values())  # a look each of the last steps
+    assert store.path("figures/prunet-probabilities.svg").read_text().startswith("<svg")
     assert store.all(CandidateRecord) == before  # other students begin with the candidates as they were
     chosen = {f"{block}/{name}" for record in records for block, name in record.choice.items()}
     assert trained.keys() <= chosen
@@ -60,7 +66,7 @@ def test_it_ends_in_selections_with_weights_that_ranking_and_training_take_up(pr
     assert any(not torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
     begun = student(profiled, records[0].choice).block(record.block).module
     assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), mine.parameters(), strict=True))
-    told = start_of(profiled, records[0].choice, "all")
+    begun_from = start_of(profiled, records[0].choice, "all")
     assert not FAST.lost(profiled)
     store.discard(record.file)
     assert FAST.lost(profiled) == f"the weights that the search trained of {key} are missing"
@@ -68,7 +74,7 @@ def test_it_ends_in_selections_with_weights_that_ranking_and_training_take_up(pr
         student(profiled, records[0].choice)
     SearchPass(budget=BUDGET, solutions=2, rounds=0, race_images=60, batch_size=60).run(profiled)
     assert not store.all(TrainedRecord)  # another search's selections begin with the candidates
-    assert start_of(profiled, records[0].choice, "all") != told
+    assert start_of(profiled, records[0].choice, "all") != begun_from
 
 
 def test_a_search_that_is_stopped_goes_on_to_the_same_bits(scored: Context, monkeypatch: pytest.MonkeyPatch) -> None:
