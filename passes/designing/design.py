@@ -103,8 +103,8 @@ class DesignPass(Pass):
             raise InfeasibleError(
                 f"no design was measured inside the budget of {self.budget} in {self.rounds} rounds; give a larger one"
             )
-        best = sorted(inside, key=lambda pair: pair[0].objective, reverse=True)
-        distinct = {str(_structure(found, design).normalised): (design, ratio) for design, ratio in best}
+        worst_first = sorted(inside, key=lambda pair: pair[0].objective, reverse=True)
+        distinct = {str(_structure(found, design).normalised): (design, ratio) for design, ratio in worst_first}
         return sorted(distinct.values(), key=lambda pair: pair[0].objective)  # of two texts of one network the better
 
     def _most(self, teacher: float) -> float:

@@ -169,7 +169,12 @@ def row(study: str, name: str, schedule: Schedule, seed: int, passes: float, dat
     """Train by one schedule and return what came out."""
     nothing = study == "digits"
     teacher = teacher_of(data, 0 if nothing else 8, seed)
-    shared = SharedNetwork(teacher, costs_of(teacher), Identities(), seed if nothing else None)
+    shared = SharedNetwork(
+        teacher,
+        {block: tuple(row) for block, row in costs_of(teacher).items()},
+        Identities(),
+        seed if nothing else None,
+    )
     started, steps = time.process_time(), 0
     halves = (0.5, 0.5) if schedule.aligned and schedule.labels else (1.0, 0.0) if schedule.aligned else (0.0, 1.0)
     for features, share in zip((True, False), halves, strict=True):

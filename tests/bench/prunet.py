@@ -112,7 +112,7 @@ def pruning(context: Context, table: Table, args: argparse.Namespace) -> None:
     table.head("Pruning at budget 0.45", "CPU s", "operations run", "kept", "search loss", "share", "held-out loss")
     for seed in map(int, args.seeds.split(",")):
         for rule in ("rising", "constant", "none"):
-            prunet = Prunet(steps=args.steps, draw=seed, pruning=rule)  # type: ignore[arg-type]
+            prunet = Prunet(steps=args.steps, draw=seed, pruning=rule)
             table.row(f"pruning {rule}, draw {seed}", partial(searched, context, 0.45, prunet))
 
 

@@ -62,7 +62,7 @@ class Price:
     def start(self, ms: float) -> float:
         """Return the alpha at which an e-fold of latency costs one nat at a sum of ``ms``."""
         logarithm = math.log(max(1000 * self.whole(ms), _LEAST_US))
-        return logarithm ** (1 - _POWER) / _POWER
+        return float(logarithm ** (1 - _POWER) / _POWER)
 
     def ascended(self, alpha: float, ms: float) -> float:
         """Return the alpha after a step at an expected sum of ``ms``: higher over the limit, lower within it."""

@@ -22,7 +22,7 @@ def regrets(corner: Corner, lowest: bool, count: int = 1000) -> np.ndarray:
     the lowest of all. The weight follows Adam on the gradient of a Gumbel-softmax mixture of the two rungs' objectives.
     """
     random = np.random.default_rng(0)
-    found = []
+    found: list[float] = []
     while len(found) < count:
         rungs = int(random.integers(4, 33))
         fall = np.exp(-random.uniform(0, 8) * np.arange(2, rungs + 1) / rungs)
