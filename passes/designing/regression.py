@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
+from ..selecting.proxy import kendall
 from .records import Fit
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ def fit(moves: Sequence[tuple[float, float]], values: Sequence[float]) -> Fit:
         errors=tuple(errors.tolist()),
         r2=_r2(y, fitted),
         r2_left_out=r2_left_out,
-        tau=_tau(y, fitted),
+        tau=kendall(y, fitted),
         r2_paper=_r2(y, paper @ np.linalg.lstsq(paper, y, rcond=None)[0]),
     )
 
@@ -61,8 +61,3 @@ def _r2(y: Floats, fitted: Floats) -> float:
     """Return the share of the spread that is told; 0 where there is no spread."""
     spread = float(((y - y.mean()) ** 2).sum())
     return 1 - float(((y - fitted) ** 2).sum()) / spread if spread > 0 else 0.0
-
-
-def _tau(y: Floats, fitted: Floats) -> float:
-    tau = float(kendalltau(y, fitted).statistic)
-    return tau if np.isfinite(tau) else 0.0

@@ -147,7 +147,10 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
 def _engine(store: Store) -> Literal["linear", "ilp", "prunet", "design"]:
     if store.count(DesignRecord.kind):
         return "design"
-    return next((engine for name, engine in _ENGINES.items() if store.get(PassRecord, name)), "ilp")
+    for name, engine in _ENGINES.items():
+        if store.get(PassRecord, name) is not None:
+            return engine
+    return "ilp"
 
 
 def _states(store: Store) -> dict[str, int]:

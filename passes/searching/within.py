@@ -32,17 +32,21 @@ class Way(Protocol):
     @property
     def choices(self) -> list[dict[str, str]]:
         """Networks on its way, the result first."""
+        ...
 
     @property
     def weights(self) -> CandidateWeights | None:
         """What its networks are judged with; None for the run's candidates."""
+        ...
 
     @property
     def told(self) -> str:
         """How it went, for people."""
+        ...
 
     def exchanges(self, choice: Ints) -> Sequence[Floats]:
         """Return for each block the loss with each of its operations, the others as in ``choice``, shape (M,)."""
+        ...
 
 
 @dataclass(frozen=True)

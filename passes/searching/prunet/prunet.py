@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import ClassVar
 
 from ....transformer.contracts.context import Context
@@ -31,7 +30,7 @@ class Trained:
     contest: Contest
     outcome: Outcome
 
-    @cached_property
+    @property
     def choices(self) -> list[dict[str, str]]:
         """The one network that it comes to within the limits."""
         return [self.contest.table.choice(self.contest.best(self.outcome.rows))]
