@@ -38,6 +38,7 @@ def test_on_a_gpu_full_convolutions_win_below_a_hundred_channels_and_no_bottlene
     assert (tmp_path / "run" / made.notes[-1]).is_file()
 
 
+@pytest.mark.slow
 def test_here_they_are_measured_once(make_context: MakeContext, tmp_path: Path) -> None:
     quick = Protocol(warmup_seconds=0.0, rounds=2, max_rounds=2, min_sample_ms=0.0)
     with RunStore(tmp_path / "run") as store:
