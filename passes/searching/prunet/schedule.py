@@ -21,7 +21,7 @@ Pruning = Literal["rising", "constant", "none"]
 
 def threshold(most: int, progress: float, pruning: Pruning = "rising") -> float:
     """Return the probability under which an operation leaves, at ``progress`` (0 to 1); layers begin with ``most``."""
-    start = 0.6 / most
+    start = 0.6 / max(most, 2)  # an operation alone meets the skip
     if pruning == "rising":
         return start + (END - start) * progress
     return start if pruning == "constant" else 0.0

@@ -10,6 +10,7 @@ def test_the_threshold_rises_from_below_an_even_share_to_above_one_half() -> Non
     assert threshold(4, 0.0) == pytest.approx(0.15)
     assert threshold(4, 1.0) == pytest.approx(0.55)
     assert threshold(4, 0.5) == pytest.approx(0.35)
+    assert threshold(1, 0.0) == threshold(2, 0.0) < 0.5  # a layer of one operation has a contest with its skip
 
 
 def test_the_least_probable_goes_first_and_the_others_gain() -> None:
