@@ -235,10 +235,29 @@ def students_table(results: dict[str, Any]) -> list[str]:
     return [*rate, *lines]
 
 
+def front_table(results: dict[str, Any]) -> list[str]:
+    found = under(results, "front/")
+    shared = found.pop("shared", None)
+    lines = rows(
+        ("budget", "latency to teacher", "top-1", "drop", "why not"),
+        (
+            (f["budget"], f"{f['ratio']:.3f}", f"{f['accuracy']:.2f}", f"{f['drop']:.2f}", f["reason"])
+            if f["made"]
+            else (f["budget"], "", "", "", f["reason"])
+            for f in found.values()
+        ),
+    )
+    if lines and shared is not None:
+        means = ", ".join(f"{value:.2f} on {target}" for target, value in shared["mean_accuracy"].items())
+        lines += ["", f"One training of {shared['seconds']:.0f} s; mean Pareto accuracy {means}."]
+    return lines
+
+
 TABLES = {
     "latency": ("latency.md", "On a GPU", latency_table),
     "throughput": ("pretraining.md", "On a GPU", throughput_table),
     "students": ("results.md", "Students trained on a GPU", students_table),
+    "front": ("once-for-all.md", "On a GPU", front_table),
 }
 """Name of the mark -> page, heading, what makes the lines."""
 

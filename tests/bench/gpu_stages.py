@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hant import Budget, RunStore, pool
+from hant import Budget, RunStore, once_for_all, pool
 from hant.backends.measuring.statistics import ratio_interval
 from hant.backends.targets.load import load_target
 from hant.op_library.op_spec import OpSpec
@@ -35,9 +35,7 @@ from hant.passes.pretraining.partial import TrainingRecord
 from hant.passes.pretraining.recipe import Recipe, resolve
 from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.pretraining.trainer import Trainer
-from hant.passes.selecting.pareto import ParetoPass
 from hant.passes.selecting.proxy import kendall
-from hant.passes.selecting.records import ParetoRecord
 from hant.passes.selecting.select import SelectPass, settle
 from hant.passes.selecting.table import SearchTable
 from hant.tests.bench import gpu
@@ -356,15 +354,23 @@ def tensorrt(job: Job) -> None:
 
 
 def front(job: Job) -> None:
-    """Fronts of the study's run: what each budget costs before any training of the whole."""
-    with RunStore(job.out / "siblings" / slug(job.study_pool)) as store:
-        context = job.context(store, job.study_pool)
-        options = ParetoPass(budgets=("0.2", "0.3", "0.45", "0.6", "0.75"), solutions=50)
-        if job.rehearse:
-            options = ParetoPass(budgets=("0.7", "0.9"), solutions=2, samples=60)
-        options.run(context)
-        for key, record in store.all(ParetoRecord).items():
-            job.note(f"front/{key}", **record.model_dump(mode="json", exclude={"choice"}))
+    """Students for several budgets from one shared training of slices of the teacher's own blocks."""
+    budgets = ("0.6", "0.9") if job.rehearse else ("0.3", "0.45", "0.6", "0.75")
+    epochs = {"epochs": 1, "align_epochs": 1} if job.rehearse else {"epochs": 10, "align_epochs": 2}
+    with RunStore(job.out / "front-teacher") as store:
+        context = job.context(store)
+        found = once_for_all(
+            context.model,
+            data=context.dataset,
+            budgets=budgets,
+            targets=(job.target,),
+            run=job.out / "front",
+            device=str(job.device),
+            passes={"shrink": epochs},
+        )
+    for point in found.report.points:
+        job.note(f"front/{point.student}", **point.model_dump(mode="json", exclude={"student"}))
+    job.note("front/shared", mean_accuracy=found.mean_accuracy, cost=found.cost, seconds=found.report.seconds)
 
 
 STAGES: dict[str, Callable[[Job], object]] = {

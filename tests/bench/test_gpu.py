@@ -92,13 +92,16 @@ RESULTS = {
     "throughput/streams and graphs": {"rate": 9000.0, "gain": 9.0, "busy": 0.93},
     "cifar10/teacher": {"accuracy": 93.39},
     "cifar10/under cifar10-resnet20/30/after": {"accuracy": 92.0, "ratio_teacher": 0.3},
+    "front/a": {"budget": "0.3", "made": True, "ratio": 0.29, "accuracy": 91.0, "drop": 2.39, "reason": ""},
+    "front/b": {"budget": "0.1", "made": False, "reason": "the least is 0.2"},
+    "front/shared": {"mean_accuracy": {"cuda-torch": 91.0}, "cost": 12.0, "seconds": 100.0},
 }
 
 
 def test_results_become_sections_of_the_pages_and_replace_those_before(tmp_path: Path) -> None:
-    for name in ("latency.md", "pretraining.md", "results.md"):
+    for name in ("latency.md", "pretraining.md", "results.md", "once-for-all.md"):
         (tmp_path / name).write_text(f"# {name}\n\ntext\n")
-    assert len(gpu.report(RESULTS, tmp_path)) == 3
+    assert len(gpu.report(RESULTS, tmp_path)) == 4
     first = (tmp_path / "latency.md").read_text()
     assert "| cuda-torch | 78 | 60 | 12 | 1.23 | -0.50 | 0.960 |" in first
     assert "| cuda-torch, 0.45 | 0.4400 (0.4300 to 0.4500) | 2 |" in first
@@ -106,6 +109,9 @@ def test_results_become_sections_of_the_pages_and_replace_those_before(tmp_path:
     assert "Some GPU, 2.11.0, 13.0, 2026-01-02" in first
     assert "| streams and graphs | 9000 | 9.00 | 93 % |" in (tmp_path / "pretraining.md").read_text()
     assert "| under cifar10-resnet20/30 | 0.300 | 92.00 | 93.39 |" in (tmp_path / "results.md").read_text()
+    front = (tmp_path / "once-for-all.md").read_text()
+    assert "| 0.3 | 0.290 | 91.00 | 2.39 |  |\n| 0.1 |  |  |  | the least is 0.2 |\n" in front
+    assert "One training of 100 s; mean Pareto accuracy 91.00 on cuda-torch." in front
     (tmp_path / "latency.md").write_text(first + "\nafter\n")
     gpu.report({**RESULTS, "latency/promise/cuda-torch/0.45": {"refused": "none"}}, tmp_path)
     again = (tmp_path / "latency.md").read_text()
