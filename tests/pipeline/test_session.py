@@ -57,6 +57,8 @@ def test_the_target_takes_batch_size_and_precision() -> None:
     assert (materials.target.batch_size, materials.target.precision) == (4, "fp16")
     assert materials.example_inputs[0].shape == (2, 3, 8, 8)
     assert [spec.name for spec in materials.pool] == ["teacher"]
+    others = load_materials(config.model_copy(update={"pool": "identity,cb_res_3x3"}), model=nn.Conv2d(3, 4, 3))
+    assert [spec.name for spec in others.pool] == ["teacher", "identity", "cb_res_3x3"]  # a block may stay as it is
     with pytest.raises(UsageError, match="the input shape is not known; give --input-shape such as 3x224x224"):
         load_materials(make({}), model=nn.Conv2d(3, 4, 3))
 

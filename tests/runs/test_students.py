@@ -195,7 +195,8 @@ def test_a_follower_sees_the_same_and_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_every_pass_works_for_whom_its_records_are() -> None:
-    common = {"capture", "candidates", "profile", "pretrain", "score"}
+    common = {"capture", "candidates", "profile", "pretrain", "score", "shrink", "spectrum", "widths"}
+    common |= {"master", "perturb", "gradient", "superblocks"}
     for name in registered("hant.passes"):
         assert (pass_scope(name) == Scope.TARGET) is (name in common), name
         kind: type[Pass] = load_plugin("hant.passes", name)

@@ -62,6 +62,7 @@ def load_materials(
         UsageError: something named is unknown, unreadable or does not fit the rest.
     """
     from ...backends.targets.load import load_target
+    from ...op_library.pools import operation
     from ...op_library.pools import pool as named_pool
 
     if target is None:
@@ -71,6 +72,8 @@ def load_materials(
     backend: Backend = load_plugin("hant.backends", target.backend)()
     if pool is None:
         pool = named_pool(config.pool)
+    if all(spec.name != "teacher" for spec in pool):
+        pool = (operation("teacher"), *pool)  # a block may always stay as it is
     if model is None:
         model = load_model(config)
     if data is None and config.data is not None:
