@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .scoring.score import ScorePass as ScorePass
     from .searching.greedy import GreedyPass as GreedyPass
     from .searching.ilp import IlpPass as IlpPass
+    from .searching.prunet.prunet import BaselinePrunetPass as BaselinePrunetPass
+    from .searching.prunet.prunet import PrunetPass as PrunetPass
     from .searching.random_search import RandomPass as RandomPass
     from .searching.reinforce import ReinforcePass as ReinforcePass
     from .searching.search import SearchPass as SearchPass

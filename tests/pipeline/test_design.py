@@ -108,6 +108,7 @@ def test_what_names_no_masternet_or_two_is_refused(tmp_path: Path) -> None:
         hant.design(model, data="digits", budget=0.5, run=tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_one_operation_stands_for_a_whole_stage(tmp_path: Path) -> None:
     torch.manual_seed(0)
     deep = Structure.parse("conv_3x3@8 xx_3x3_d3@8/2 xx_3x3_d2@16/2 conv_1x1@16")

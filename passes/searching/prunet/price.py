@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ....transformer.contracts.store import Store
-from ....transformer.errors import UsageError
 from ...latency.records import LatencyModelRecord
 from ..contest import Contest
 
 _POWER = 0.6
 """Of the logarithm (beta)."""
 _LEAST_US = math.e
-"""Networks have to take longer: a logarithm below 1 would be no price, one below 0 has no such power."""
+"""What is faster costs as much: a logarithm below 1 would be no price, one below 0 has no such power."""
 _ASCENT = 0.05
 """Growth of the price a step for each e-fold that the latency is over its limit."""
 
@@ -35,20 +34,9 @@ class Price:
 
     @classmethod
     def of(cls, store: Store, contest: Contest) -> Price:
-        """Return that of a run, with the contest's limit of latency.
-
-        Raises:
-            UsageError: the fastest network takes too little time for its logarithm.
-        """
+        """Return that of a run, with the contest's limit of latency."""
         model = store.get(LatencyModelRecord, "model")
-        price = cls(model.fixed_ms if model else 0.0, model.slope if model else 1.0, contest.limits["ms"])
-        fastest = 1000 * price.whole(contest.total("ms", contest.table.fastest()))
-        if fastest <= _LEAST_US:
-            raise UsageError(
-                f"the fastest network is predicted to take {fastest:.3g} us; expected more than {_LEAST_US:.3g}, since "
-                "latency counts by the power of its logarithm: give a larger --batch-size, or --search linear"
-            )
-        return price
+        return cls(model.fixed_ms if model else 0.0, model.slope if model else 1.0, contest.limits["ms"])
 
     def whole(self, ms: float) -> float:
         """Return the predicted latency (ms) of a whole network from its rows' sum."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 from hant.passes.finetuning.examine import Found
+from hant.passes.finetuning.lesson import Lesson
 from hant.passes.finetuning.loop import Loop
 from hant.passes.finetuning.parallel import Parallel
 from hant.passes.finetuning.recipe import FinetuneRecipe
@@ -20,7 +21,7 @@ RATE = 0.5
 
 
 @dataclass
-class Away:
+class Away(Lesson):
     """Pulls the one weight away from 0, by as much as the rate allows."""
 
     learner: nn.Module
@@ -52,7 +53,7 @@ def tried(epochs: int, start: float = 1.0, scale: float = 1.0, lost: float = 0.0
     cpu = torch.device("cpu")
     state = FinetuneState(network, recipe.make_optimizer(network.parameters()), start=Found(0, 0, start, 100.0))
     lesson = Away(network)
-    loop = Loop(state, cast(Any, lesson), recipe, data, None, cpu, Parallel(cpu))
+    loop = Loop(state, lesson, recipe, data, None, cpu, Parallel(cpu))
 
     def examine(one: nn.Module) -> Found:
         away = abs(cast(Tensor, one.weight).item())

@@ -39,6 +39,7 @@ def contest_of(context: Context, share: float = 0.6) -> Contest:
     return Contest(table, {"ms": share * table.total("ms", table.teacher())})
 
 
+@pytest.mark.slow  # which blocks of so small a network are worth replacing changes from one measurement to the next
 def test_it_ends_in_selections_with_weights_that_ranking_and_training_take_up(profiled: Context) -> None:
     store = profiled.store
     store.delete(ScoreRecord)
