@@ -18,7 +18,7 @@ from ..selecting.select import MARGIN
 from .chain import ChainDesign, ChainProblem, least_cost, solve_chain
 from .master import master_of
 from .perturb import PerturbPass
-from .records import DesignRecord, GradientRecord
+from .records import DesignRecord, Fit, GradientRecord
 from .space import Option, Place, places, structure_of
 from .superblocks import SuperblocksPass, calibrating, chain_of, table_ms
 from .timing import bench_of, key_of, line_of, ratio_of, teacher_ms, time_structures
@@ -63,7 +63,7 @@ class DesignPass(Pass):
         losses = [_predicted(place, gradients, "loss") for place in found]
         problem = chain_of(context, found, losses, 0.0)
         good = self._settle(context, found, problem)
-        records = [self._record(context, found, index, *pair) for index, pair in enumerate(good)]
+        records = [self._record(context, found, gradients, index, *pair) for index, pair in enumerate(good)]
         with context.store.transaction():
             context.store.delete(DesignRecord)
             for record in records:
@@ -85,7 +85,7 @@ class DesignPass(Pass):
         bench = bench_of(context)
         whole = teacher_ms(context, bench)
         line = self._line(context, found, problem, whole)
-        most = self._most(whole)
+        most = self.budget.latency.absolute(whole) / whole * (1 - MARGIN)  # the margin is for noise
         limit, seen = most, dict[tuple[int, ...], tuple[ChainDesign, float]]()
         for _ in range(self.rounds):
             drawn = self._solved(problem, (limit - line[1]) / line[0] * whole, whole, line)
@@ -98,7 +98,7 @@ class DesignPass(Pass):
             if max(ratios) <= most and (max(ratios) >= _NEAR * most or len(seen) == before):
                 break  # the second: a larger limit draws the same
             limit *= most / max(ratios) if max(ratios) > most else min(1.1, most / max(ratios))
-        inside = [pair for pair in seen.values() if self._holds(context, found, pair[0])]
+        inside = [pair for pair in seen.values() if ratio_of(self._latency(context, found, pair[0])) <= most]
         if not inside:
             raise InfeasibleError(
                 f"no design was measured inside the budget of {self.budget} in {self.rounds} rounds; give a larger one"
@@ -106,10 +106,6 @@ class DesignPass(Pass):
         worst_first = sorted(inside, key=lambda pair: pair[0].objective, reverse=True)
         distinct = {str(_structure(found, design).normalised): (design, ratio) for design, ratio in worst_first}
         return sorted(distinct.values(), key=lambda pair: pair[0].objective)  # of two texts of one network the better
-
-    def _most(self, teacher: float) -> float:
-        """Return the share of the teacher's latency (ms) that a design may take, the margin for noise taken off."""
-        return self.budget.latency.absolute(teacher) / teacher * (1 - MARGIN)
 
     def _solved(
         self, problem: ChainProblem, limit: float, whole: float, line: tuple[float, float]
@@ -140,13 +136,15 @@ class DesignPass(Pass):
         assert record is not None, "it was measured"
         return record
 
-    def _holds(self, context: Context, found: Sequence[Place], design: ChainDesign) -> bool:
-        return ratio_of(self._latency(context, found, design)) <= self._most(teacher_ms(context, bench_of(context)))
-
     def _record(
-        self, context: Context, found: Sequence[Place], index: int, design: ChainDesign, predicted_ratio: float
+        self,
+        context: Context,
+        found: Sequence[Place],
+        gradients: Mapping[str, GradientRecord],
+        index: int,
+        design: ChainDesign,
+        predicted_ratio: float,
     ) -> DesignRecord:
-        gradients = context.store.all(GradientRecord)
         options = [place.options[option] for place, option in zip(found, design.choice, strict=True)]
         latency = self._latency(context, found, design)
         pairs = list(zip(found, options, strict=True))
@@ -171,7 +169,7 @@ def predicted_change(
 ) -> float:
     """Return the predicted change of ``loss`` or ``accuracy`` for one option a place."""
     pairs = zip(found, options, strict=True)
-    return float(sum(_predicted(place, gradients, metric)[place.options.index(option)] for place, option in pairs))
+    return float(sum(_change(place, option, gradients, metric) for place, option in pairs))
 
 
 def _structure(found: Sequence[Place], design: ChainDesign) -> Structure:
@@ -180,5 +178,9 @@ def _structure(found: Sequence[Place], design: ChainDesign) -> Structure:
 
 def _predicted(place: Place, gradients: Mapping[str, GradientRecord], metric: str) -> np.ndarray:
     """Return the predicted change of a metric for each option of a place."""
-    fits = {kind: getattr(gradients[f"{place.index}/{kind}"], metric) for kind in place.types}
-    return np.array([fits[option.type].at(*place.moves(option)) for option in place.options])
+    return np.array([_change(place, option, gradients, metric) for option in place.options])
+
+
+def _change(place: Place, option: Option, gradients: Mapping[str, GradientRecord], metric: str) -> float:
+    fit: Fit = getattr(gradients[f"{place.index}/{option.type}"], metric)
+    return fit.at(*place.moves(option))

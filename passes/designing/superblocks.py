@@ -15,6 +15,7 @@ from ...transformer.contracts.pass_ import Count, Pass, PassResult
 from ...transformer.tools.seeds import derived_seed
 from ..latency.estimates import forget_estimates, forget_outdated_estimates
 from ..latency.profile import check_not_estimated
+from ..latency.workbench import Workbench
 from .chain import ChainProblem, sums
 from .costs import cost_table, fitted, rows
 from .master import master_of
@@ -50,16 +51,16 @@ class SuperblocksPass(Pass):
         found = places(master, self.perturb.box)
         bench = bench_of(context)
         teacher_ms(context, bench)
-        count = self._rows(context, master, found)
+        count = self._rows(context, bench, master, found)
         time_structures(context, bench, calibrating(found, self.networks, context.seed))
         records = context.store.all(CostRecord).values()
         worst = float(np.median([record.error for record in records]))
         check_not_estimated(context)
         return PassResult(notes=(f"{count} parts timed; their fits are off by {worst:.0%} at most in the median type",))
 
-    def _rows(self, context: Context, master: Structure, found: Sequence[Place]) -> int:
+    def _rows(self, context: Context, bench: Workbench, master: Structure, found: Sequence[Place]) -> int:
         """Time and fit every type at every place; return how many parts that were."""
-        bench, count = bench_of(context), 0
+        count = 0
         channels, height, width = context.example_inputs[0].shape[1:]
         before: tuple[int, ...] = (channels,)
         sizes = [shape[1:] for shape in shapes_of(master, channels, (height, width))]

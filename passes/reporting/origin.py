@@ -38,7 +38,7 @@ def origin(store: Store) -> OriginReport:
 def _place(store: Store, written: str) -> str:
     """Return where the run lies: as it was written where that is still so, and as it is now for a run that moved."""
     root = store.root.resolve()
-    if Path(written).expanduser().resolve() == root:
+    if Path(written).resolve() == root:
         return written
     return str(root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root)
 

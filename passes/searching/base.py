@@ -13,6 +13,7 @@ from typing import ClassVar
 from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult
+from ...transformer.contracts.store import Store
 from ..pretraining.records import CandidateRecord
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.race import finishing_order
@@ -98,13 +99,15 @@ def search_file(context: Context, contest: Contest, judge: Judge, method: str, o
     Its name changes with the options, the limits, the table, the images, and how the candidates were trained: a search
     that was stopped goes on where it goes on with the same networks, and nowhere else.
     """
-    recipes = [
-        f"{key}@{record.recipe}/{record.digest}"
-        for key, record in context.store.all(CandidateRecord).items()
-        if record.state == "ready"
-    ]
+    recipes = [f"{key}@{trained}" for key, trained in trained_as(context.store).items()]
     facts = [context.seed, list(options), dict(contest.limits), table_digest(contest.table), judge.total, recipes]
     return f"checkpoints/{method}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.safetensors"
+
+
+def trained_as(store: Store) -> dict[str, str]:
+    """Return how each candidate that is ready was trained, and the digest of what came out, by ``block/operation``."""
+    records = store.all(CandidateRecord).items()
+    return {key: f"{record.recipe}/{record.digest}" for key, record in records if record.state == "ready"}
 
 
 def baseline_record(

@@ -145,13 +145,11 @@ class SharedNetwork:
     @torch.no_grad()
     def fill(self, student: Graph, choice: Choice) -> None:
         """Copy the weights of ``choice`` into a student that was made of it."""
-        inside = {student.block(name).target: name for name in self.blocks}
         for name, block in self.blocks.items():
             _copy(block.tensors(choice.get(name, "teacher")), student.block(name).module)
-        around = _tensors(self.graph.module).items()
         own = _tensors(student.module)
-        prefixes = tuple(f"{target}." for target in inside)
-        for name, tensor in around:
+        prefixes = tuple(f"{student.block(name).target}." for name in self.blocks)
+        for name, tensor in _tensors(self.graph.module).items():
             if not name.startswith(prefixes):
                 own[name].copy_(tensor)
 

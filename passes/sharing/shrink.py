@@ -314,10 +314,10 @@ class ShrinkPass(TrainingPass):
     def _costs(self, context: Context, choices: Choices) -> dict[str, dict[str, int]]:
         """Return the operations that are trained, with their MACs: block -> operation -> MACs of one image."""
         listed, ready = context.store.all(OperationRecord), context.store.all(CandidateRecord)
-        found = {}
+        found, every = {}, self._any(context)
         for block in context.teacher.replaceable:
             used = {"teacher", *(choice.get(block.name, "teacher") for choice in choices.values())}
-            if self._any(context):
+            if every:
                 used |= {r.operation for r in ready.values() if r.block == block.name and r.state == "ready"}
             if len(used) > 1:
                 found[block.name] = {name: listed[f"{block.name}/{name}"].macs for name in sorted(used)}

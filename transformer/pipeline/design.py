@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from ...op_library.structure import Structure
 from ...passes.designing.inherit import fresh
-from ...passes.designing.master import MasterPass, master_of
+from ...passes.designing.master import master_of
 from ..contracts.budget import Budget
 from ..contracts.data import Data
 from ..contracts.progress import Progress
@@ -21,7 +20,7 @@ from ..files.save import save
 from ..runs.store import RunStore
 from . import session
 from .build import build_pipeline
-from .config import Config, make
+from .config import Config, make, merge
 from .inputs import load_data
 from .optimize import Result, new_folder, optimize
 
@@ -94,15 +93,14 @@ def with_master(config: Config, root: Path, data: Data | None = None, progress: 
         data = load_data(config, nn.Identity())
     channels = sample(data, "train", 0)[0].shape[0]
     network = fresh(structure, label_range(data)[1] + 1, channels, config.seed)
-    alone = config.model_copy(update={"master": str(structure)})
+    passes = merge(config.passes, {"master": {"anew": True, "distillation": 0.0}})  # on labels alone
+    alone = config.model_copy(update={"master": str(structure), "passes": passes})
     with RunStore(root):  # the folder is a run from now on, whatever happens
         pass
     with RunStore(root / FOLDER) as store:
         materials = session.load_materials(alone, model=network, data=data)
         context = session.make_context(alone, materials, store, progress)
-        pipeline = build_pipeline(alone, ("capture", "master"))
-        stages = [_anew(stage) for stage in pipeline.passes]
-        context = type(pipeline)(stages).run(context)
+        context = build_pipeline(alone, ("capture", "master")).run(context)
         network.load_state_dict(master_of(context)[1])
         file = store.path(NETWORK)
         if not file.is_file():
@@ -110,8 +108,3 @@ def with_master(config: Config, root: Path, data: Data | None = None, progress: 
     return config.model_copy(
         update={"model": str(file.absolute()), "arch": None, "master": str(structure), "search": "design"}
     )
-
-
-def _anew(stage: Any) -> Any:
-    """Return the pass that trains the MasterNet on labels alone; others as they are."""
-    return replace(stage, anew=True, distillation=0.0) if isinstance(stage, MasterPass) else stage

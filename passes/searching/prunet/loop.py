@@ -20,8 +20,7 @@ from ...finetuning.labels import objective_of
 from ...finetuning.recipe import FinetuneRecipe
 from ...networks.placement import placed
 from ...networks.threads import threads_worth
-from ...pretraining.records import CandidateRecord
-from ..base import table_digest
+from ..base import table_digest, trained_as
 from ..contest import Contest
 from .layer import Place, Share
 from .options import Prunet
@@ -186,11 +185,7 @@ class PrunetSearch:
 
     def _recipe(self) -> str:
         """Return the fingerprint of all that decides the search's result."""
-        trained = {
-            key: f"{record.recipe}/{record.digest}"
-            for key, record in self.context.store.all(CandidateRecord).items()
-            if record.state == "ready"
-        }
+        trained = trained_as(self.context.store)
         facts: list[object] = [self.context.seed, self.options.deciding, self.steps, dict(self.contest.limits), trained]
         facts += [table_digest(self.contest.table), vars(self.price), size(self._fit), self.context.dataset.task.name]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -165,7 +165,7 @@ def keep(outcome: Outcome, selections: Sequence[SelectionRecord]) -> int:
 
 
 def _record(outcome: Outcome, key: str, tensors: dict[str, torch.Tensor]) -> TrainedRecord:
-    block, operation = key.split("/", 1) if key.count("/") == 1 else key.rsplit("/", 1)
+    block, operation = key.rsplit("/", 1)
     file = f"trained/{slug(block)}/{slug(operation)}.safetensors"
     digest = outcome.search.context.store.save_tensors(file, tensors)
     return TrainedRecord(

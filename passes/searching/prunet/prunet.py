@@ -27,13 +27,14 @@ from .outcome import Outcome, TrainedCandidates, exchanges, keep, outcome_of
 class Trained:
     """The way of a search that has trained its operations: its result is the best within the contest's limits."""
 
-    contest: Contest
     outcome: Outcome
+    choices: list[dict[str, str]]
+    """The one network that it comes to within the limits."""
 
-    @property
-    def choices(self) -> list[dict[str, str]]:
-        """The one network that it comes to within the limits."""
-        return [self.contest.table.choice(self.contest.best(self.outcome.rows))]
+    @classmethod
+    def within(cls, contest: Contest, outcome: Outcome) -> Trained:
+        """Choose among what was trained."""
+        return cls(outcome, [contest.table.choice(contest.best(outcome.rows))])
 
     @property
     def weights(self) -> TrainedCandidates:
@@ -68,7 +69,7 @@ class PrunetPass(Prunet, WithinBudget):
 
     def find(self, context: Context, contest: Contest) -> Trained:
         """Train within the limits of ``contest``, and choose."""
-        return Trained(contest, trained(context, contest, self, self.name))
+        return Trained.within(contest, trained(context, contest, self, self.name))
 
     def at(self, context: Context, alpha: float) -> tuple[dict[str, str], TrainedCandidates]:
         """Return the network that the search ends in at a price of latency, without any limit, and its weights."""
@@ -80,7 +81,7 @@ class PrunetPass(Prunet, WithinBudget):
     def again(self, context: Context, way: Way, contest: Contest) -> Way:
         """Choose anew among what was trained."""
         assert isinstance(way, Trained), "it is what find returned"
-        return Trained(contest, way.outcome)
+        return Trained.within(contest, way.outcome)
 
     def keep(self, context: Context, way: Way, records: Sequence[SelectionRecord]) -> None:
         """Keep the weights that were trained of the operations in the selections, and how the search went."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -80,25 +80,19 @@ class TrainedSupernet:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained by name: of the operations that are left, but for the teacher's own."""
-        found: dict[str, nn.Parameter] = {}
-        for place in self.places:
-            layer = self.layers[place.name]
-            for choice in place.alive:
-                if choice != SKIP and isinstance(layer.operations[choice], Elastic):
-                    for name, parameter in layer.operations[choice].named_parameters():
-                        found[f"{place.name}|{choice}|{name}"] = parameter
-        return found
+        return {f"{key}|{name}": own for key, module in self._left() for name, own in module.named_parameters()}
 
     def buffers(self) -> dict[str, Tensor]:
         """Return the buffers of the operations that are left by name."""
-        found: dict[str, Tensor] = {}
+        return {f"{key}|{name}": own for key, module in self._left() for name, own in module.named_buffers()}
+
+    def _left(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the operations that are left and trained, each as ``layer|choice``."""
         for place in self.places:
             layer = self.layers[place.name]
             for choice in place.alive:
                 if choice != SKIP and isinstance(layer.operations[choice], Elastic):
-                    for name, buffer in layer.operations[choice].named_buffers():
-                        found[f"{place.name}|{choice}|{name}"] = buffer
-        return found
+                    yield f"{place.name}|{choice}", layer.operations[choice]
 
     def drop(self, place: Place, choices: Sequence[int]) -> None:
         """Free what left a layer; the teacher's own operation stays: it is what all others are compared with."""
