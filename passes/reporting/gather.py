@@ -124,10 +124,6 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
-_ENGINES: dict[str, Literal["linear", "prunet"]] = {"search": "linear", "prunet": "prunet"}
-"""Passes that make selections without scores -> the engine that they are."""
-
-
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     engine = _engine(store)
@@ -144,13 +140,15 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _engine(store: Store) -> Literal["linear", "ilp", "prunet", "design"]:
+def _engine(store: Store) -> Literal["errors", "linear", "ilp", "prunet", "design"]:
     if store.count(DesignRecord.kind):
         return "design"
-    for name, engine in _ENGINES.items():
-        if store.get(PassRecord, name) is not None:
-            return engine
-    return "ilp"
+    if store.get(PassRecord, "prunet") is not None:
+        return "prunet"
+    search = store.get(PassRecord, "search")
+    if search is None:
+        return "ilp"
+    return "errors" if search.options.get("search") == "errors" else "linear"
 
 
 def _states(store: Store) -> dict[str, int]:

@@ -209,11 +209,11 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["linear", "ilp", "prunet", "design"] = "ilp"
-    """``linear`` steps at whole networks, operations trained together, the integer program on the sum of scores, or the
-    chain of a design."""
+    engine: Literal["errors", "linear", "ilp", "prunet", "design"] = "ilp"
+    """The integer program on the sum of scores or of pretraining's ``errors``, ``linear`` steps at whole networks,
+    operations trained together, or the chain of a design."""
     objective: float
-    """Of the winner: the sum of its scores, or the change of loss that the last linear model sums up."""
+    """Of the winner: the sum of its scores or errors, or the change of loss that the last linear model sums up."""
     bound: float
     """Proven lower bound of the objective."""
     rank: int

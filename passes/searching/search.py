@@ -1,23 +1,29 @@
 """Choose one operation per block by a search that needs no scores, and keep the promise on the measured network.
 
 The paper's way (``ilp``: every candidate scored alone, the sum of the scores minimised) says little of networks in
-which many blocks are replaced, since errors act on each other; the linearised search looks at the networks themselves.
+which many blocks are replaced, since errors act on each other. The linearised search looks at the networks themselves,
+as they are before any training of the whole; alignment mends most of that, and what it leaves follows the candidates'
+own errors.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import PassResult
+from ..latency.measure import check_measured
 from ..networks.supernet import Statistics
-from ..selecting.select import SelectPass
+from ..selecting.records import SelectionRecord
+from ..selecting.select import SelectPass, store_selections
+from ..selecting.table import error_table
+from ..selecting.weightings import stages, weighted
 from .contest import Contest
 from .linear import Linear, Trail, linear_search
 from .within import WithinBudget
 
-Engine = Literal["linear", "ilp"]
+Engine = Literal["errors", "linear", "ilp"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,11 @@ class SearchPass(WithinBudget):
     name: ClassVar[str] = "search"
     uses: ClassVar[tuple[str, ...]] = ("score",)
 
-    engine: Engine = "linear"
-    """``linear``, or ``ilp``: what the pass ``select`` does, which needs scores."""
+    search: Engine = "linear"
+    """``errors``: the integer program on pretraining's errors; ``linear``: from there on by linear steps; or ``ilp``:
+    what the pass ``select`` does, which needs scores."""
     rounds: int = 4
-    """Linear steps at most; 0 takes the best selection by pretraining's errors."""
+    """Linear steps at most."""
     images: int = 120
     """Held-out training images to linearise on, other ones in each round."""
     race_images: int = 600
@@ -48,9 +55,27 @@ class SearchPass(WithinBudget):
         Raises:
             UnverifiedError: the device is not here; the selections are stored, their latency is estimated.
         """
-        if self.engine == "ilp":
-            return SelectPass(self.budget, self.solutions, self.max_overlap).run(context)
-        return super().run(context)
+        if self.search == "linear":
+            return super().run(context)
+        if self.search == "ilp":
+            return self._program.run(context)
+        records, notes = self.select(context)
+        store_selections(context, self.name, records)
+        check_measured(context, "the best selection", records[0].choice)
+        return PassResult(notes=(*notes, f"{len(records)} selections by the errors of pretraining"))
+
+    def select(self, context: Context) -> tuple[list[SelectionRecord], tuple[str, ...]]:
+        """Return the selections, the search's result first, and notes."""
+        if self.search == "linear":
+            return super().select(context)
+        if self.search == "ilp":
+            return self._program.select(context)
+        table = error_table(context.store, context.teacher)
+        return self._program.select(context, replace(table, loss=weighted(table.loss, stages(context.teacher))))
+
+    @property
+    def _program(self) -> SelectPass:
+        return SelectPass(self.budget, self.solutions, self.max_overlap)
 
     def find(self, context: Context, contest: Contest) -> Trail:
         """Search within the limits of ``contest``."""

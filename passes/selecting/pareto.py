@@ -51,7 +51,7 @@ class ParetoPass(Pass):
     alphas: tuple[str, ...] = ()
     """Prices of latency in place of budgets, with ``prunet``: one network of each, as the search ends."""
     search: Engine | Literal["prunet"] = "ilp"
-    """How selections are found: ``ilp`` needs scores, ``linear`` does not; ``prunet`` trains for every point."""
+    """How selections are found: ``ilp`` needs scores, the others do not; ``prunet`` trains for every point."""
     prunet: PrunetPass = field(default_factory=PrunetPass, metadata={"decides": False})
     """How it trains: as the pipeline's own pass."""
     solutions: Count = 100
@@ -138,8 +138,9 @@ class ParetoPass(Pass):
 
     def _selections(self, context: Context, budget: Budget) -> list[SelectionRecord]:
         """Return the selections that the engine of the search makes."""
-        if self.search == "linear":
-            options = SearchPass(budget=budget, solutions=self.solutions, max_overlap=self.max_overlap)
+        if self.search in ("errors", "linear"):
+            engine: Engine = "errors" if self.search == "errors" else "linear"
+            options = SearchPass(budget, self.solutions, self.max_overlap, engine)
             return options.select(context)[0]
         return SelectPass(budget, self.solutions, self.max_overlap, self.engine).select(context)[0]
 

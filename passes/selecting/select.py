@@ -68,9 +68,14 @@ class SelectPass(Pass):
         found = f"{len(records)} selections; predicted loss change {best.objective:.4f}, bound {best.bound:.4f}"
         return PassResult(notes=(*notes, found))
 
-    def select(self, context: Context) -> tuple[list[SelectionRecord], tuple[str, ...]]:
-        """Return the selections, the best first, whose network was measured inside the budget; and notes."""
-        table = search_table(context.store, context.teacher)
+    def select(
+        self, context: Context, table: SearchTable | None = None
+    ) -> tuple[list[SelectionRecord], tuple[str, ...]]:
+        """Return the selections, the best first, whose network was measured inside the budget; and notes.
+
+        ``table`` says what operations lose, by default that of the scores.
+        """
+        table = search_table(context.store, context.teacher) if table is None else table
         limit, notes = settle(context, table, self)
         selections = self.solve(table, context.teacher, limit, self.solutions)
         return [_record(context, table, index, selection) for index, selection in enumerate(selections)], notes

@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 FALLS = (1.0, 0.7, 0.5)
 """Weights of a stage's errors in those of the stage before: an early error is carried on by all that follows it."""
+FALL = 0.7
+"""The one of ``FALLS`` that is taken where whole networks are not looked at."""
 POWERS = (1.0, 0.75)
 """Of the error; smaller ones spread errors over the blocks less evenly."""
 
@@ -23,6 +25,11 @@ def weightings(errors: Sequence[Floats], stage: Sequence[int]) -> list[tuple[Flo
     return [
         tuple(fall**s * row**power for s, row in zip(stage, errors, strict=True)) for fall in FALLS for power in POWERS
     ]
+
+
+def weighted(errors: Sequence[Floats], stage: Sequence[int]) -> tuple[Floats, ...]:
+    """Return losses, one array a block, from the errors (NMSE): what is best behind an alignment (docs/search.md)."""
+    return tuple(FALL**s * row for s, row in zip(stage, errors, strict=True))
 
 
 def stages(graph: Graph) -> list[int]:

@@ -75,7 +75,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="of fine-tuning; by default that of its preset")
     add("--pretrain-epochs", type=float, default=1.0)
     add("--halving", type=int, default=0, help="rungs of pretraining where the integer program says who goes on")
-    add("--search", choices=("ilp", "linear"), default="ilp", help="by scores and their sum, or by linear steps")
+    add("--search", choices=("ilp", "errors", "linear"), default="ilp", help="as for hant-opt")
     add("--pretrain-precision", default="no", help="bf16: candidates are trained in half precision")
     add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")
@@ -214,7 +214,7 @@ class Study:
     def _selected(self, budget: str, pool_name: str, solutions: int) -> Facts:
         context, wanted = self.context(pool_name), Budget.parse(budget)
         try:
-            SearchPass(engine=self.args.search, budget=wanted, solutions=solutions).run(context)
+            SearchPass(search=self.args.search, budget=wanted, solutions=solutions).run(context)
             RankPass(budget=wanted, samples=self.args.score_images, race="confident").run(context)
         except InfeasibleError as error:
             return {"refused": str(error)}

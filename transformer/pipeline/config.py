@@ -125,11 +125,12 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["linear", "ilp", "prunet", "design"],
+        Literal["errors", "linear", "ilp", "prunet", "design"],
         Flag(SEARCH, ("score", "select", "search", "prunet", "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
-    """How selections are found: ``ilp`` by scores and their sum, ``linear`` by linear steps at whole networks,
-    ``prunet`` by training the operations together; ``design`` is the engine of ``hant-opt design``."""
+    """How selections are found: ``ilp`` by scores and their sum, ``errors`` by the sum of pretraining's own errors,
+    ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the operations together;
+    ``design`` is the engine of ``hant-opt design``."""
     solutions: Annotated[
         int | None,
         Flag(SEARCH, ("select", "search", "prunet", "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),

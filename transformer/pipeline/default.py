@@ -37,7 +37,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "design": DESIGN_PASSES,
     **{
         engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
-        for engine, maker in (("linear", "search"), ("prunet", "prunet"))
+        for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"))
     },
 }
 """The default pipeline by the engine of the search: one needs scores, the others make their selections without."""

@@ -46,7 +46,7 @@ def base_passes(config: Config) -> tuple[str, ...]:
     """
     names = order(config.search)
     if "rank" not in names:
-        raise UsageError(f"shrink does not go with --search {config.search}; give ilp or linear")
+        raise UsageError(f"shrink does not go with --search {config.search}; give ilp, errors or linear")
     return (*names[: names.index("rank") - 1], "shrink")  # what is before rank makes each student's selections
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+
+import numpy as np
 import pytest
 from hant.passes.latency.measure import measure_network
 from hant.passes.ranking.rank import RankPass
@@ -11,6 +14,8 @@ from hant.passes.searching.records import SearchRecord
 from hant.passes.searching.search import SearchPass
 from hant.passes.selecting.records import SelectionRecord
 from hant.passes.selecting.select import SelectPass, used_share
+from hant.passes.selecting.table import error_table
+from hant.passes.selecting.weightings import stages, weighted
 from hant.transformer.contracts.budget import Budget
 from hant.transformer.contracts.context import Context
 from hant.transformer.errors import UsageError
@@ -41,8 +46,30 @@ def test_it_needs_no_scores_and_ends_in_selections_that_ranking_takes(profiled: 
     assert store.count(RankRecord.kind) == 4
 
 
+def test_the_program_on_errors_has_the_least_weighted_error_of_all_networks_as_fast(profiled: Context) -> None:
+    profiled.store.delete(ScoreRecord)
+    SearchPass(search="errors", budget=BUDGET, solutions=3).run(profiled)
+    records = list(profiled.store.all(SelectionRecord).values())
+    assert used_share(measure_network(profiled, records[0].choice), BUDGET) <= 1
+    table = error_table(profiled.store, profiled.teacher)
+    loss = weighted(table.loss, stages(profiled.teacher))
+    sums = {
+        indices: sum(row[i] for row, i in zip(loss, indices, strict=True))
+        for indices in product(*(range(len(row)) for row in table.operations))
+        if table.total("ms", table.choice(np.array(indices))) <= records[0].cost["ms"]
+    }
+    assert records[0].objective == pytest.approx(min(sums.values()), abs=1e-12)
+    assert sums[tuple(table.indices(records[0].choice).tolist())] == pytest.approx(records[0].objective)
+    assert len({tuple(record.choice.items()) for record in records}) == len(records)
+
+
+def test_errors_of_early_stages_weigh_more() -> None:
+    rows = [np.array([0.0, 0.2]), np.array([0.0, 0.1]), np.array([0.0, 0.1])]
+    assert [row[1] for row in weighted(rows, [0, 0, 2])] == pytest.approx([0.2, 0.1, 0.049])
+
+
 def test_the_papers_engine_is_what_select_does(profiled: Context) -> None:
-    SearchPass(engine="ilp", budget=BUDGET, solutions=3).run(profiled)
+    SearchPass(search="ilp", budget=BUDGET, solutions=3).run(profiled)
     ours = profiled.store.all(SelectionRecord)
     SelectPass(budget=BUDGET, solutions=3).run(profiled)
     assert {key: record.choice for key, record in profiled.store.all(SelectionRecord).items()} == {
@@ -50,4 +77,4 @@ def test_the_papers_engine_is_what_select_does(profiled: Context) -> None:
     }
     profiled.store.delete(ScoreRecord)
     with pytest.raises(UsageError, match="none is scored; run: hant-opt score RUN"):
-        SearchPass(engine="ilp", budget=BUDGET).run(profiled)
+        SearchPass(search="ilp", budget=BUDGET).run(profiled)
