@@ -42,7 +42,7 @@ _STAGES = {
     "score": "Measure the change of loss when one candidate alone replaces its block.",
     "select": "Choose one operation per block under the budget, K times.",
     "design": "Design a network for a budget around a MasterNet: hant-opt design genet:digits --data digits -b 0.6.",
-    "search": "Find the K selections by --search: errors, linear or prunet (without scores), or ilp (score, then select).",
+    "search": "Find the K selections by --search: ilp (score, then select); errors, linear, prunet (without scores).",
     "rank": "Evaluate the K selections as whole networks and take the best.",
     "align": "Train the chosen student on the teacher's features.",
     "finetune": "Train the student on labels and the teacher's answers.",
