@@ -74,8 +74,16 @@ class SearchPass(WithinBudget):
         return self._program.select(context, replace(table, loss=weighted(table.loss, stages(context.teacher))))
 
     @property
+    def count(self) -> int:
+        """How many selections are made: of ``errors`` the one of least error, as ranking goes by the loss before any
+        training of the whole.
+        """
+        return self.solutions or (1 if self.search == "errors" else super().count)
+
+    @property
     def _program(self) -> SelectPass:
-        return SelectPass(self.budget, self.solutions, self.max_overlap)
+        solutions = self.count if self.search == "errors" else self.solutions or SelectPass.solutions
+        return SelectPass(self.budget, solutions, self.max_overlap)
 
     def find(self, context: Context, contest: Contest) -> Trail:
         """Search within the limits of ``contest``."""

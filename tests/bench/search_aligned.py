@@ -77,8 +77,8 @@ def searches(context: Context, contest: Contest, args: argparse.Namespace) -> di
 def aligned(context: Context, choice: Choice, args: argparse.Namespace) -> Mapping[str, Any]:
     """Return accuracy before and after, and the CPU seconds of it."""
     started = time.process_time()
-    parts = split(context.dataset, context.seed)
-    parts = Parts(parts.fit, take(parts.held_out, args.judges))
+    images = split(context.dataset, context.seed)
+    parts = Parts(images.fit, take(images.held_out, args.judges))
     align = AlignPass()
     recipe = align.recipe(context, "", parts)
     epochs = -(-args.steps // recipe.steps)
