@@ -29,6 +29,11 @@ def kind_of(spec: OpSpec) -> OpSpec | None:
     return replace(spec, **{spec.elastic: 1.0}) if spec.elastic else None
 
 
+def width_of(spec: OpSpec) -> float:
+    """Return the operation's width as its name tells it; 0 where it has none."""
+    return float(getattr(spec, spec.elastic)) if spec.elastic else 0.0
+
+
 def leading(wide: nn.Module, narrow: nn.Module) -> dict[str, tuple[slice, ...]]:
     """Return which leading parts of the tensors of ``wide`` are those of ``narrow``.
 

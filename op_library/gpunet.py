@@ -1,9 +1,9 @@
-"""GPUNets, and the spaces that PruNet searches in, as data.
+"""GPUNets as data.
 
 A network is written as ``conv_3x3_silu@32/2 conv_3x3@32*2 efnv2_3x3_e5_se1.00_relu@32/2*2 ... conv_1x1@1280``:
 operation, ``@`` output channels, ``/`` stride, ``*`` how many layers of it, of which the first alone has the stride.
-``conv_KxK`` is convolution, batch norm and activation (ReLU if none is named) without a residual sum; all else are
-operations of the pools. Average pooling, dropout and a linear layer follow.
+``conv_KxK`` is convolution, batch norm and activation (ReLU if none is named) without a residual sum. Average pooling,
+dropout and a linear layer follow.
 
 Decided where the release is at odds with itself: convolutions have padding k // 2. The released builder pads the
 strided Fused-MBConv by nothing, which its published multiply-accumulates are counted with (``released_padding``).
@@ -17,22 +17,19 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import prod
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..transformer.errors import UsageError, nearest
 from ..transformer.tools.files import shipped
-from .activations import ACTIVATIONS
-from .layers import conv_norm
 from .op_spec import OpSpec
 from .pools import parsed
+from .spaces import Space
 from .tensor_spec import TensorSpec
 
 _MOST_CHANNELS, _MOST_LAYERS = 1 << 14, 200
 """Bounds on a network's text, which may come from a user: no network of vision is near them."""
-_CONV = re.compile(rf"conv_(\d+)x\1(?:_({'|'.join(ACTIVATIONS)}))?")
 _DROPOUT = 0.2
 
 
@@ -47,12 +44,22 @@ class Layer:
 
     def build(self, before: int, size: int) -> nn.Module:
         """Return the module that maps (N, before, size, size) to (N, channels, ceil(size / stride), ...)."""
-        match = _CONV.fullmatch(self.operation)
-        if match:
-            stride = (self.stride, self.stride)
-            return conv_norm(before, self.channels, int(match[1]), stride=stride, activation=match[2] or "relu")
         after = -(-size // self.stride)
         return _spec(self.operation).build(TensorSpec((before, size, size)), TensorSpec((self.channels, after, after)))
+
+
+class GpuBlock(nn.Module):
+    """A layer as a module of a class that repeats, which is captured as one block, with a residual sum or without."""
+
+    def __init__(self, body: nn.Module) -> None:
+        """Hold what the layer does."""
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Do it."""
+        made: Tensor = self.body(x)
+        return made
 
 
 class GpuNet(nn.Module):
@@ -68,7 +75,7 @@ class GpuNet(nn.Module):
                 next(part for part in module.modules() if isinstance(part, nn.Conv2d)).padding = (0, 0)
             rows.append(module)
             before, size = layer.channels, -(-size // layer.stride)
-        self.layers = nn.Sequential(*rows)
+        self.layers = nn.Sequential(rows[0], *map(GpuBlock, rows[1:-1]), rows[-1])
         head = {
             "pool": nn.AdaptiveAvgPool2d(1),
             "flatten": nn.Flatten(),
@@ -81,6 +88,15 @@ class GpuNet(nn.Module):
         """Map (N, channels, H, W) to (N, classes)."""
         logits: Tensor = self.head(self.layers(images))
         return logits
+
+
+class SpaceNet(GpuNet):
+    """The widest network of a space, which knows what its layers may become."""
+
+    def __init__(self, space: Space, num_classes: int = 1000, in_chans: int = 3) -> None:
+        """Build it, freshly initialised."""
+        super().__init__(space.widest, num_classes, in_chans)
+        self.space = space
 
 
 def network(name: str, num_classes: int = 1000, in_chans: int = 3, released_padding: bool = False) -> GpuNet:
@@ -109,8 +125,7 @@ def layers(text: str) -> tuple[Layer, ...]:
         operation, channels, stride, count = match[1], int(match[2]), int(match[3] or 1), int(match[4] or 1)
         if channels > _MOST_CHANNELS or len(found) + count > _MOST_LAYERS:
             raise UsageError(f"{where}: expected at most {_MOST_CHANNELS} channels and {_MOST_LAYERS} layers in all")
-        if not _CONV.fullmatch(operation):
-            _spec(operation, where)
+        _spec(operation, where)
         found += [Layer(operation, channels, 1 if again else stride) for again in range(count)]
     if len(found) < 2:
         raise UsageError(f"a network of {len(found)} layers; expected at least 2, such as {published()['1']!r}")
@@ -148,105 +163,5 @@ def published() -> Mapping[str, str]:
 
 
 def images(name: str) -> int:
-    """Return the height and width of the images that a published network or a space is for."""
-    return int(_data()["images"].get(name) or _data()["spaces"][name]["images"])
-
-
-Skips = Literal["none", "fitting", "everywhere"]
-"""Which layers may be left out: those whose input and output have one shape, convolutions among them, or all."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A layer of a space."""
-
-    family: str
-    kernels: tuple[int, ...]
-    squeezes: tuple[float, ...]
-    activation: str
-    before: int
-    """Channels of the input."""
-    channels: int
-    stride: int
-    granularity: int
-    expansion: int
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Inner channels to choose from; none for a convolution, which has no inner channels."""
-        step = self.granularity
-        return () if self.family == "conv" else tuple(range(step, self.expansion * self.before + 1, step))
-
-    def operations(self, widths: int | None = None) -> int:
-        """Return how many operations the layer may become, with all ``widths`` or so many of them for each kind."""
-        if self.family == "conv":
-            return len(self.kernels)
-        return len(self.kernels) * len(self.squeezes) * (len(self.widths) if widths is None else widths)
-
-    def widest(self) -> str:
-        """Return the operation of the largest kernel and width as text."""
-        kernel, activation = max(self.kernels), "" if self.activation == self._usual else f"_{self.activation}"
-        if self.family == "conv":
-            return f"conv_{kernel}x{kernel}{activation}"
-        squeeze = min(self.squeezes)
-        return f"{self.family}_{kernel}x{kernel}_e{self.expansion}_se{squeeze:.2f}{activation}"
-
-    @property
-    def _usual(self) -> str:
-        return "relu" if self.family == "conv" else "silu"
-
-
-@dataclass(frozen=True)
-class Space:
-    """Layers that may each become one of several operations."""
-
-    stem: str
-    head: str
-    places: tuple[Place, ...]
-
-    def size(self, widths: int | None = None, skips: Skips = "fitting") -> int:
-        """Return the number of networks, with all widths or so many of them for each kind of operation."""
-        return prod(
-            place.operations(widths)
-            + (skips == "everywhere" or (skips == "fitting" and place.stride == 1 and place.before == place.channels))
-            for place in self.places
-        )
-
-    @property
-    def widest(self) -> str:
-        """The network of the largest operations as text, none of its layers left out."""
-        middle = [
-            f"{place.widest()}@{place.channels}" + (f"/{place.stride}" if place.stride > 1 else "")
-            for place in self.places
-        ]
-        return " ".join([self.stem, *middle, self.head])
-
-
-def space(name: str) -> Space:
-    """Return the space called ``name``.
-
-    Raises:
-        UsageError: there is none.
-    """
-    known = _data()["spaces"]
-    if name not in known:
-        raise UsageError(f"unknown space {name!r:.80}{nearest(name, known)}")
-    table, places = known[name], list[Place]()
-    before = int(table["stem"].partition("@")[2].partition("/")[0])
-    for stage in table["stages"]:
-        for again in range(stage["layers"]):
-            places.append(
-                Place(
-                    family=stage["family"],
-                    kernels=tuple(stage["kernels"]),
-                    squeezes=tuple(stage.get("squeezes", ())),
-                    activation=stage["activation"],
-                    before=before,
-                    channels=stage["channels"],
-                    stride=1 if again else stage.get("stride", 1),
-                    granularity=table["granularity"],
-                    expansion=table["expansion"],
-                )
-            )
-            before = stage["channels"]
-    return Space(table["stem"], table["head"], tuple(places))
+    """Return the height and width of the images that a published network is for."""
+    return int(_data()["images"][name])

@@ -13,6 +13,7 @@ from ..transformer.tools.files import shipped
 from ..transformer.tools.reading import read_toml
 from ..transformer.tools.wildcards import matches
 from .op_spec import Family, OpSpec
+from .spaces import PREFIX, space
 
 GROUP = "hant.op_libraries"
 
@@ -24,7 +25,8 @@ def pool(name: str | Path) -> tuple[OpSpec, ...]:
 
     1. a pool that ships with hant: ``zero-shot``, ``fast`` or ``hant-197``;
     2. a TOML file (``.toml``) that holds a list ``operations``;
-    3. a list with commas, such as ``teacher,identity,efnv2_*_se1.00``.
+    3. a list with commas, such as ``teacher,identity,efnv2_*_se1.00``;
+    4. ``space:NAME`` or ``space:FILE.toml``: all operations of a space's layers (``spaces.py``).
 
     Items of a list are names of operations, wildcards over the operations of all registered families, names of
     pools, and ``!item`` to take out what was named before it.
@@ -33,10 +35,10 @@ def pool(name: str | Path) -> tuple[OpSpec, ...]:
         UsageError: an item is unknown or matches nothing, with the nearest name; or the file cannot be read.
     """
     text = str(name).strip()
-    if isinstance(name, Path) or text.endswith(".toml"):
+    if isinstance(name, Path) or (text.endswith(".toml") and PREFIX not in text):
         return _resolve(_read(Path(name)), f"pool {text}")
     items = [item.strip() for item in text.split(",") if item.strip()]
-    if len(items) == 1 and items[0] not in builtin_pools() and not _is_wild(items[0]):
+    if len(items) == 1 and items[0] not in builtin_pools() and not _is_wild(items[0]) and PREFIX not in items[0]:
         return (_single(items[0]),)
     return _resolve(items, f"pool {text!r}")
 
@@ -81,6 +83,8 @@ def _resolve(items: list[str], where: str) -> tuple[OpSpec, ...]:
 def _expand(item: str, where: str) -> tuple[OpSpec, ...]:
     if item in _builtin():
         return _resolve(_builtin()[item]["operations"], f"pool {item}")
+    if item.startswith(PREFIX):
+        return _resolve(list(dict.fromkeys(name for names in space(item).choices.values() for name in names)), where)
     if not _is_wild(item):
         found = parsed(item)
         if found is None:

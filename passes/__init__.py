@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from .reporting.figures.run import FiguresPass as FiguresPass
     from .reporting.report import ReportPass as ReportPass
     from .scoring.score import ScorePass as ScorePass
+    from .searching.columns import ColumnsPass as ColumnsPass
     from .searching.greedy import GreedyPass as GreedyPass
     from .searching.ilp import IlpPass as IlpPass
     from .searching.prunet.prunet import BaselinePrunetPass as BaselinePrunetPass
     from .searching.prunet.prunet import PrunetPass as PrunetPass
+    from .searching.prunet.scratch import ScratchPass as ScratchPass
     from .searching.random_search import RandomPass as RandomPass
     from .searching.reinforce import ReinforcePass as ReinforcePass
     from .searching.search import SearchPass as SearchPass

@@ -1,4 +1,4 @@
-"""Dense convolution blocks: cb_stack, cb_bottle, cb_res and conv_cs.
+"""Dense convolution blocks: cb_stack, cb_bottle, cb_res, conv_cs, and conv, which is one layer.
 
 The paper (HANT section 3) names the layers (C convolution, B batch norm, R ReLU), the kernels and the widths. Left
 open there and chosen as in the sources:
@@ -13,6 +13,7 @@ open there and chosen as in the sources:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -110,6 +111,23 @@ class CbRes(Kernelled):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conv(Kernelled):
+    """One convolution with batch norm and activation, to which no input is added: a layer of GPUNets."""
+
+    family: ClassVar[str] = "conv"
+    adds_input: ClassVar[bool] = False
+
+    def _build_map(self, geometry: Geometry) -> nn.Module:
+        return conv_norm(
+            geometry.in_channels,
+            geometry.out_channels,
+            self.kernel,
+            stride=geometry.stride,
+            activation=self._activation,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvCs(Kernelled):
     """Two grouped convolutions with a channel shuffle between them: CBR, shuffle, CB."""
 
@@ -134,11 +152,11 @@ def _widened(kind: type[Widened]) -> PatternFamily:
     return PatternFamily(kind.family, members, f"{kind.family}_{KERNEL}_ex{NUMBER}{ACTIVATION}", make)
 
 
-def _kernelled(kind: type[Kernelled]) -> PatternFamily:
+def _kernelled(kind: type[Kernelled], kernels: Sequence[int] = KERNELS) -> PatternFamily:
     def make(groups: tuple[str, ...]) -> Kernelled | None:
         return kind(kernel=int(groups[0]), activation=groups[1]) if odd(int(groups[0])) else None
 
-    members = tuple(kind(kernel=kernel) for kernel in KERNELS)
+    members = tuple(kind(kernel=kernel) for kernel in kernels)
     return PatternFamily(kind.family, members, f"{kind.family}_{KERNEL}{ACTIVATION}", make)
 
 
@@ -146,3 +164,4 @@ cb_stack = _widened(CbStack)
 cb_bottle = _widened(CbBottle)
 cb_res = _kernelled(CbRes)
 conv_cs = _kernelled(ConvCs)
+conv = _kernelled(Conv, ())  # in no pool but those of spaces

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...op_library.cost import macs, parameters
+from ...op_library.gpunet import SpaceNet
 from ...op_library.op_spec import OpSpec
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Pass, PassResult
@@ -16,6 +17,8 @@ from ...transformer.ir.block import Block
 from ...transformer.rewrite.deploy import deploy
 from .build import build_candidate
 from .records import OperationRecord
+
+_ELSEWHERE = "the space has it for other layers"
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,26 @@ class CandidatesPass(Pass):
         blocks = context.teacher.replaceable
         if not blocks:
             raise UsageError("the network has no replaceable block; hant-opt inspect MODEL says why")
+        chosen = context.model.space.choices if isinstance(context.model, SpaceNet) else None
         seen: dict[tuple[str, str], tuple[int, int] | str] = {}
         records: dict[str, OperationRecord] = {}
         with context.progress.task("candidates", len(blocks) * len(context.pool)) as task:
             for block in blocks:
                 for spec in context.pool:
-                    records[f"{block.name}/{spec.name}"] = _record(context, block, spec, seen)
+                    elsewhere = chosen is not None and spec.name not in ("teacher", *chosen.get(block.name, ()))
+                    reason = _ELSEWHERE if elsewhere else unfit(block, spec)
+                    records[f"{block.name}/{spec.name}"] = _record(context, block, spec, reason, seen)
                     task.advance()
         with context.store.transaction():
             context.store.delete(OperationRecord)
             for key, record in records.items():
                 context.store.put(key, record)
         return PassResult(notes=_notes(records, len(blocks)))
+
+
+def listed(context: Context, block: Block, spec: OpSpec) -> OperationRecord:
+    """Return the record of an operation for a block, and whether it fits."""
+    return _record(context, block, spec, unfit(block, spec), {})
 
 
 def unfit(block: Block, spec: OpSpec) -> str | None:
@@ -67,9 +78,8 @@ def latency_key(block: Block, spec: OpSpec, target: Target) -> str:
 
 
 def _record(
-    context: Context, block: Block, spec: OpSpec, seen: dict[tuple[str, str], tuple[int, int] | str]
+    context: Context, block: Block, spec: OpSpec, reason: str | None, seen: dict[tuple[str, str], tuple[int, int] | str]
 ) -> OperationRecord:
-    reason = unfit(block, spec)
     shapes = (row_name(block, spec), str(block.contracts))
     if reason is None and shapes not in seen:
         seen[shapes] = _cost(context, block, spec)

@@ -149,7 +149,9 @@ def _delete(store: Store, rows: Sequence[str]) -> None:
 
 def _rows(context: Context) -> dict[str, Timing]:
     rows = context.store.all(LatencyRecord)
-    return {key: row.timing for key, row in rows.items() if row.target == context.target.fingerprint}
+    ours = {key: row for key, row in rows.items() if row.target == context.target.fingerprint}
+    whole = is_estimated(context)
+    return {key: row.timing for key, row in ours.items() if whole or not row.between}
 
 
 def _teacher(context: Context) -> Timing | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ...op_library.elastic import kind_of, width_of
 from ...op_library.op_spec import OpSpec
 from ...op_library.pools import operation as find_operation
 from ...transformer.contracts.context import Context
@@ -16,6 +17,7 @@ from ..candidates.candidates import latency_key, row_name
 from ..candidates.records import OperationRecord
 from .records import LatencyRecord
 from .sites import Site, of_block, sites
+from .widths import missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,8 @@ class SitePlan:
     reference: Row | None
     """That row, where the table lacks it."""
     rows: tuple[Row, ...]
+    listed: tuple[Row, ...]
+    """All rows of the site's operations, known or not."""
     blocks: int
     """How many blocks of the network each row stands for."""
 
@@ -66,18 +70,25 @@ class Plan:
     @property
     def missing(self) -> int:
         """How many rows are to be measured."""
-        return sum(len(site.rows) + (site.reference is not None) for site in self.sites)
+        return len(self.keys)
+
+    @property
+    def keys(self) -> set[str]:
+        """Of the rows that are to be measured."""
+        return {row.key for site in self.sites for row in (site.reference, *site.rows) if row is not None}
 
 
-def plan(context: Context, *, estimates_count: bool = False) -> Plan:
+def plan(context: Context, *, estimates_count: bool = False, bisect: bool = False) -> Plan:
     """Return every distinct row that the listed operations need and the table does not have yet.
 
-    A row that is only estimated is lacking, unless ``estimates_count``.
+    A row that is only estimated is lacking, unless ``estimates_count``. With ``bisect`` only those rows are needed of
+    operations that differ in their width that have to be timed next (``widths.py``).
     """
     graph, target = context.teacher, context.target
     places = sites(graph)
     known = context.store.all(LatencyRecord)
-    have = {key for key, record in known.items() if estimates_count or not record.timing.estimated}
+    counting = {key: row for key, row in known.items() if estimates_count or not row.timing.estimated}
+    have = {key: row.timing.ms for key, row in counting.items() if not row.between}
     specs = {"teacher": find_operation("teacher")} | {spec.name: spec for spec in context.pool}
     listed = context.store.all(OperationRecord)
     lacking: dict[int, dict[str, Row]] = {id(site): {} for site in places.values()}
@@ -86,7 +97,9 @@ def plan(context: Context, *, estimates_count: bool = False) -> Plan:
         rows = lacking[id(of_block(places, block))]
         for row in _listed(block, listed, specs, target):
             rows.setdefault(row.key, row)
-    return Plan(tuple(_site_plan(site, lacking[id(site)], have, target, blocks[id(site)]) for site in places.values()))
+    return Plan(
+        tuple(_site_plan(site, lacking[id(site)], have, target, blocks[id(site)], bisect) for site in places.values())
+    )
 
 
 def _listed(
@@ -99,13 +112,34 @@ def _listed(
             yield Row(latency_key(block, spec, target), block, spec)
 
 
-def _site_plan(site: Site, rows: dict[str, Row], have: set[str], target: Target, blocks: int) -> SitePlan:
+def _site_plan(
+    site: Site, rows: dict[str, Row], have: dict[str, float], target: Target, blocks: int, bisect: bool
+) -> SitePlan:
     reference = latency_key(site.block, find_operation("teacher"), target)
-    missing = [row for key, row in rows.items() if key not in have]
+    missing = needed(rows.values(), have) if bisect else [row for key, row in rows.items() if key not in have]
     return SitePlan(
         site=site,
         reference_key=reference,
         reference=next((row for row in missing if row.key == reference), None),
         rows=tuple(row for row in missing if row.key != reference),
+        listed=tuple(rows.values()),
         blocks=blocks,
     )
+
+
+def ladders(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the rows of one site by the kind of their operation, the narrowest first; most kinds have one row."""
+    kinds: dict[object, list[Row]] = {}
+    for row in rows:
+        kind = kind_of(row.spec)
+        kinds.setdefault(row.key if kind is None else (kind, row.spec.derived and row.block.signature), []).append(row)
+    return [sorted(kind, key=lambda row: width_of(row.spec)) for kind in kinds.values()]
+
+
+def needed(rows: Iterable[Row], ms: Mapping[str, float]) -> list[Row]:
+    """Return which rows of one site have to be timed next, where ``ms`` are those that were, by key."""
+    found = []
+    for ladder in ladders(rows):
+        known = [ms.get(row.key) for row in ladder]
+        found += [ladder[place] for place in missing([width_of(row.spec) for row in ladder], known)]
+    return found

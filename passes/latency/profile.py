@@ -7,9 +7,10 @@ score pass (``largest_drop``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from ...op_library.pools import parsed
 from ...transformer.contracts.backend import Runner
@@ -21,15 +22,17 @@ from ...transformer.errors import UnverifiedError, UsageError
 from ..candidates.candidates import row_name
 from ..candidates.records import OperationRecord
 from ..pretraining.records import CandidateRecord
+from .between import fill
 from .calibration import calibrate
 from .estimates import estimating_bench, forget_estimates, forget_outdated_estimates, is_estimated
 from .measure import measure_network
-from .plan import Plan, Row, plan
+from .plan import Plan, Row, ladders, plan
 from .predict import refit
 from .provenance import absence, what_instead
 from .records import LatencyRecord, NetworkLatencyRecord, SlowerRecord
 from .rows import GLANCE, Formula, Group, groups, refuse, row_timing
 from .table import by_latency, fastest, operation_ms
+from .widths import non_dominated
 from .workbench import Workbench
 
 _SECONDS_A_ROW = 0.7
@@ -52,6 +55,10 @@ class ProfilePass(Pass):
     """Operations that are lowered together and timed interleaved."""
     keep_slower: bool = False
     """Train operations that are slower than the teacher's block as well."""
+    widths: Literal["all", "bisect"] = "all"
+    """What is timed of operations that differ in their width only: ``all``; or, with ``bisect``, the ends and as many
+    middles as tell where the latency rises. The others lie on lines between, as estimates, and those that are no faster
+    than a wider one are not trained."""
 
     def work(self, context: Context) -> Work:
         """Count the distinct operations; each is lowered and timed beside the teacher's."""
@@ -74,9 +81,10 @@ class ProfilePass(Pass):
         if context.backend.unavailable(context.target) is None:
             forget_estimates(context)
         forget_outdated_estimates(context)
-        measured = _measure_missing(context, self.group)
+        measured = measure_missing(context, self.group, self.widths == "bisect")
         calibrate(context)
-        dropped = drop_slower(context.store, self.keep_slower)
+        no_faster = _no_faster(context) if self.widths == "bisect" else {}
+        dropped = drop_slower(context.store, self.keep_slower, no_faster)
         rows = context.store.count(LatencyRecord.kind)
         notes = [f"{measured} operations timed, {rows} in the table; {dropped} candidates are slower"]
         least = measure_network(context, fastest(context.store))
@@ -87,8 +95,10 @@ class ProfilePass(Pass):
         return PassResult(notes=tuple(notes))
 
 
-def drop_slower(store: Store, keep_slower: bool) -> int:
+def drop_slower(store: Store, keep_slower: bool, no_faster: Mapping[str, str] = MappingProxyType({})) -> int:
     """Write which candidates are slower than their block's own operation; return how many are.
+
+    So are those whose row's key is in ``no_faster``, which says what wider operation is as fast.
 
     Those of an earlier table are taken back; the candidates themselves stay as they are. What is derived from the block
     or has no weights is never among them: it is there at no cost, and may be faster on another target.
@@ -103,9 +113,12 @@ def drop_slower(store: Store, keep_slower: bool) -> int:
         for key, record in listed.items():
             teacher = listed.get(f"{record.block}/teacher")
             reason = ""
-            if teacher is not None and record.fits and not keep_slower and not _is_kept(record.operation):
+            if teacher is not None and record.fits and not _is_kept(record.operation):
                 ours, theirs = latencies[record.latency_key], latencies[teacher.latency_key]
-                reason = f"{ours:.4g} ms is slower than the teacher's {theirs:.4g} ms" if ours > theirs else ""
+                if ours > theirs and not keep_slower:
+                    reason = f"{ours:.4g} ms is slower than the teacher's {theirs:.4g} ms"
+                elif record.latency_key in no_faster:
+                    reason = f"{no_faster[record.latency_key]} is wider and as fast"
             if reason:
                 dropped += 1
                 store.put(key, SlowerRecord(block=record.block, operation=record.operation, reason=reason))
@@ -131,17 +144,36 @@ def check_not_estimated(context: Context) -> None:
         )
 
 
-def _measure_missing(context: Context, group: int) -> int:
+def _no_faster(context: Context) -> dict[str, str]:
+    """Return the widths that a wider one is as fast as, and the widest of these, by the key of the row."""
+    ms, found = operation_ms(context.store), dict[str, str]()
+    for site in plan(context).sites:
+        for ladder in ladders(site.listed):
+            times = [ms[row.key] for row in ladder]
+            worth = set(non_dominated([row.key for row in ladder], times))
+            for place, row in enumerate(ladder):
+                if row.key not in worth:
+                    found[row.key] = next(other.operation for other in ladder[place + 1 :] if other.key in worth)
+    return found
+
+
+def measure_missing(context: Context, group: int = 12, bisect: bool = False) -> int:
     """Measure what the table lacks, or estimate where nothing can be measured; return how many rows that were.
+
+    With ``bisect`` of operations that differ in their width only what tells the others, which are then estimates.
 
     Raises:
         UsageError: the device is not here, and there is neither a table of it nor a cost model; says what is missing.
     """
-    todo = plan(context, estimates_count=absence(context) is not None)
-    if context.store.get(NetworkLatencyRecord, "teacher") is not None and not todo.missing:
-        return 0
-    _measure(context, _bench(context, todo), group)
-    return todo.missing
+    absent, count = absence(context) is not None, 0
+    todo = plan(context, estimates_count=absent, bisect=bisect)
+    if context.store.get(NetworkLatencyRecord, "teacher") is None or todo.missing:
+        count = _measure(context, _bench(context, todo), group, bisect)
+    if bisect:
+        todo = plan(context, estimates_count=absent, bisect=True)
+        rows = context.store.all(LatencyRecord)
+        fill(context, todo.sites, rows[todo.sites[0].reference_key].provenance)
+    return count
 
 
 def _bench(context: Context, todo: Plan) -> Workbench:
@@ -161,24 +193,27 @@ def _bench(context: Context, todo: Plan) -> Workbench:
     raise UsageError(f"{reason}; {todo.missing} latencies are missing{such} ({no_estimate}): {what_instead(context)}")
 
 
-def _measure(context: Context, bench: Workbench, group: int) -> None:
-    """Measure the teacher, then all rows that the table lacks."""
+def _measure(context: Context, bench: Workbench, group: int, bisect: bool) -> int:
+    """Measure the teacher, then all rows that the table lacks; return how many those were."""
     store, provenance = context.store, bench.provenance
     whole = store.get(NetworkLatencyRecord, "teacher")
     if whole is None:
         timing = bench.time([], [])[0]
         whole = NetworkLatencyRecord(selection={}, timing=timing, teacher=timing, provenance=provenance)
         store.put("teacher", whole)
-    todo = plan(context, estimates_count=whole.timing.estimated)
-    with context.progress.task("profile", todo.missing) as task:
-        for each in groups(context, todo, group):
-            for row, found in _rows(bench, each, store, whole.timing.ms):
-                if isinstance(found, str):
-                    with store.transaction():
-                        refuse(store, row.key, found)
-                else:
-                    store.put(row.key, row.record(context.target, found, provenance))
-                task.advance(1, row.operation)
+    tried = set[str]()
+    while not (wanted := (todo := plan(context, estimates_count=whole.timing.estimated, bisect=bisect)).keys) <= tried:
+        tried |= wanted
+        with context.progress.task("profile", todo.missing) as task:
+            for each in groups(context, todo, group):
+                for row, found in _rows(bench, each, store, whole.timing.ms):
+                    if isinstance(found, str):
+                        with store.transaction():
+                            refuse(store, row.key, found)
+                    else:
+                        store.put(row.key, row.record(context.target, found, provenance))
+                    task.advance(1, row.operation)
+    return len(tried)
 
 
 def _rows(bench: Workbench, group: Group, store: Store, teacher_ms: float) -> Iterator[tuple[Row, Timing | str]]:

@@ -7,6 +7,9 @@ from typing import ClassVar
 from ...transformer.contracts.record import Record, Scope
 from ...transformer.contracts.timing import Timing
 
+BETWEEN = "between"
+"""In the provenance of a row that was not timed: which operations' latencies it lies between."""
+
 
 class LatencyRecord(Record):
     """Time of one operation at given shapes on a target: a row of the lookup table.
@@ -22,6 +25,11 @@ class LatencyRecord(Record):
     target: str
     timing: Timing
     provenance: dict[str, str]
+
+    @property
+    def between(self) -> bool:
+        """Whether it is an estimate between rows of other widths that were timed (``widths.py``)."""
+        return BETWEEN in self.provenance
 
 
 class NetworkLatencyRecord(Record):
@@ -61,7 +69,8 @@ class LatencyModelRecord(Record):
 
 
 class SlowerRecord(Record):
-    """An operation that is slower on the target than its block's own and is not selected. Key: ``block/operation``.
+    """An operation that is slower on the target than its block's own, or no faster than a wider one of its kind, and is
+    not selected. Key: ``block/operation``.
 
     It says nothing of the candidate's training, which serves other targets.
     """

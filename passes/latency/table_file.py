@@ -76,7 +76,7 @@ def read_table(content: bytes, target: Target, provenance: dict[str, str], path:
 def add_table(store: Store, table: TableFile) -> int:
     """Add the rows that the run lacks, in one step; return how many were added."""
     known = store.all(LatencyRecord)
-    new = {key: row for key, row in table.rows.items() if key not in known}
+    new = {key: row for key, row in table.rows.items() if key not in known or known[key].between > row.between}
     with store.transaction():
         if store.get(NetworkLatencyRecord, "teacher") is None:
             store.put("teacher", table.teacher)

@@ -124,10 +124,14 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
+_MAKERS: tuple[Literal["prunet", "scratch", "columns"], ...] = ("prunet", "scratch", "columns")
+"""Passes that make selections and are engines by their name."""
+
+
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
     """Return how the selection was found."""
     engine = _engine(store)
-    way = store.get(PrunetRecord, "search") if engine == "prunet" else None
+    way = store.get(PrunetRecord, "search") if engine in ("prunet", "scratch") else None
     return SearchReport(
         engine=engine,
         objective=winner.objective,
@@ -140,11 +144,12 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _engine(store: Store) -> Literal["errors", "linear", "ilp", "prunet", "design"]:
+def _engine(store: Store) -> Literal["errors", "linear", "ilp", "columns", "prunet", "design", "scratch"]:
     if store.count(DesignRecord.kind):
         return "design"
-    if store.get(PassRecord, "prunet") is not None:
-        return "prunet"
+    for name in _MAKERS:
+        if store.get(PassRecord, name) is not None:
+            return name
     search = store.get(PassRecord, "search")
     if search is None:
         return "ilp"

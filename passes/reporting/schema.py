@@ -209,7 +209,7 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["errors", "linear", "ilp", "prunet", "design"] = "ilp"
+    engine: Literal["errors", "linear", "ilp", "columns", "prunet", "design", "scratch"] = "ilp"
     """The integer program on the sum of scores or of pretraining's ``errors``, ``linear`` steps at whole networks,
     operations trained together, or the chain of a design."""
     objective: float

@@ -88,3 +88,17 @@ class PrunetRecord(Record):
     """CPU time."""
     recipe: str
     """Fingerprint of all that decides the result."""
+
+
+class ColumnRecord(Record):
+    """A width that a walk along a ladder came to at the prices of a round. Key: ``budget/round/block/widest``."""
+
+    kind: ClassVar[str] = "column"
+    block: str
+    operation: str
+    price: float
+    """Of a millisecond of the table (nats)."""
+    error: float
+    """MSE over variance, on held-out images."""
+    reduced: float
+    """Reduced cost (nats): below zero the operation became a candidate; 0 for one that was there already."""

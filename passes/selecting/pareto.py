@@ -50,7 +50,7 @@ class ParetoPass(Pass):
     """Further limits that hold at every budget, such as ``params=50%``."""
     alphas: tuple[str, ...] = ()
     """Prices of latency in place of budgets, with ``prunet``: one network of each, as the search ends."""
-    search: Engine | Literal["prunet"] = "ilp"
+    search: Engine | Literal["columns", "prunet"] = "ilp"
     """How selections are found: ``ilp`` needs scores, the others do not; ``prunet`` trains for every point."""
     prunet: PrunetPass = field(default_factory=PrunetPass, metadata={"decides": False})
     """How it trains: as the pipeline's own pass."""

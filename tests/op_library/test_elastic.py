@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hant.op_library.elastic import Elastic, kind_of, leading, strongest_first
+from hant.op_library.elastic import Elastic, kind_of, leading, strongest_first, width_of
 from hant.op_library.pools import operation
 from hant.op_library.tensor_spec import Layout, TensorSpec
 from hant.transformer.errors import UnfitError
@@ -35,14 +35,18 @@ def built(
     return Elastic(widest, dict(zip(names[:-1], modules[:-1], strict=True)), names[-1]), modules
 
 
+TOKENS = (TensorSpec((9, 16), layout=Layout.TOKENS), TensorSpec((9, 16), layout=Layout.TOKENS))
+
+
 @pytest.mark.parametrize("family", LADDERS)
 @pytest.mark.parametrize("training", [False, True])
 def test_what_is_cut_out_computes_what_the_path_did(family: str, training: bool, randomise: object) -> None:
-    for before, after in MAPS:
-        elastic, modules = built(LADDERS[family], before, after, randomise)
+    pointwise = [name.replace("3x3", "1x1") for name in LADDERS[family]]
+    for before, after, ladder in [*((a, b, LADDERS[family]) for a, b in MAPS), (*TOKENS, pointwise)]:
+        elastic, modules = built(ladder, before, after, randomise)
         elastic.train(training)
         x = before.random(4, torch.Generator().manual_seed(1)).double()
-        for name, module, skeleton in zip(LADDERS[family], modules, (*elastic.skeletons, None), strict=True):
+        for name, module, skeleton in zip(ladder, modules, (*elastic.skeletons, None), strict=True):
             for part in (skeleton or module).modules():
                 part.training = training
             module.load_state_dict(elastic.cut(name))
@@ -87,6 +91,17 @@ def test_memory_of_a_step_does_not_grow_with_the_number_of_widths() -> None:
     found = {saved_bytes(rungs) for rungs in (4, 16, 64, 256)}
     assert len(found) == 1
     assert found.pop() <= 2.05 * saved_bytes(4, large_alone=True)
+
+
+@pytest.mark.parametrize("family", ["efn", "efnv2", "cb_stack", "cb_bottle"])
+def test_names_give_every_width_back(family: str) -> None:
+    for channels in (16, 24, 96, 448, 1000, 4096):
+        for inner in range(16, 8 * channels + 1, 16 * (1 + channels // 256)):
+            width = inner / channels
+            name = f"{family}_3x3_e{width:g}_se1.00" if family.startswith("efn") else f"{family}_3x3_ex{width}"
+            spec = operation(name)
+            assert spec.name == name
+            assert round(channels * width_of(spec)) == inner
 
 
 def test_names_of_one_kind_differ_in_their_width_only() -> None:

@@ -8,7 +8,9 @@ import hant
 import pytest
 import torch
 from hant.op_library.cost import macs, parameters
-from hant.op_library.gpunet import GpuNet, images, layers, network, published, space
+from hant.op_library.gpunet import GpuNet, images, layers, network, published
+from hant.op_library.pools import operation, pool
+from hant.op_library.spaces import space
 from hant.op_library.tensor_spec import TensorSpec
 from hant.transformer.errors import LoadError, UsageError
 from torch import nn
@@ -95,13 +97,48 @@ def test_sizes_of_the_papers_spaces() -> None:
     assert f"{space('gpunet-1').size():.1e}" == "1.1e+41"  # one layer more: 64 kinds and the skip
 
 
-@pytest.mark.parametrize("name", ["gpunet-1", "gpunet-1-product", "cifar"])
+@pytest.mark.parametrize("name", ["gpunet-1", "gpunet-b1", "cifar"])
 def test_the_widest_network_of_a_space_can_be_made(name: str) -> None:
     found = space(name)
     with torch.device("meta"):
         made = network(found.widest)
     assert len(layers(found.widest)) == len(found.places) + 2
-    assert made(torch.zeros(1, 3, images(name), images(name), device="meta")).shape == (1, 1000)
+    assert made(torch.zeros(1, 3, found.images, found.images, device="meta")).shape == (1, 1000)
+
+
+def test_kernels_may_have_activations_of_their_own_and_one_width() -> None:
+    found = space("gpunet-b1")
+    assert found.size() == 4**2 * 5**5 * 6**13
+    assert found.choices["layers.3"] == (
+        *(f"efnv2_{k}x{k}_e8_se1.00_relu" for k in (3, 5)),
+        *(f"efnv2_{k}x{k}_e8_se1.00" for k in (3, 5, 7)),
+    )
+
+
+@pytest.mark.parametrize("name", ["gpunet-1", "cifar"])
+def test_every_operation_of_a_space_gives_its_width_back(name: str) -> None:
+    for place in space(name).places:
+        for choice in place.choices() if place.widths else ():
+            spec = operation(choice)
+            assert round(place.before * spec.expansion) in place.widths  # type: ignore[attr-defined]
+
+
+def test_a_space_is_read_from_a_file_and_its_faults_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'images = 8\ngranularity = 8\nexpansion = 2\nstem = "conv_3x3@8"\nhead = "conv_1x1@16"\n'
+        'stages = [{ family = "efn", kernels = { silu = [3] }, channels = 8, layers = 2 }]\n'
+    )
+    assert space(f"space:{file}").choices == {
+        f"layers.{index}": ("efn_3x3_e2_se1.00", "identity")
+        for index in (1, 2)  # not e1, which has no expansion layer
+    }
+    assert [spec.name for spec in pool(f"space:{file}")] == ["efn_3x3_e2_se1.00", "identity"]
+    file.write_text(file.read_text().replace("granularity = 8", "granularity = 0"))
+    with pytest.raises(UsageError, match=r"mine.toml: granularity: input should be greater than or equal to 1"):
+        space(str(file))
+    with pytest.raises(UsageError, match=r"cannot read space .*none.toml: No such file"):
+        space(str(tmp_path / "none.toml"))
 
 
 def test_an_unknown_space_is_told() -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import pytest
@@ -131,6 +132,12 @@ _spec.loader.exec_module(_runs)
 
 
 @pytest.fixture(scope="session")
+def search_runs() -> ModuleType:
+    """How such runs are made (``search_runs.py``)."""
+    return _runs
+
+
+@pytest.fixture(scope="session")
 def _scored_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     """A teacher of six blocks and its run, brought up to scores once."""
     model, root = _runs.teacher(), tmp_path_factory.mktemp("scored") / "run"
@@ -150,7 +157,7 @@ def scored(_scored_run: tuple[nn.Module, Path], tmp_path: Path) -> Iterator[Cont
 
 @pytest.fixture(scope="session")
 def _profiled_run(_scored_run: tuple[nn.Module, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scored run with latencies measured in ONNX Runtime."""
+    """The scored run with a lookup table and measured networks (``search_runs.CountingBackend``)."""
     model, root = _scored_run
     copy = tmp_path_factory.mktemp("profiled") / "run"
     shutil.copytree(root, copy)
@@ -161,7 +168,7 @@ def _profiled_run(_scored_run: tuple[nn.Module, Path], tmp_path_factory: pytest.
 
 @pytest.fixture
 def profiled(_scored_run: tuple[nn.Module, Path], _profiled_run: Path, tmp_path: Path) -> Iterator[Context]:
-    """A run of its own, ready for selection, with measured latencies."""
+    """A run of its own, ready for selection, with latencies taken by the stage ``profile``."""
     shutil.copytree(_profiled_run, tmp_path / "run")
     with RunStore(tmp_path / "run") as store:
         yield _runs.open_context(store, _scored_run[0])

@@ -12,7 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...op_library.gpunet import SpaceNet
 from ...op_library.gpunet import network as gpunet_network
+from ...op_library.spaces import space
 from ...op_library.structure import network as structure_network
 from ..errors import LoadError, MissingExtraError, UsageError, nearest
 from ..tools.files import expanded
@@ -21,7 +23,7 @@ from .user_code import import_named
 
 _TREATMENT = "pretrained_cfg"
 """Attribute in which timm's networks say how they want their images."""
-_FORMS = "timm:NAME, torchvision:NAME, genet:NAME, gpunet:NAME, package.module:factory or file.py:factory"
+_FORMS = "timm:NAME, torchvision:NAME, genet:NAME, gpunet:NAME, space:NAME, package.module:factory or file.py:factory"
 _TOLD = re.compile(r"(timm|torchvision):[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 """What a file may name: models of two libraries, and none of their prefixes for what is fetched or lies elsewhere."""
 _FETCHING = re.compile(r"pretrained|weights|checkpoint|cache|url|file|hub|device|dtype", re.IGNORECASE)
@@ -41,9 +43,9 @@ def make_network(arch: str, kwargs: Mapping[str, Any], pretrained: bool = False)
     source, _, name = arch.rpartition(":")
     if not source or not name:
         raise LoadError(f"cannot read the architecture {arch!r}; expected {_FORMS}")
-    make = {"timm": _timm, "torchvision": _torchvision, "genet": _genet, "gpunet": _gpunet}.get(source)
+    make = {"timm": _timm, "torchvision": _torchvision, "genet": _genet, "gpunet": _gpunet, "space": _space}.get(source)
     try:
-        fetched = {} if source == "gpunet" else {"pretrained": pretrained}  # nobody has published weights of these
+        fetched = {} if source in ("gpunet", "space") else {"pretrained": pretrained}  # there are none of these
         made = make(name, {**fetched, **kwargs}) if make else _factory(source, name)(**kwargs)
     except (LoadError, MissingExtraError, UsageError):
         raise
@@ -72,6 +74,11 @@ def _gpunet(name: str, kwargs: dict[str, Any]) -> nn.Module:
     if kwargs.pop("pretrained", False):
         raise LoadError(f"there are no weights of gpunet:{name} to fetch; give their file as the model")
     return gpunet_network(name, **kwargs)
+
+
+def _space(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Make the widest network of a space (``op_library/spaces.py``), freshly initialised."""
+    return SpaceNet(space(name), **kwargs)
 
 
 def make_told(arch: str, kwargs: Mapping[str, Any], file: Path, tensors: Sequence[Tensor]) -> nn.Module:

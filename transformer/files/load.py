@@ -88,7 +88,7 @@ def load_described(path: Path) -> nn.Module:
 
 
 def _is_name(path: str) -> bool:
-    return path.startswith(("timm:", "torchvision:", "gpunet:", "genet:"))
+    return path.startswith(("timm:", "torchvision:", "gpunet:", "genet:", "space:"))
 
 
 def _described(file: Path, weights: Weights, architecture: Architecture) -> nn.Module:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from ...op_library.spaces import PREFIX
 from ..contracts.budget import Budget
 from ..contracts.record import STUDENT
 from ..errors import LoadError, UsageError, nearest
@@ -26,9 +27,11 @@ FILE = "config.toml"
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = tuple(f"baseline-{name}" for name in ("ilp", "random", "greedy", "snas", "reinforce", "prunet"))
-_BUDGETED = ("profile", "select", "search", "prunet", "rank", "design", "verify", "report", *_BASELINES)
+_SEARCHES = ("prunet", "scratch", "columns")
+"""Passes of engines of the search, beside ``search`` itself."""
+_BUDGETED = ("profile", "select", "search", *_SEARCHES, "rank", "design", "verify", "report", *_BASELINES)
 _COMPUTING = (
-    *("pretrain", "score", "search", "prunet", "rank", "align", "finetune", "verify", "pareto", "proxy"),
+    *("pretrain", "score", "search", *_SEARCHES, "rank", "align", "finetune", "verify", "pareto", "proxy"),
     *("master", "perturb", "train", *_BASELINES),
 )
 
@@ -125,20 +128,21 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["errors", "linear", "ilp", "prunet", "design"],
-        Flag(SEARCH, ("score", "select", "search", "prunet", "pareto"), metavar="ENGINE", handed="any"),
+        Literal["errors", "linear", "ilp", "columns", "prunet", "design", "scratch"],
+        Flag(SEARCH, ("score", "select", "search", *_SEARCHES, "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
-    """How selections are found: ``ilp`` by scores and their sum, ``errors`` by the sum of pretraining's own errors,
-    ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the operations together;
-    ``design`` is the engine of ``hant-opt design``."""
+    """How selections are found: ``ilp`` by scores and their sum, ``columns`` so with new widths, ``errors`` by the sum
+    of pretraining's own errors, ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the
+    operations together; ``design`` is the engine of ``hant-opt design``, and ``scratch`` that of a space
+    (``hant-opt space:cifar``), which is searched from nothing."""
     solutions: Annotated[
         int | None,
-        Flag(SEARCH, ("select", "search", "prunet", "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
+        Flag(SEARCH, ("select", "search", *_SEARCHES, "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
         float | None,
-        Flag(SEARCH, ("select", "search", "prunet", "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
+        Flag(SEARCH, ("select", "search", *_SEARCHES, "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune", "train"), handed="named")] = Field(default=None, ge=0)
@@ -172,6 +176,22 @@ class Config(BaseModel):
         marked = self.model_copy()
         marked._foreign = names
         return marked
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_space(cls, values: Any) -> Any:
+        """Take the pool of a space, with all its widths, and train what is found on labels alone."""
+        if not isinstance(values, dict) or not str(values.get("model") or values.get("arch") or "").startswith(PREFIX):
+            return values
+        name, passes = values.get("model") or values["arch"], dict(values.get("passes") or {})
+        alone: dict[str, dict[str, Any]] = {
+            "profile": {"keep_slower": True, "widths": "bisect"},
+            "align": {"epochs": 0},
+            "finetune": {"preload": "none", "distillation": 0.0},
+        }
+        for stage, table in alone.items():
+            passes[stage] = table | dict(passes.get(stage) or {})
+        return {**values, "pool": name, "search": "scratch", "passes": passes}
 
     @field_validator("student")
     @classmethod

@@ -32,15 +32,23 @@ DESIGN_PASSES = (
 )
 """Those that design a network around a MasterNet."""
 
+SCRATCH_PASSES = ("capture", "candidates", "profile", "scratch", "align", "finetune", "export", "verify", "report")
+"""Those that search a space from nothing; alignment only hands on (``config.py``): there is nothing to align with."""
+
 ORDERS: dict[str, tuple[str, ...]] = {
     "ilp": DEFAULT_PASSES,
     "design": DESIGN_PASSES,
+    "scratch": SCRATCH_PASSES,
     **{
         engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
         for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"))
     },
+    "columns": tuple("columns" if name == "select" else name for name in DEFAULT_PASSES),
 }
-"""The default pipeline by the engine of the search: one needs scores, the others make their selections without."""
+"""The default pipeline by the engine of the search: two need scores, the others make their selections without."""
+
+_MAKERS = ("search", "prunet", "scratch", "columns")
+"""Passes of the verb ``search`` that make selections."""
 
 PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"extract"}
 """Names of the passes that some order has."""
@@ -68,7 +76,10 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
     if verb == "align" and shared:
         return ("capture", "extract")
     if verb == "search":
-        return ("capture", *(name for name in ("score", "select", "search", "prunet") if name in ORDERS[engine]))
+        return (
+            "capture",
+            *(name for name in ("score", "select", *_MAKERS) if name in ORDERS[engine]),
+        )
     return VERBS[verb]
 
 
@@ -79,6 +90,6 @@ def engine_of(verb: str, engine: str) -> str:
 
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
-    if name in ("extract", "prunet"):
-        return {"extract": "align", "prunet": "search"}[name]
+    if name in ("extract", *_MAKERS):
+        return "align" if name == "extract" else "search"
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)

@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...op_library.spaces import PREFIX
 from ..contracts.data import Data
-from ..data.check import sample
+from ..data.check import label_range, sample
 from ..data.folder import USUAL
 from ..data.images import Normalization
 from ..data.pixels import WAYS, Preprocessing, View
 from ..errors import HantError, LoadError, UsageError
 from ..tools.own_words import own_words
+from ..tools.seeds import derived_seed
 from ..tools.shapes import examples, parse_shape, text
 from .config import Config
 from .trust import check_trust
@@ -31,7 +33,7 @@ def load_model(config: Config) -> nn.Module:
         raise UsageError("no model given; give a model file, or --arch timm:resnet18")
     check_trust(config)
     _check_given("model", config.model)
-    named = config.model.startswith(("timm:", "torchvision:", "genet:"))
+    named = config.model.startswith(("timm:", "torchvision:", "genet:", "gpunet:", "space:"))
     if config.model and not named and not Path(config.model).is_file():
         what = "is a directory without a run in it" if Path(config.model).is_dir() else "does not exist"
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")
@@ -40,6 +42,22 @@ def load_model(config: Config) -> nn.Module:
     model = load(config.model or None, config.arch, config.trust_model, config.arch_kwargs).eval()
     placed = any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers()))
     return model.cpu() if placed else model  # the user's factory may have put it on its device
+
+
+def of_space(config: Config) -> bool:
+    """Return whether the model is a space that is searched from nothing."""
+    return (config.model or config.arch or "").startswith(PREFIX)
+
+
+def space_network(config: Config, data: Data | None) -> nn.Module:
+    """Return the widest network of the configured space, with the classes and channels of ``data``; weights by seed."""
+    kwargs = dict(config.arch_kwargs)
+    if data is not None:
+        told = {"num_classes": label_range(data)[1] + 1, "in_chans": sample(data, "train", 0)[0].shape[0]}
+        kwargs = told | kwargs
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(config.seed, "space") % 2**63)
+        return load_model(config.model_copy(update={"arch_kwargs": kwargs}))
 
 
 def load_data(config: Config, model: nn.Module) -> Data:

@@ -31,7 +31,7 @@ from ..tools.files import slug, write_atomically
 from .build import effective
 from .changes import flags_of
 from .config import FILE, Config, dump
-from .inputs import example_inputs, load_data, load_model, part
+from .inputs import example_inputs, load_data, load_model, of_space, part, space_network
 from .pipeline import Pipeline
 from .trust import SEAL, seal
 
@@ -74,6 +74,10 @@ def load_materials(
         pool = named_pool(config.pool)
     if all(spec.name != "teacher" for spec in pool):
         pool = (operation("teacher"), *pool)  # a block may always stay as it is
+    if model is None and of_space(config):
+        if data is None and config.data is not None:
+            data = load_data(config, nn.Identity())
+        model = space_network(config, data)
     if model is None:
         model = load_model(config)
     if data is None and config.data is not None:

@@ -28,7 +28,7 @@ from .config import Config
 
 SEAL = "run.seal"
 _KEY_BYTES = 32
-_LIBRARIES = ("timm:", "torchvision:", "genet:")
+_LIBRARIES = ("timm:", "torchvision:", "genet:", "gpunet:", "space:")
 
 
 def code_named(config: Config) -> dict[str, list[Any]]:

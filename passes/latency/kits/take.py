@@ -79,7 +79,8 @@ class _Taker:
             own = NetworkLatencyRecord(selection={}, timing=whole, teacher=whole, provenance=self._provenance)
             store.put("teacher", own)
         for row in group.rows:
-            if store.get(LatencyRecord, row.key) is None:
+            known = store.get(LatencyRecord, row.key)
+            if known is None or known.between:
                 self._row(row, timings, measured, whole)
         for choice, timing in zip(group.selections, timings[1:], strict=False):
             key = network_key(choice)

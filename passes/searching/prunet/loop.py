@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ from .walk import Walk
 
 _LOOKS = 50
 """How often operations may leave, evenly over the search after the warm-up."""
+_RECIPE = FinetuneRecipe(epochs=1, steps=1, batch_size=2, learning_rate=1.0, seed=0, start="")
+"""Whose loss is taken: that of fine-tuning."""
 _PART = 5
 """One of so many images trains the probabilities, all others the weights."""
 
@@ -55,13 +58,13 @@ class PrunetSearch:
         self.steps = options.length(size(self._fit))
         self._warm = round(options.warm_up * self.steps)
         self.price = Price.of(context.store, contest)
-        self.supernet = TrainedSupernet(context, contest.table, options.most, Walk(1, corner=options.corner))
+        walk, scratch = Walk(1, corner=options.corner), options.scratch
+        self.supernet = TrainedSupernet(context, contest.table, options.most, walk, scratch)
         self.most = max(len(place.ladders) for place in self.supernet.places)
         self.recipe = self._recipe()
         file = f"checkpoints/prunet-{self.recipe}.safetensors"
         self.state = SearchState(context, self.supernet, file, options.weights_rate, options.probabilities_rate)
-        recipe = FinetuneRecipe(epochs=1, steps=1, batch_size=2, learning_rate=1.0, seed=0, start="")
-        self._objective = objective_of(context.dataset.task, recipe)
+        self._objective = objective_of(context.dataset.task, replace(_RECIPE, distillation=0.0) if scratch else _RECIPE)
 
     def run(self, name: str) -> None:
         """Take the steps that are left; ``name`` is told of the work."""
@@ -187,6 +190,7 @@ class PrunetSearch:
         """Return the fingerprint of all that decides the search's result."""
         trained = trained_as(self.context.store)
         facts: list[object] = [self.context.seed, self.options.deciding, self.steps, dict(self.contest.limits), trained]
+        facts += ["scratch"] if self.options.scratch else []
         facts += [table_digest(self.contest.table), vars(self.price), size(self._fit), self.context.dataset.task.name]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 

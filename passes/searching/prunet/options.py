@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ....transformer.contracts.pass_ import Amount, Count, Factor, Positive, Share
 from ....transformer.errors import UsageError
@@ -19,6 +19,9 @@ paper, which ends in too wide operations."""
 @dataclass(frozen=True)
 class Prunet:
     """How operations are trained and chosen together."""
+
+    scratch: ClassVar[bool] = False
+    """Whether nothing has been trained before: all weights are, on labels alone."""
 
     steps: Amount = 0
     """Batches in all; 0 for as many as the data ask for: four passes over them, at least 400 and at most 2000 steps."""

@@ -86,7 +86,8 @@ class PrunetPass(Prunet, WithinBudget):
     def keep(self, context: Context, way: Way, records: Sequence[SelectionRecord]) -> None:
         """Keep the weights that were trained of the operations in the selections, and how the search went."""
         assert isinstance(way, Trained), "it is what find returned"
-        keep(way.outcome, records)
+        if not self.scratch:
+            keep(way.outcome, records)
         record = _record(context, way.outcome, str(self.budget))
         context.store.put("search", record)
         draw(context.store, record)

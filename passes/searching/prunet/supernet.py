@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +30,20 @@ class TrainedSupernet:
     Nothing is shared with the run's candidates or the teacher, so none of them is ever written.
     """
 
-    def __init__(self, context: Context, table: SearchTable, most: int, walk: Walk) -> None:
-        """Take of each block the ``most`` most promising ladders of ``table`` beside its own operation."""
+    def __init__(self, context: Context, table: SearchTable, most: int, walk: Walk, scratch: bool = False) -> None:
+        """Take of each block the ``most`` most promising ladders of ``table`` beside its own operation.
+
+        From ``scratch`` the own operation is left out, as nobody has trained it, and what is around the blocks trains.
+        """
         graph = independent(context.teacher)
         for tensor in graph.network.parameters():
-            tensor.requires_grad_(False)
+            tensor.requires_grad_(scratch and tensor.is_floating_point())
         weights, blocks = CandidateWeights(context.store), {block.name: block for block in graph.replaceable}
         own = {block.name: block for block in context.teacher.replaceable}
         self.places: list[Place] = []
         self.layers: dict[str, StochasticLayer] = {}
         for index, name in enumerate(table.blocks):
-            chosen = _chosen(table, index, most)
+            chosen = _chosen(table, index, most)[scratch:]
             built = [found for ladder in chosen for found in _built(own[name], blocks[name], ladder, weights)]
             rows = dict(zip(table.operations[index], table.cost["ms"][index].tolist(), strict=True))
             self.places.append(Place(name, [ladder for ladder, _ in built], rows.get("identity"), walk))
@@ -49,6 +53,7 @@ class TrainedSupernet:
             )
         self.module = graph.replace(self.layers).module.to(context.device)
         """Maps images to the network's outputs by what the layers' plans say."""
+        self._around = _outside(self.module) if scratch else {}
         self.train()
 
     def train(self) -> None:
@@ -80,7 +85,8 @@ class TrainedSupernet:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained by name: of the operations that are left, but for the teacher's own."""
-        return {f"{key}|{name}": own for key, module in self._left() for name, own in module.named_parameters()}
+        own = {f"{key}|{name}": own for key, module in self._left() for name, own in module.named_parameters()}
+        return self._around | own
 
     def buffers(self) -> dict[str, Tensor]:
         """Return the buffers of the operations that are left by name."""
@@ -111,6 +117,17 @@ class TrainedSupernet:
         return operation.cut(name) if isinstance(operation, Elastic) else None
 
 
+def _outside(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are in no stochastic layer, by name."""
+    inside = {
+        id(parameter)
+        for layer in network.modules()
+        if isinstance(layer, StochasticLayer)
+        for parameter in layer.parameters()
+    }
+    return {f"|{name}": own for name, own in network.named_parameters() if id(own) not in inside}
+
+
 def _chosen(table: SearchTable, block: int, most: int) -> list[Ladder]:
     """Return a block's own operation and its most promising ladders, by pretraining's error and share of the time."""
     names, loss, ms = table.operations[block], table.loss[block].tolist(), table.cost["ms"][block].tolist()
@@ -129,22 +146,29 @@ def _built(block: Block, copy: Block, ladder: Ladder, weights: CandidateWeights)
     """
     if ladder.names == ("teacher",):
         return [(ladder, copy.module)]
-    *narrower, (name, ms) = zip(ladder.names, ladder.ms, strict=True)
-    widest = _ordered(block, weights.module(block, name))
-    parts: dict[str, tuple[float, nn.Module]] = {}
-    alone: list[tuple[Ladder, nn.Module]] = []
-    for other, own in narrower:
-        module = build_candidate(block, find_operation(other), seed=0)
-        try:
-            leading(widest, module)
-        except UnfitError:
+    elastic, rows = elastic_of(block, ladder.names, weights), dict(zip(ladder.names, ladder.ms, strict=True))
+    parts = (*elastic.parts, elastic.name)
+    found: list[tuple[Ladder, nn.Module]] = [(Ladder(parts, tuple(rows[name] for name in parts)), elastic)]
+    for other in ladder.names:
+        if other not in parts:
             trained = copied(weights.module(block, other))[0]
-            alone.append((Ladder((other,), (own,)), _trainable(Elastic(trained, {}, other))))
-        else:
-            parts[other] = own, module
-    together = Ladder((*parts, name), (*(own for own, _ in parts.values()), ms))
-    elastic = Elastic(widest, {other: module for other, (_, module) in parts.items()}, name)
-    return [(together, _trainable(elastic)), *alone]
+            found.append((Ladder((other,), (rows[other],)), _trainable(Elastic(trained, {}, other))))
+    return found
+
+
+def elastic_of(block: Block, names: Sequence[str], weights: CandidateWeights) -> Elastic:
+    """Return the operations called ``names``, from narrow to wide, on a copy of the widest one's weights.
+
+    Its channels are in order, the strongest first; what is no leading part of it is left out.
+    """
+    *narrower, name = names
+    widest, parts = _ordered(block, weights.module(block, name)), dict[str, nn.Module]()
+    for other in narrower:
+        module = build_candidate(block, find_operation(other), seed=0)
+        with suppress(UnfitError):
+            leading(widest, module)
+            parts[other] = module
+    return _trainable(Elastic(widest, parts, name))
 
 
 def _ordered(block: Block, module: nn.Module) -> nn.Module:
