@@ -140,11 +140,13 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _engine(store: Store) -> Literal["errors", "linear", "ilp", "prunet", "design"]:
+def _engine(store: Store) -> Literal["errors", "linear", "ilp", "prunet", "shared", "design"]:
     if store.count(DesignRecord.kind):
         return "design"
     if store.get(PassRecord, "prunet") is not None:
         return "prunet"
+    if store.get(PassRecord, "choose") is not None:
+        return "shared"
     search = store.get(PassRecord, "search")
     if search is None:
         return "ilp"

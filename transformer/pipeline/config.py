@@ -26,9 +26,9 @@ FILE = "config.toml"
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = tuple(f"baseline-{name}" for name in ("ilp", "random", "greedy", "snas", "reinforce", "prunet"))
-_BUDGETED = ("profile", "select", "search", "prunet", "rank", "design", "verify", "report", *_BASELINES)
+_BUDGETED = ("profile", "select", "search", "prunet", "choose", "rank", "design", "verify", "report", *_BASELINES)
 _COMPUTING = (
-    *("pretrain", "score", "search", "prunet", "rank", "align", "finetune", "verify", "pareto", "proxy"),
+    *("pretrain", "score", "search", "prunet", "choose", "rank", "align", "finetune", "verify", "pareto", "proxy"),
     *("master", "perturb", "train", *_BASELINES),
 )
 
@@ -125,20 +125,29 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["errors", "linear", "ilp", "prunet", "design"],
-        Flag(SEARCH, ("score", "select", "search", "prunet", "pareto"), metavar="ENGINE", handed="any"),
+        Literal["errors", "linear", "ilp", "prunet", "shared", "design"],
+        Flag(SEARCH, ("score", "select", "search", "prunet", "choose", "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
     """How selections are found: ``ilp`` by scores and their sum, ``errors`` by the sum of pretraining's own errors,
     ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the operations together;
-    ``design`` is the engine of ``hant-opt design``."""
+    ``shared``, in weights that ``hant-opt shrink`` has trained, and ``design`` are the engines of their verbs."""
     solutions: Annotated[
         int | None,
-        Flag(SEARCH, ("select", "search", "prunet", "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
+        Flag(
+            SEARCH,
+            ("select", "search", "prunet", "choose", "pareto", "design", "baseline-ilp"),
+            also=("-k",),
+            handed="any",
+        ),
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
         float | None,
-        Flag(SEARCH, ("select", "search", "prunet", "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
+        Flag(
+            SEARCH,
+            ("select", "search", "prunet", "choose", "pareto", "proxy", "design", "baseline-ilp"),
+            handed="any",
+        ),
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune", "train"), handed="named")] = Field(default=None, ge=0)

@@ -37,7 +37,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "design": DESIGN_PASSES,
     **{
         engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
-        for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"))
+        for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"), ("shared", "choose"))
     },
 }
 """The default pipeline by the engine of the search: one needs scores, the others make their selections without."""
@@ -68,7 +68,7 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
     if verb == "align" and shared:
         return ("capture", "extract")
     if verb == "search":
-        return ("capture", *(name for name in ("score", "select", "search", "prunet") if name in ORDERS[engine]))
+        return ("capture", *(name for name in _SEARCHES if name in ORDERS[engine]))
     return VERBS[verb]
 
 
@@ -77,8 +77,14 @@ def engine_of(verb: str, engine: str) -> str:
     return {"score": "ilp", "select": "ilp", "design": "design"}.get(verb, engine)
 
 
+_SEARCHES = ("score", "select", "search", "prunet", "choose")
+"""Passes of which an engine of the search has some."""
+_AS = {"extract": "align", "prunet": "search", "choose": "search"}
+"""Passes that stand in the place of another verb's."""
+
+
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
-    if name in ("extract", "prunet"):
-        return {"extract": "align", "prunet": "search"}[name]
+    if name in _AS:
+        return _AS[name]
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)
