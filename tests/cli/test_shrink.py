@@ -13,6 +13,7 @@ import hant
 import pytest
 from hant.passes.finetuning.records import EpochRecord
 from hant.passes.sharing.records import SharedRecord
+from hant.tests.cli.conftest import QUICK
 from hant.transformer.cli.main import main
 from hant.transformer.runs.records import PassRecord
 from hant.transformer.runs.store import RunStore
@@ -103,15 +104,45 @@ def test_the_baseline_trains_each_student_alone(job: Path, command: Any) -> None
         assert trained.get(PassRecord, "extract") is None
 
 
-def test_named_students_alone_are_trained_where_that_is_asked_for(job: Path, command: Any) -> None:
-    done = command("shrink", "run", "--budgets", "0.9", "--set", "shrink.paths=front", "--anew", "--json")
+def check_targets(place: Path, told: dict[str, Any], backends: dict[str, str]) -> None:
+    """Check that each student was measured on its own target, and that the front tells them apart."""
+    assert [point["target"] for point in told["points"]] == list(backends)
+    assert told["mean_accuracy"].keys() == backends.keys()
+    for point in told["points"]:
+        report = json.loads((place / "run" / "students" / point["student"] / "report.json").read_text())
+        assert (report["target"]["name"], report["target"]["backend"]) == (point["target"], backends[point["target"]])
+        assert not report["latency"]["estimated"]
+        assert report["latency"]["ratio"] == point["ratio"]
+        exported = "student.pt" if backends[point["target"]] == "pytorch" else "student.onnx"
+        assert (place / "run" / "students" / point["student"] / exported).is_file()
+    drawn = (place / "run" / "figures" / "front.svg").read_text()
+    assert all(name in drawn for name in backends)
+
+
+def test_named_students_of_several_targets_are_trained_together(job: Path, command: Any) -> None:
+    torch = QUICK.replace('"quick"', '"eager"').replace('"onnxruntime"', '"pytorch"')
+    (job / "eager.toml").write_text(torch)
+    words = ("--budgets", "0.9", "--targets", "./quick.toml,./eager.toml", "--set", "shrink.paths=front", "--anew")
+    done = command("shrink", "run", *words, "--json")
     assert done.code in (0, 4), done.err
+    check_targets(job, json.loads(done.out), {"quick": "onnxruntime", "eager": "pytorch"})
     with RunStore(job / "run") as store:
         record = store.get(SharedRecord, "shared")
         assert record is not None
-        assert list(record.students) == ["quick-0.9"]
+        assert list(record.students) == ["quick-0.9", "eager-0.9"]
         assert store.count("score") > 0
         assert store.of("quick-0.9").get(PassRecord, "choose") is None
+
+
+@pytest.mark.slow
+def test_students_for_targets_of_this_machine_and_for_a_file(job: Path, command: Any) -> None:
+    (job / "mine.toml").write_text(QUICK.replace('"quick"', '"mine"'))
+    done = command("shrink", "run", "--budgets", "0.7,1", "--targets", "cpu-ort,cpu-torch,./mine.toml", "--json")
+    assert done.code in (0, 4), done.err
+    told = json.loads(done.out)
+    assert all(point["made"] for point in told["points"])
+    once = {**told, "points": told["points"][::2]}
+    check_targets(job, once, {"cpu-ort": "onnxruntime", "cpu-torch": "pytorch", "mine": "onnxruntime"})
 
 
 def test_python_does_the_same(job: Path) -> None:

@@ -42,8 +42,8 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """The default pipeline by the engine of the search: one needs scores, the others make their selections without."""
 
-PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"extract"}
-"""Names of the passes that some order has."""
+PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"shrink", "extract"}
+"""Names of the passes that some order has, and of those of ``hant-opt shrink``: a run keeps their options."""
 
 
 def order(search: str, shared: bool | None = None) -> tuple[str, ...]:

@@ -125,9 +125,7 @@ def _target(place: str, config: Config) -> Target:
 def _open(
     context: Context, config: Config, name: str, place: str, target: Target, budget: Budget, shared: bool
 ) -> Wanted:
-    tables = {stage: table for stage, table in config.passes.items() if stage != "shrink"}
-    if shared:
-        tables = merge(tables, {"finetune": {"epochs": 0}})
+    tables = merge(config.passes, {"finetune": {"epochs": 0}}) if shared else config.passes
     changes = {"student": name, "target": place, "budget": str(Budget(budget.latency)), "passes": tables}
     own = config.model_copy(update={**changes, "shared": shared or None, "epochs": None if shared else config.epochs})
     there = replace(
