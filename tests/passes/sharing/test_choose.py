@@ -17,25 +17,25 @@ from hant.passes.sharing.choose import SharedWeights, scored
 from hant.passes.sharing.extract import shared_network
 from hant.passes.sharing.records import SharedRecord
 from hant.passes.sharing.shrink import ShrinkPass
-from hant.tests.passes.search_runs import list_operations, open_context, teacher
+from hant.tests.passes.search_runs import Net, list_operations, open_context
 from hant.transformer.contracts.context import Context
 from hant.transformer.data.splits import split
 from hant.transformer.runs.store import RunStore
 
-POOL = "teacher,identity,slice_w0.5"
+POOL = "teacher,identity,slice_w0.25"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     """A run whose shared weights began from nothing."""
     with RunStore(tmp_path_factory.mktemp("elastic") / "run") as store:
-        context = open_context(store, teacher(), POOL)
+        context = open_context(store, Net().eval(), POOL)
         list_operations(context)
         for key, record in store.all(OperationRecord).items():
             if record.fits:
                 ready = CandidateRecord(block=record.block, operation=record.operation, state="ready")
                 store.put(key, ready)
-        ShrinkPass(start="none", epochs=2, learning_rate=0.05).run(context)
+        ShrinkPass(start="none", epochs=1, batch_size=256, learning_rate=0.05).run(context)
         yield context
 
 
@@ -55,10 +55,7 @@ def test_any_student_is_trained_though_none_is_named(trained: Context) -> None:
     record = record_of(trained)
     assert (record.schedule, record.drawn) == ("deps", True)
     assert list(record.students) == ["least", "quarter", "half", "three quarters", "full"]
-    assert all(
-        names == ["identity", "slice_w0.5", "teacher"] or "identity" not in names
-        for names in record.operations.values()
-    )
+    assert all({"slice_w0.25", "teacher"} <= set(names) for names in record.operations.values())
     assert ShrinkPass(start="none").lost(trained) == ""
 
 
@@ -81,13 +78,13 @@ def test_a_score_is_what_the_operation_alone_changes_in_the_full_network(trained
     place = table.blocks.index("layer1.1")
     assert dict(zip(table.operations[place], table.loss[place], strict=True))["teacher"] == 0.0
     losses = []
-    for choice in ({}, {"layer1.1": "slice_w0.5"}):
+    for choice in ({}, {"layer1.1": "slice_w0.25"}):
         network = shared.student(choice).network.eval()
         with statistics_of(network, "batch"):
             # all of the 200 images at once are the same two batches: each has the statistics of its own
             losses.append([evaluate(network, part, 100).loss for part in batches_of(judge)])
     change = sum(losses[1]) / 2 - sum(losses[0]) / 2
-    assert dict(zip(table.operations[place], table.loss[place], strict=True))["slice_w0.5"] == pytest.approx(change)
+    assert dict(zip(table.operations[place], table.loss[place], strict=True))["slice_w0.25"] == pytest.approx(change)
 
 
 def batches_of(judge: Judge) -> list[torch.utils.data.Subset]:  # type: ignore[type-arg]

@@ -68,4 +68,4 @@ def test_each_student_in_training_is_a_line_over_both_stages(tmp_path: Path) -> 
                 store.put(f"{stage}/{epoch:04d}", record)
         drawn = draw_training(store, TOP1)
     assert all(name in drawn for name in ("least", "full", "top-1 on held-out images"))
-    assert drawn.count("<circle") == 6
+    assert drawn.count("<circle") == 6 + 2  # two of them in the legend
