@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...backends.targets.load import load_target
 from ...passes.latency.records import NetworkLatencyRecord
@@ -26,6 +27,9 @@ from .default import order
 from .outcome import check_outcome, read_report
 from .pipeline import Pipeline
 from .session import keep
+
+_SOLUTIONS = 25
+"""Selections that are ranked for each student unless it is said: what they are worth before training decides little."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,15 @@ def _open(
     context: Context, config: Config, name: str, place: str, target: Target, budget: Budget, shared: bool
 ) -> Wanted:
     tables = merge(config.passes, {"finetune": {"epochs": 0}}) if shared else config.passes
-    changes = {"student": name, "target": place, "budget": str(Budget(budget.latency)), "passes": tables}
-    own = config.model_copy(update={**changes, "shared": shared or None, "epochs": None if shared else config.epochs})
+    changes: dict[str, Any] = {
+        "student": name,
+        "target": place,
+        "budget": str(Budget(budget.latency)),
+        "passes": tables,
+    }
+    if shared:
+        changes |= {"shared": True, "epochs": None, "solutions": config.solutions or _SOLUTIONS}
+    own = config.model_copy(update=changes)
     there = replace(
         context,
         store=context.store.of(name),
