@@ -177,7 +177,7 @@ def gradients(job: Job, seed: int) -> Variants:
         plan = run.plan(schedule, job.passes)
         first = round(plan.schedule.phases[0].share * plan.total)
         loop, full = run.loop(plan, rate), FullGradient(run.shared.network)
-        loop.lesson.turn = full.watched(loop.lesson.turn)  # type: ignore[method-assign]
+        loop.lesson.turn = full.watched(loop.lesson.turn)  # type: ignore[method-assign, assignment]
         rows: list[tuple[int, float, float]] = []
         accuracies: list[tuple[int, float]] = []
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import hant
 import pytest
@@ -18,6 +17,7 @@ from hant.passes.delivering.records import ExportRecord
 from hant.passes.finetuning.records import StudentRecord
 from hant.transformer.contracts.backend import Backend
 from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.target import Target
 from hant.transformer.data.images import batches
 from hant.transformer.data.splits import split
 from hant.transformer.pipeline.config import Config
@@ -102,9 +102,11 @@ def test_students_on_one_target_have_the_teachers_file_from_each_other(
     written: list[str] = []
 
     class Counting(PyTorchBackend):
-        def lower(self, module: nn.Module, inputs: tuple[Tensor, ...], *words: Any, **options: Any) -> None:
-            written.append(f"{words[0].name}/{words[1].name}")
-            super().lower(module, inputs, *words, **options)
+        def lower(
+            self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
+        ) -> None:
+            written.append(f"{target.name}/{path.name}")
+            super().lower(module, inputs, target, path, dynamic_batch)
 
     teacher = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()).eval()
     graph = hant.trace(teacher, torch.randn(2, 1, 8, 8))
