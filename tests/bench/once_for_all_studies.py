@@ -61,7 +61,7 @@ FROM_TEACHER: dict[str, Schedule] = {
 }
 RATES = {"nothing": 0.05, "teacher": 0.02, "features": 0.1}
 """Highest rates, by where the weights begin, and of training on features."""
-_ROUNDS, _STEPS = 7, 20
+_ROUNDS, _STEPS = 5, 10
 """Of timing: rounds, and steps in each."""
 _WATCHED = 200
 """Steps behind the delay in which gradients are looked at."""
@@ -267,7 +267,7 @@ def step(job: Job, seed: int) -> Variants:
     def many(count: int) -> Facts:
         run = Run(job, seed)
         front = front_of(run.plan(FRONT, 2), count + 2)[1:-1]  # evenly around the same mean cost
-        plan = replace(run.plan(FRONT, 2, front), total=240)
+        plan = replace(run.plan(FRONT, 2, front), total=120)
         return {"steps": plan.total, "cpu_seconds": round(timed(run.loop(plan, 1e-4).epoch), 2)}
 
     yield "step over its passes", measure
