@@ -68,6 +68,10 @@ class ExportPass(Pass):
         store, backend, inputs = context.store, context.backend, context.example_inputs
         made = _sound(context)
         files = [backend.artefact("teacher"), backend.artefact("student")]
+        known = _known(context, files[0])
+        if files[0] not in made and known is not None:
+            store.write(files[0], known.read_bytes())
+            made |= {files[0]}
         for name, network in zip(files, (deploy(context.model), student), strict=True):
             if name not in made:
                 typical = typical_inputs(context)
@@ -143,6 +147,17 @@ def _sound(context: Context) -> set[str]:
     if record is None or student is None or not record.source or record.source != _source(context, student):
         return set()
     return record.files.keys() - wrong_files(store).keys()
+
+
+def _known(context: Context, name: str) -> Path | None:
+    """Return the teacher's file as another student of the run has it on the same target; None if none has."""
+    for student in context.store.students():
+        store = context.store.of(student)
+        record = store.get(ExportRecord, "export")
+        same = record is not None and record.source.endswith(f"/{context.target.fingerprint}")
+        if record is not None and same and name in record.files and name not in wrong_files(store):
+            return store.path(record.files[name])
+    return None
 
 
 def _source(context: Context, student: StudentRecord) -> str:

@@ -17,10 +17,14 @@ from ...transformer.tools.seeds import derived_seed
 from ..networks.assemble import CandidateWeights, blank, build_student, independent
 
 
-def start_of(context: Context, choice: Mapping[str, str], preload: str) -> str:
-    """Return a hash of the choice, of how its candidates were trained, and of what is preloaded."""
+def start_of(context: Context, choice: Mapping[str, str | list[str]], preload: str) -> str:
+    """Return a hash of the choice, of how its candidates were trained, and of what is preloaded.
+
+    A block may have several operations in it: of a network that many students share.
+    """
     recipes = CandidateWeights(context.store, trained=True).recipes
-    parts = {f"{b}/{o}": recipes[f"{b}/{o}"] for b, o in choice.items() if f"{b}/{o}" in recipes}
+    pairs = [f"{b}/{o}" for b, chosen in choice.items() for o in ([chosen] if isinstance(chosen, str) else chosen)]
+    parts = {key: recipes[key] for key in pairs if key in recipes}
     return hashlib.sha256(json.dumps([dict(choice), parts, preload], sort_keys=True).encode()).hexdigest()[:16]
 
 

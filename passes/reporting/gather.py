@@ -144,9 +144,11 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _engine(store: Store) -> Literal["errors", "linear", "ilp", "columns", "prunet", "design", "scratch"]:
+def _engine(store: Store) -> Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"]:
     if store.count(DesignRecord.kind):
         return "design"
+    if store.get(PassRecord, "choose") is not None:
+        return "shared"
     for name in _MAKERS:
         if store.get(PassRecord, name) is not None:
             return name

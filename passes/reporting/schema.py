@@ -209,9 +209,9 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["errors", "linear", "ilp", "columns", "prunet", "design", "scratch"] = "ilp"
+    engine: Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"] = "ilp"
     """The integer program on the sum of scores or of pretraining's ``errors``, ``linear`` steps at whole networks,
-    operations trained together, or the chain of a design."""
+    operations trained together, the sum of scores in ``shared`` weights, or the chain of a design."""
     objective: float
     """Of the winner: the sum of its scores or errors, or the change of loss that the last linear model sums up."""
     bound: float

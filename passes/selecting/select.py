@@ -28,7 +28,7 @@ from .solver.problem import Selection, SelectionProblem
 from .solver.solve import ENGINES, solve
 from .table import SearchTable, search_table
 
-MAKERS = ("select", "search", "prunet", "scratch", "columns")
+MAKERS = ("select", "search", "prunet", "scratch", "columns", "choose")
 """Names of the passes that make selections."""
 MARGIN = 0.015
 """Least share of a latency budget that is kept free for the noise of the last measurement."""

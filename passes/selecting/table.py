@@ -60,7 +60,7 @@ def search_table(store: Store, graph: Graph) -> SearchTable:
         UsageError: there is nothing to choose from.
     """
     losses = {key: record.delta for key, record in store.all(ScoreRecord).items() if not record.left_out}
-    return _table(store, graph, losses, "none is scored; run: hant-opt score RUN")
+    return table_of(store, graph, losses, "none is scored; run: hant-opt score RUN")
 
 
 def error_table(store: Store, graph: Graph) -> SearchTable:
@@ -70,7 +70,7 @@ def error_table(store: Store, graph: Graph) -> SearchTable:
         UsageError: there is nothing to choose from.
     """
     errors = {key: record.nmse for key, record in store.all(CandidateRecord).items() if record.nmse is not None}
-    return _table(store, graph, errors, "none is trained; run: hant-opt pretrain RUN")
+    return table_of(store, graph, errors, "none is trained; run: hant-opt pretrain RUN")
 
 
 def known_table(store: Store, graph: Graph) -> SearchTable:
@@ -81,7 +81,7 @@ def known_table(store: Store, graph: Graph) -> SearchTable:
     return search_table(store, graph) if store.count(ScoreRecord.kind) else error_table(store, graph)
 
 
-def _table(store: Store, graph: Graph, losses: Mapping[str, float], remedy: str) -> SearchTable:
+def table_of(store: Store, graph: Graph, losses: Mapping[str, float], remedy: str) -> SearchTable:
     """Return the table of the ready candidates that have a loss, by ``block/operation``."""
     names = [block.name for block in graph.replaceable]
     candidates, listed, slow = store.all(CandidateRecord), store.all(OperationRecord), slower(store)

@@ -14,13 +14,16 @@ TEACHING = 1 / 3
 """Of a pass: the teacher runs forward only."""
 
 
-def epochs_alone(context: Context) -> float:
-    """Return what it costs to train the student of the context alone, by default options."""
+def epochs_alone(context: Context, expected: float = 1.0) -> float:
+    """Return what it costs to train the student of the context alone, by default options.
+
+    While it has no selection yet, it is ``expected`` to cost this share of the teacher.
+    """
     winner = context.store.get(WinnerRecord, "winner")
     parts = parts_of(context.dataset, context.seed)
     aligning = AlignPass().recipe(context, "", parts).epochs
     tuning = FinetunePass().recipe(context, "", size(parts.fit), aligned=True).epochs
-    share = 1.0 if winner is None else share_of(context, winner.choice)
+    share = expected if winner is None else share_of(context, winner.choice)
     return (aligning + tuning) * (share + TEACHING)
 
 

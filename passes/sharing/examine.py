@@ -19,15 +19,17 @@ from ..ranking.recalibrate import BATCHES
 from .network import SharedNetwork, recalibrate
 
 _BATCH = 256
+_FEW = 2
+"""Batches that norms are estimated on to see how a student does, which is done again and again."""
 _LITTLE = 1.05
 """Times the share of the most frequent class: no better than to answer nothing else."""
 _KNOWN = 0.25
 """Of the way from chance to 100 %: what a state has to know to be worth going back to."""
 
 
-def calibration_images(context: Context) -> Iterator[Tensor]:
-    """Yield the plain training images that batch norms are estimated on, the same for every student."""
-    part = take(split(context.dataset, context.seed).fit, _BATCH * BATCHES)
+def calibration_images(context: Context, count: int = BATCHES) -> Iterator[Tensor]:
+    """Yield ``count`` batches of plain training images to estimate batch norms on, the same for every student."""
+    part = take(split(context.dataset, context.seed).fit, _BATCH * count)
     return (images for images, _ in batches(part, _BATCH, device=context.device))
 
 
@@ -80,7 +82,7 @@ class StudentsExaminer(Examiner):
             self._copies[name].network.to(self._whole.device).eval()
         student = self._copies[name]
         self._shared.fill(student, choice)
-        recalibrate(student, calibration_images(self._whole))
+        recalibrate(student, calibration_images(self._whole, _FEW))
         return student
 
 

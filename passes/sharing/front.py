@@ -1,4 +1,4 @@
-"""The students of one training side by side: ``front.json``, its drawing, and the mean accuracy over their costs."""
+"""The students of one training side by side: ``front.json``, drawings, and the mean accuracy over their costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...transformer.contracts.store import Store
 from ...transformer.contracts.task import TOP1, Metric
+from ..finetuning.records import EpochRecord
 from ..reporting.figures.charts import Series, scatter
 from ..reporting.figures.keep import keep
 
@@ -94,10 +95,12 @@ def means(points: Iterable[FrontPoint]) -> dict[str, float]:
 
 
 def write_front(store: Store, front: Front) -> None:
-    """Write ``front.json`` and, where anything was measured, ``figures/front.svg``."""
-    drawing = draw(front)
+    """Write ``front.json``, and ``figures/front.svg`` and ``figures/shared-training.svg`` where there is anything."""
+    drawing, training = draw(front), draw_training(store, front.metric)
     if drawing:
         keep(store, "front", _title(front), drawing)
+    if training:
+        keep(store, "shared-training", "Students in training", training)
     store.write(FRONT, front.model_dump_json(indent=1))
 
 
@@ -113,6 +116,19 @@ def draw(front: Front) -> str:
             series.append(Series(target, places, titles, joined=True))
     labels = ("latency, share of the teacher's", front.metric.label(" on test images"))
     return scatter(series, labels, _title(front)) if series else ""
+
+
+def draw_training(store: Store, metric: Metric) -> str:
+    """Return the held-out accuracy of each student by epoch of the shared training, as SVG; empty without one."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    rows = [row for row in store.all(EpochRecord).values() if row.students]
+    aligned = sum(row.stage == "shrink-align" for row in rows)
+    for row in rows:
+        for name, accuracy in row.students.items():
+            epoch = row.epoch + (0 if row.stage == "shrink-align" else aligned)
+            found.setdefault(name, []).append((float(epoch), accuracy))
+    series = [Series(name, sorted(places), joined=True) for name, places in found.items()]
+    return scatter(series, ("epoch", metric.label(" on held-out images")), "Students in training") if series else ""
 
 
 def _title(front: Front) -> str:

@@ -77,6 +77,11 @@ class SharedBlock(nn.Module):
         found = sliced(self.own, self._slices[operation][1])
         return {name: tensor.clone() if name in buffers else tensor for name, tensor in found.items()}
 
+    @torch.no_grad()
+    def write(self, operation: str, module: nn.Module) -> None:
+        """Copy the weights of an operation into a module that was made of it, as the graph calls it."""
+        _copy(self.tensors(operation), module)
+
     def shares(self) -> list[list[nn.Parameter]]:
         """Return the parameters that learn together: those of the block, and of each operation with its own weights."""
         return [list(module.parameters()) for module in (self.own, *self.candidates)]
@@ -146,7 +151,7 @@ class SharedNetwork:
     def fill(self, student: Graph, choice: Choice) -> None:
         """Copy the weights of ``choice`` into a student that was made of it."""
         for name, block in self.blocks.items():
-            _copy(block.tensors(choice.get(name, "teacher")), student.block(name).module)
+            block.write(choice.get(name, "teacher"), student.block(name).module)
         own = _tensors(student.module)
         prefixes = tuple(f"{student.block(name).target}." for name in self.blocks)
         for name, tensor in _tensors(self.graph.module).items():

@@ -39,6 +39,8 @@ Choices = tuple[tuple[tuple[str, str], ...], ...]
 """Students, each as pairs of block and operation."""
 Costs = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 """Of each block its operations with their MACs for one image."""
+_PROBES = {"quarter": 0.25, "half": 0.5, "three quarters": 0.75}
+"""Students by which a training of any is watched, by where between the least and the full network's cost they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +156,19 @@ class Draws:
     def _share(self, pull: float) -> float:
         mean = (self._chances(pull) * np.nan_to_num(self._scaled)).sum(1)
         return float((mean * self._range).sum() / max(self._range.sum(), 1.0))
+
+
+def pairs(costs: Mapping[str, Mapping[str, int]]) -> Costs:
+    """Return block -> operation -> MACs as a plan holds them."""
+    return tuple((block, tuple(operations.items())) for block, operations in costs.items())
+
+
+def probes(operations: Costs, full: bool) -> dict[str, dict[str, str]]:
+    """Return students from the least to the full network, always the same; the last only where it is trained."""
+    draws = Draws(operations, ("*",))
+    least = {block: min(costs, key=lambda pair: pair[1])[0] for block, costs in operations}
+    drawn = {
+        name: draws.choice(draws.pull(share), np.random.default_rng(place))
+        for place, (name, share) in enumerate(_PROBES.items())
+    }
+    return {"least": least, **drawn, **({"full": {}} if full else {})}

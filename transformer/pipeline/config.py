@@ -27,7 +27,7 @@ FILE = "config.toml"
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = tuple(f"baseline-{name}" for name in ("ilp", "random", "greedy", "snas", "reinforce", "prunet"))
-_SEARCHES = ("prunet", "scratch", "columns")
+_SEARCHES = ("prunet", "scratch", "columns", "choose")
 """Passes of engines of the search, beside ``search`` itself."""
 _BUDGETED = ("profile", "select", "search", *_SEARCHES, "rank", "design", "verify", "report", *_BASELINES)
 _COMPUTING = (
@@ -128,13 +128,13 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["errors", "linear", "ilp", "columns", "prunet", "design", "scratch"],
+        Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"],
         Flag(SEARCH, ("score", "select", "search", *_SEARCHES, "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
     """How selections are found: ``ilp`` by scores and their sum, ``columns`` so with new widths, ``errors`` by the sum
     of pretraining's own errors, ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the
-    operations together; ``design`` is the engine of ``hant-opt design``, and ``scratch`` that of a space
-    (``hant-opt space:cifar``), which is searched from nothing."""
+    operations together; ``design`` and ``shared`` (in weights that ``hant-opt shrink`` has trained) are the engines of
+    their verbs, ``scratch`` that of a space (``hant-opt space:cifar``), which is searched from nothing."""
     solutions: Annotated[
         int | None,
         Flag(SEARCH, ("select", "search", *_SEARCHES, "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),

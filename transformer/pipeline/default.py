@@ -41,17 +41,17 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "scratch": SCRATCH_PASSES,
     **{
         engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
-        for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"))
+        for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"), ("shared", "choose"))
     },
     "columns": tuple("columns" if name == "select" else name for name in DEFAULT_PASSES),
 }
 """The default pipeline by the engine of the search: two need scores, the others make their selections without."""
 
-_MAKERS = ("search", "prunet", "scratch", "columns")
+_MAKERS = ("search", "prunet", "scratch", "columns", "choose")
 """Passes of the verb ``search`` that make selections."""
 
-PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"extract"}
-"""Names of the passes that some order has."""
+PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"shrink", "extract"}
+"""Names of the passes that some order has, and of those of ``hant-opt shrink``: a run keeps their options."""
 
 
 def order(search: str, shared: bool | None = None) -> tuple[str, ...]:
@@ -76,10 +76,7 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
     if verb == "align" and shared:
         return ("capture", "extract")
     if verb == "search":
-        return (
-            "capture",
-            *(name for name in ("score", "select", *_MAKERS) if name in ORDERS[engine]),
-        )
+        return ("capture", *(name for name in ("score", "select", *_MAKERS) if name in ORDERS[engine]))
     return VERBS[verb]
 
 

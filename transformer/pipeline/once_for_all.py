@@ -66,10 +66,8 @@ def once_for_all(
         InfeasibleError: no budget can be met on any target.
     """
     passes = merge({"pretrain": {"derived": "copy"}}, options.pop("passes", {}))
-    table = passes.pop("shrink", {})
     values = {"student": STUDENT, **options, "passes": passes}
     with opened_run(run, model, data, targets[0], pool, values, progress) as (context, config):
-        config = config.model_copy(update={"passes": merge(config.passes, {"shrink": table})})
         names = base_passes(config)
         context = build_pipeline(config, names).run(context, only=names[:-1])
         front = shrink(context, config, [str(budget) for budget in budgets], targets, anew=anew)

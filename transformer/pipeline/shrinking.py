@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...backends.targets.load import load_target
+from ...passes.latency.records import NetworkLatencyRecord
 from ...passes.ranking.records import WinnerRecord
 from ...passes.reporting.report import ReportPass
 from ...passes.sharing.cost import epochs_alone
@@ -26,6 +28,9 @@ from .outcome import check_outcome, read_report
 from .pipeline import Pipeline
 from .session import keep
 
+_SOLUTIONS = 25
+"""Selections that are ranked for each student unless it is said: what they are worth before training decides little."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -39,7 +44,7 @@ class Wanted:
 
 
 def base_passes(config: Config) -> tuple[str, ...]:
-    """Return the passes that all students have in common, and the shared training behind them.
+    """Return the passes that come before any selection, and the shared training.
 
     Raises:
         UsageError: the engine of the search makes no selections of blocks.
@@ -47,7 +52,7 @@ def base_passes(config: Config) -> tuple[str, ...]:
     names = order(config.search)
     if "rank" not in names:
         raise UsageError(f"shrink does not go with --search {config.search}; give ilp, errors or linear")
-    return (*names[: names.index("rank") - 1], "shrink")  # what is before rank makes each student's selections
+    return (*names[: names.index("pretrain") + 1], "shrink")
 
 
 def shrink(
@@ -59,7 +64,7 @@ def shrink(
     trained, further budgets take no step of training; ``anew`` trains again, for the budgets that are given.
 
     Args:
-        context: of the run, with the teacher captured, candidates trained and scored.
+        context: of the run, with the teacher captured and candidates trained.
         config: of the run.
         budgets: as for ``--budget``.
         targets: names or files; the run's own if left out.
@@ -70,13 +75,18 @@ def shrink(
         InfeasibleError: no budget can be met.
     """
     options = _options(config)
-    wanted = _wanted(context, config, budgets, targets, options.shared)
+    anything = options.shared and options.any(context)
+    own = config.model_copy(update={"search": "shared"}) if anything and config.search == "ilp" else config
+    wanted = _wanted(context, own, budgets, targets, options.shared)
     points = {student.name: _point(student) for student in wanted}
-    found = [student for student in wanted if _select(student, points)]
+    # Where any students are trained, selections are found in what was trained; else they are what is trained.
+    found = [student for student in wanted if _advance(student, points, "pretrain" if anything else "rank")]
+    if options.shared and found:
+        found = _train(context, config, found, points, anew)
+    if anything:
+        found = [student for student in found if _advance(student, points, "rank")]
     if not found:
         raise InfeasibleError(next(iter(points.values())).reason)
-    if options.shared:
-        found = _train(context, config, found, points, anew)
     for student in found:
         _finish(student, points)
     for student in found:
@@ -119,11 +129,16 @@ def _target(place: str, config: Config) -> Target:
 def _open(
     context: Context, config: Config, name: str, place: str, target: Target, budget: Budget, shared: bool
 ) -> Wanted:
-    tables = {stage: table for stage, table in config.passes.items() if stage != "shrink"}
+    tables = merge(config.passes, {"finetune": {"epochs": 0}}) if shared else config.passes
+    changes: dict[str, Any] = {
+        "student": name,
+        "target": place,
+        "budget": str(Budget(budget.latency)),
+        "passes": tables,
+    }
     if shared:
-        tables = merge(tables, {"finetune": {"epochs": 0}})
-    changes = {"student": name, "target": place, "budget": str(Budget(budget.latency)), "passes": tables}
-    own = config.model_copy(update={**changes, "shared": shared or None, "epochs": None if shared else config.epochs})
+        changes |= {"shared": True, "epochs": None, "solutions": config.solutions or _SOLUTIONS}
+    own = config.model_copy(update=changes)
     there = replace(
         context,
         store=context.store.of(name),
@@ -140,12 +155,12 @@ def _point(student: Wanted, **facts: object) -> FrontPoint:
     return FrontPoint.model_validate({**values, "made": False, **facts})
 
 
-def _select(student: Wanted, points: dict[str, FrontPoint]) -> bool:
-    """Find the student's selection; return whether there is one."""
+def _advance(student: Wanted, points: dict[str, FrontPoint], last: str) -> bool:
+    """Run the student's passes to the ``last``, which is ``rank`` for a selection; return whether it can go on."""
     names = student.pipeline.names
-    student.context.progress.log(f"student {student.name}: selection")
+    student.context.progress.log(f"student {student.name}: {'selection' if last == 'rank' else 'latencies'}")
     try:
-        student.pipeline.run(student.context, only=names[: names.index("rank") + 1])
+        student.pipeline.run(student.context, only=names[: names.index(last) + 1])
     except UnverifiedError:
         return True  # the end of its pipeline says so again
     except InfeasibleError as error:
@@ -161,12 +176,13 @@ def _train(
     store = context.store
     known = store.get(SharedRecord, "shared")
     if known is None or anew or not store.path(known.file).is_file():
-        tables = merge(config.passes, {"shrink": {"students": [student.name for student in students]}})
+        named = [] if _options(config).any(context) else [student.name for student in students]
+        tables = merge(config.passes, {"shrink": {"students": named}})
         context.progress.log(_break_even(context, config.model_copy(update={"passes": tables}), students))
         pipeline = build_pipeline(config.model_copy(update={"passes": tables, "shared": None}), base_passes(config))
         pipeline.run(context, only=("shrink",))
         return list(students)
-    context.progress.log(f"shrink: trained before for {', '.join(known.students)}; no step of training")
+    context.progress.log(f"shrink: trained before, in {known.steps} steps; no step of training")
     left = []
     for student in students:
         winner = student.context.store.get(WinnerRecord, "winner")
@@ -191,7 +207,14 @@ def _break_even(context: Context, config: Config, students: Sequence[Wanted]) ->
 
 
 def _alone(students: Sequence[Wanted]) -> float:
-    return sum(epochs_alone(student.context) for student in students)
+    return sum(epochs_alone(student.context, _expected(student)) for student in students)
+
+
+def _expected(student: Wanted) -> float:
+    """Return the share of the teacher's latency that the student may have."""
+    teacher = student.context.store.get(NetworkLatencyRecord, "teacher")
+    allowed = student.budget.latency
+    return allowed.value if allowed.relative or teacher is None else min(1.0, allowed.value / teacher.timing.ms)
 
 
 def _finish(student: Wanted, points: dict[str, FrontPoint]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,11 @@ from hant.passes.delivering.records import ExportRecord
 from hant.passes.finetuning.records import StudentRecord
 from hant.transformer.contracts.backend import Backend
 from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.target import Target
 from hant.transformer.data.images import batches
 from hant.transformer.data.splits import split
+from hant.transformer.pipeline.config import Config
+from hant.transformer.pipeline.session import keep
 from hant.transformer.runs.store import RunStore
 from torch import Tensor, nn
 
@@ -91,3 +94,38 @@ def test_int8_is_calibrated_on_training_images(make_context: Callable[..., Conte
         assert {image.numpy().tobytes() for image in images} <= fit
         assert torch.equal(images, typical_inputs(context)[0])
         assert typical_inputs(replace(context, data=None)) is context.example_inputs
+
+
+def test_students_on_one_target_have_the_teachers_file_from_each_other(
+    make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    written: list[str] = []
+
+    class Counting(PyTorchBackend):
+        def lower(
+            self, module: nn.Module, inputs: Sequence[Tensor], target: Target, path: Path, dynamic_batch: bool = False
+        ) -> None:
+            written.append(f"{target.name}/{path.name}")
+            super().lower(module, inputs, target, path, dynamic_batch)
+
+    teacher = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()).eval()
+    graph = hant.trace(teacher, torch.randn(2, 1, 8, 8))
+    eager = load_target("cpu-torch")
+    with RunStore(tmp_path / "run") as store:
+        for name, target in (("a", eager), ("b", eager), ("c", eager.model_copy(update={"batch_size": 2}))):
+            context = replace(
+                make_context(store, "teacher"), model=teacher, graph=graph, backend=Counting(), target=target
+            )
+            context = replace(context, store=context.store.of(name), example_inputs=(torch.randn(2, 1, 8, 8),))
+            keep(context.store, Config(), context.progress)
+            digest = context.store.save_tensors("weights.safetensors", graph.network.state_dict())
+            choice = {block.name: "teacher" for block in graph.blocks}
+            record = StudentRecord(
+                file="weights.safetensors", choice=choice, epochs=0, held_out_accuracy=0.0, digest=digest
+            )
+            context.store.put("student", record)
+            ExportPass().run(context)
+        files = [store.of(name).path("teacher.pt").read_bytes() for name in ("a", "b")]
+    assert files[0] == files[1]
+    both = ["cpu-torch/teacher.pt", "cpu-torch/student.pt"]
+    assert written == [*both, "cpu-torch/student.pt", *both]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from hant.passes.sharing.front import FrontPoint, mean_pareto_accuracy, means
+from hant.passes.finetuning.records import EpochRecord
+from hant.passes.sharing.front import FrontPoint, draw_training, mean_pareto_accuracy, means
+from hant.transformer.contracts.task import TOP1
+from hant.transformer.runs.store import RunStore
 
 COSTS = (150, 221, 293, 383, 425, 565)
 FIGURE_5D = {
@@ -43,3 +48,24 @@ def test_means_are_taken_by_target_over_what_was_measured() -> None:
         FrontPoint(target="b", ratio=0.4, accuracy=70.0, **common),  # type: ignore[arg-type]
     ]
     assert means(points) == {"a": pytest.approx(85.0), "b": pytest.approx(70.0)}
+
+
+def test_each_student_in_training_is_a_line_over_both_stages(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run") as store:
+        assert draw_training(store, TOP1) == ""
+        for stage, count in (("shrink-align", 2), ("shrink", 1)):
+            for epoch in range(count + 1):
+                record = EpochRecord(
+                    stage=stage,
+                    epoch=epoch,
+                    train_loss=None,
+                    held_out_accuracy=50.0,
+                    learning_rate=0.1,
+                    seconds=1.0,
+                    recipe="",
+                    students={"least": 40.0, "full": 60.0 + epoch} if epoch else {},
+                )
+                store.put(f"{stage}/{epoch:04d}", record)
+        drawn = draw_training(store, TOP1)
+    assert all(name in drawn for name in ("least", "full", "top-1 on held-out images"))
+    assert drawn.count("<circle") == 6 + 2  # two of them in the legend

@@ -42,7 +42,8 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-_PRETRAINED: dict[str, Path] = {}
+_MADE: dict[str, Path] = {}
+"""Runs to copy and not to change."""
 
 
 def win(context: Context, name: str, choice: dict[str, str]) -> None:
@@ -52,24 +53,34 @@ def win(context: Context, name: str, choice: dict[str, str]) -> None:
 
 @pytest.fixture
 def prepared(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, make_context: MakeContext) -> Iterator[OpenRun]:
-    """Make a run of its own with two winners; candidates are trained once for all tests."""
+    """Make a run of its own with two winners, trained by ``QUICK`` where that is asked for; both is done once."""
 
     opened: list[RunStore] = []
 
-    def open_run(name: str = "run") -> Context:
-        if not _PRETRAINED:
-            _PRETRAINED["run"] = tmp_path_factory.mktemp("pretrained") / "run"
-            with RunStore(_PRETRAINED["run"]) as store:
-                context = make_context(store, POOL)
-                PretrainPass(epochs=0.2, batch_size=64, derived="copy").run(context)
-                _count_macs(context)
-        shutil.copytree(_PRETRAINED["run"], tmp_path / name)
-        opened.append(RunStore(tmp_path / name))
+    def begin(place: Path) -> Context:
+        opened.append(RunStore(place))
         context = make_context(opened[-1], POOL)
         _count_macs(context)
-        win(context, "mixed", MIXED)
-        win(context, "sliced", SLICED)
         return context
+
+    def once(kind: str) -> Path:
+        if kind not in _MADE:
+            _MADE[kind] = tmp_path_factory.mktemp(kind) / "run"
+            if kind == "trained":
+                shutil.copytree(once("pretrained"), _MADE[kind])
+            context = begin(_MADE[kind])
+            if kind == "trained":
+                QUICK.run(context)
+            else:
+                PretrainPass(epochs=0.2, batch_size=64, derived="copy").run(context)
+                win(context, "mixed", MIXED)
+                win(context, "sliced", SLICED)
+            opened.pop().close()
+        return _MADE[kind]
+
+    def open_run(name: str = "run", trained: bool = False) -> Context:
+        shutil.copytree(once("trained" if trained else "pretrained"), tmp_path / name)
+        return begin(tmp_path / name)
 
     yield open_run
     for store in opened:
@@ -123,8 +134,7 @@ def test_students_are_trained_together_and_told_one_by_one(prepared: OpenRun) ->
 
 
 def test_a_student_is_cut_out_with_the_bits_that_it_had_and_norms_of_its_own(prepared: OpenRun) -> None:
-    context = prepared()
-    QUICK.run(context)
+    context = prepared(trained=True)
     found = {name: extract(context, name) for name in ("sliced", "mixed")}
     network = SharedNetwork(context.teacher, record_of(context).operations, CandidateWeights(context.store))
     network.network.load_state_dict(shared(context))
@@ -134,17 +144,14 @@ def test_a_student_is_cut_out_with_the_bits_that_it_had_and_norms_of_its_own(pre
         assert found[name].keys() == wanted.keys()
         assert all(torch.equal(found[name][key], wanted[key]) for key in wanted.keys() - norms)
         assert not all(torch.equal(found[name][key], wanted[key]) for key in norms)
-    other = prepared("other")
-    QUICK.run(other)
-    assert equal(extract(other, "mixed"), found["mixed"])  # whichever is cut out first
+    assert equal(extract(prepared("other", trained=True), "mixed"), found["mixed"])  # whichever is cut out first
     record = context.store.of("mixed").get(AlignmentRecord, "alignment")
     assert record is not None
     assert record.choice == MIXED
 
 
 def test_the_order_of_the_students_changes_nothing(prepared: OpenRun) -> None:
-    one, other = prepared("one"), prepared("other")
-    QUICK.run(one)
+    one, other = prepared("one", trained=True), prepared("other")
     replace(QUICK, students=("sliced", "mixed")).run(other)
     assert equal(shared(one), shared(other))
 
@@ -178,8 +185,7 @@ def test_a_stopped_run_ends_with_the_same_bits(prepared: OpenRun, options: dict[
 
 
 def test_a_later_selection_of_trained_operations_is_cut_out_and_another_is_refused(prepared: OpenRun) -> None:
-    context = prepared()
-    QUICK.run(context)
+    context = prepared(trained=True)
     before = shared(context)
     win(context, "later", {"one": "slice_w0.5", "two": "cb_res_3x3", "three": "identity"})
     extract(context, "later")
@@ -190,8 +196,7 @@ def test_a_later_selection_of_trained_operations_is_cut_out_and_another_is_refus
 
 
 def test_what_is_lost_is_told(prepared: OpenRun) -> None:
-    context = prepared()
-    QUICK.run(context)
+    context = prepared(trained=True)
     assert QUICK.lost(context) == ""
     win(context, "mixed", {**MIXED, "one": "cb_res_3x3"})
     assert QUICK.lost(context) == "other selections have won since"
@@ -203,7 +208,6 @@ def test_a_collapse_with_a_finite_loss_ends_the_training_with_the_best_state(
     prepared: OpenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, usual = prepared(), StudentsExaminer.examine
-    QUICK.run(prepared("sound"))
     examined: list[Found] = []
 
     def collapsed(self: StudentsExaminer, *words: object) -> Found:
@@ -224,7 +228,7 @@ def test_a_collapse_with_a_finite_loss_ends_the_training_with_the_best_state(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"start": "none"}, "shrink.start=none and shrink.schedule=align do not go together"),
+        ({"start": "none", "schedule": "align"}, "shrink.start=none and shrink.schedule=align do not go together"),
         ({"schedule": "random", "teach": "full"}, "shrink.teach=full needs a schedule that trains the full network"),
     ],
 )
