@@ -43,7 +43,7 @@ class TrainPass(Pass):
     """Of the chosen one; by default as many as fine-tuning has without alignment."""
     inherit: bool = True
     """Begin with what fits of the MasterNet's weights; else from nothing, as in the paper."""
-    finetune: FinetunePass = FinetunePass()
+    finetune: FinetunePass = FinetunePass(channels_last=True)
     """How networks are trained: rates, batches, distillation from the teacher."""
 
     def lost(self, context: Context) -> str:
