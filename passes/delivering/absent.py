@@ -14,6 +14,7 @@ from ..latency.provenance import of_target
 from ..latency.records import NetworkLatencyRecord
 from ..networks.assemble import load_student
 from ..networks.evaluate import evaluate
+from ..networks.resolution import as_student_sees
 from ..ranking.records import WinnerRecord
 from .records import VerificationRecord
 
@@ -33,7 +34,10 @@ def verify_absent(context: Context, budget: Budget) -> VerificationRecord | None
         ratio = ratio_interval(student, teacher, context.target.protocol.confidence)
     networks = context.model, load_student(context).network
     test, task = context.dataset.test, context.dataset.task
-    before, after = (evaluate(network, test, device=context.device, task=task) for network in networks)
+    tests = test, as_student_sees(context).dataset.test
+    before, after = (
+        evaluate(network, part, device=context.device, task=task) for network, part in zip(networks, tests, strict=True)
+    )
     return VerificationRecord(
         teacher=teacher,
         student=student,

@@ -21,6 +21,7 @@ from ...transformer.files.save import save
 from ...transformer.rewrite.deploy import deploy
 from ..finetuning.records import StudentRecord
 from ..networks.assemble import load_student
+from ..networks.resolution import as_student_sees
 from .records import ExportRecord
 
 CHECKPOINT = ("student.safetensors", "student.json")
@@ -65,17 +66,16 @@ class ExportPass(Pass):
         record = context.store.get(StudentRecord, "student")
         assert record is not None, "required by the pass contract"
         student = deploy(load_student(context).network.eval())
-        store, backend, inputs = context.store, context.backend, context.example_inputs
-        made = _sound(context)
+        store, backend, seen = context.store, context.backend, as_student_sees(context)
+        inputs, made = seen.example_inputs, _sound(context)
         files = [backend.artefact("teacher"), backend.artefact("student")]
         known = _known(context, files[0])
         if files[0] not in made and known is not None:
             store.write(files[0], known.read_bytes())
             made |= {files[0]}
-        for name, network in zip(files, (deploy(context.model), student), strict=True):
+        for name, network, view in zip(files, (deploy(context.model), student), (context, seen), strict=True):
             if name not in made:
-                typical = typical_inputs(context)
-                backend.lower(network, typical, context.target, store.path(name), dynamic_batch=True)
+                backend.lower(network, typical_inputs(view), context.target, store.path(name), dynamic_batch=True)
         left_out = dict[str, str]()
         try:
             if not made.issuperset(CHECKPOINT):

@@ -32,6 +32,7 @@ from ..latency.predict import predicted_ratio
 from ..latency.provenance import absence, here
 from ..networks.assemble import load_student
 from ..networks.evaluate import count, mean
+from ..networks.resolution import as_student_sees
 from .absent import verify_absent
 from .export import told, wrong_files
 from .parity import Array, Difference, Parity, agreement, as_outputs, compare
@@ -95,14 +96,15 @@ class VerifyPass(Pass):
 
 def verify(context: Context, budget: Budget, samples: int) -> VerificationRecord:
     """Return what teacher and student do on the target."""
-    teacher, student = _opened(context)
+    teacher, student = runners = _opened(context)
+    views = context, as_student_sees(context)
     test, network = context.dataset.test, load_student(context).network.cpu()
-    parity, like = _parity(context, student, network, samples)
-    images = _images(context)
-    teacher_time, student_time, ratio = time_until_decided(context, budget.latency, (teacher, student), images)
+    parity, like = _parity(views[1], student, network, samples)
+    images = _images(views[0]), _images(views[1])
+    teacher_time, student_time, ratio = time_until_decided(context, budget.latency, runners, images)
     plain = plain_ratios(context, teacher, student, images)
     with context.progress.task("verify", 2 * size(test)) as bar:
-        accuracies = [_quality(context, runner, like, bar) for runner in (teacher, student)]
+        accuracies = [_quality(view, runner, like, bar) for view, runner in zip(views, runners, strict=True)]
     return VerificationRecord(
         teacher=teacher_time,
         student=student_time,
@@ -199,15 +201,18 @@ def _parity(context: Context, student: Runner, network: nn.Module, samples: int)
 
 
 def time_until_decided(
-    context: Context, limit: Limit, runners: tuple[Runner, Runner], images: Array
+    context: Context, limit: Limit, runners: tuple[Runner, Runner], images: tuple[Array, Array]
 ) -> tuple[Timing, Timing, Interval]:
     """Return the timings of the exported teacher and student, which are ``runners``, and their ratio.
+
+    Each is run on its own ``images``.
 
     Where the interval contains the limit, on either side, both files are opened and timed once more, and the samples
     pooled: how fast a network is depends a little on where in memory it came to lie.
     """
     target, protocol = context.target, context.target.protocol
-    sittings = [context.backend.time(runners, [(images,), (images,)], target)]
+    inputs = [(part,) for part in images]
+    sittings = [context.backend.time(runners, inputs, target)]
     while True:
         teacher, student = (
             pooled(of_one, protocol.confidence, protocol.trim) for of_one in zip(*sittings, strict=True)
@@ -216,10 +221,12 @@ def time_until_decided(
         low, high = (ratio.low, ratio.high) if limit.relative else (student.low, student.high)
         if not low <= limit.value <= high or len(sittings) == _SITTINGS:
             return teacher, student, ratio
-        sittings.append(context.backend.time(_opened(context), [(images,), (images,)], target))
+        sittings.append(context.backend.time(_opened(context), inputs, target))
 
 
-def plain_ratios(context: Context, teacher: Runner, student: Runner, images: Array) -> tuple[float, float] | None:
+def plain_ratios(
+    context: Context, teacher: Runner, student: Runner, images: tuple[Array, Array]
+) -> tuple[float, float] | None:
     """Return what a plain call of teacher and of student takes, arrays in and arrays out, over the teacher's latency.
 
     Latencies are those of inputs and outputs that stay bound to memory. None on a GPU, whose clock does not see what
@@ -230,7 +237,7 @@ def plain_ratios(context: Context, teacher: Runner, student: Runner, images: Arr
     protocol = context.target.protocol.model_copy(update={"max_rounds": _PLAIN_ROUNDS})
     target = context.target.model_copy(update={"protocol": protocol})
     runners = (teacher, PlainCall(teacher), PlainCall(student))
-    bound, *plain = context.backend.time(runners, [(images,)] * 3, target)
+    bound, *plain = context.backend.time(runners, [(images[0],), (images[0],), (images[1],)], target)
     first, second = (ratio_interval(timing, bound, protocol.confidence).value for timing in plain)
     return first, second
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from ...op_library.structure import Structure
+from ..networks.resolution import Size
 from .records import CostRecord
-from .space import Place, option_of
+from .space import Place, mark, option_of
 
 Floats = NDArray[np.float64]
 
@@ -94,14 +95,21 @@ def cost_table(
     return table
 
 
-def parts_ms(structure: Structure, channels: int, costs: Mapping[str, CostRecord]) -> list[float]:
-    """Return what each part of a structure takes alone by the fits (ms)."""
+def cost_key(place: int, kind: str, size: Size | None = None) -> str:
+    """Return the key of what a type takes at a place, for images of this size."""
+    return f"{place}/{kind}" if size is None else f"{mark(size)}/{place}/{kind}"
+
+
+def parts_ms(
+    structure: Structure, channels: int, costs: Mapping[str, CostRecord], size: Size | None = None
+) -> list[float]:
+    """Return what each part of a structure takes alone by the fits (ms), for images of this size."""
     before = [channels, *(item.width for item in structure.items)]
     found = []
     for place, item in enumerate(structure.items):
         option = option_of(item)
         alone = Place(place, option, (option,))
-        record = costs[f"{place}/{option.type}"]
+        record = costs[cost_key(place, option.type, size)]
         found.append(
             float(cost_table(alone, before[place : place + 1], {option.type: (record.entry, record.body)})[0, 0])
         )

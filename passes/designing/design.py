@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,12 +14,13 @@ from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Pass, PassResult, Share
 from ...transformer.errors import InfeasibleError
 from ..latency.records import NetworkLatencyRecord
+from ..networks.resolution import Size, size_of
 from ..selecting.select import MARGIN
 from .chain import ChainDesign, ChainProblem, least_cost, solve_chain
 from .master import master_of
 from .perturb import PerturbPass
-from .records import DesignRecord, Fit, GradientRecord
-from .space import Option, Place, places, structure_of
+from .records import DesignRecord, Fit, GradientRecord, ResolutionRecord
+from .space import Option, Place, mark, places, structure_of
 from .superblocks import SuperblocksPass, calibrating, chain_of, table_ms
 from .timing import bench_of, key_of, line_of, ratio_of, teacher_ms, time_structures
 
@@ -53,58 +54,66 @@ class DesignPass(Pass):
     """Whose whole networks the sums are put right by."""
 
     def run(self, context: Context) -> PassResult:
-        """Write the designs, the best first.
+        """Write the designs of each size of images, the best first; a size may be without any.
 
         Raises:
-            InfeasibleError: no structure of the space is within the budget.
+            InfeasibleError: no structure of the space is within the budget, at any size.
         """
+        records, rows, failed = list[DesignRecord](), list[ResolutionRecord](), None
+        for size in self.superblocks.sizes(context):
+            try:
+                drawn = self._drawn(context, size, len(records))
+            except InfeasibleError as error:
+                failed = error
+                rows.append(ResolutionRecord(size=size, designs=0, reason=str(error)))
+                continue
+            records += drawn
+            rows.append(ResolutionRecord(size=size, designs=len(drawn)))
+        if failed is not None and not records:
+            raise failed
+        with context.store.transaction():
+            context.store.delete(DesignRecord)
+            context.store.delete(ResolutionRecord)
+            for record in records:
+                context.store.put(f"{record.index:02d}", record)
+            for row in rows:
+                context.store.put(mark(row.size or size_of(context)), row)
+        return PassResult(notes=tuple(_notes(context, records, rows)))
+
+    def _drawn(self, context: Context, size: Size | None, first: int) -> list[DesignRecord]:
+        """Return the designs for images of a size, numbered from ``first`` on."""
         found = places(master_of(context)[0], self.perturb.box)
         gradients = context.store.all(GradientRecord)
         losses = [_predicted(place, gradients, "loss") for place in found]
-        problem = chain_of(context, found, losses, 0.0)
-        good = self._settle(context, found, problem)
-        records = [self._record(context, found, gradients, index, *pair) for index, pair in enumerate(good)]
-        with context.store.transaction():
-            context.store.delete(DesignRecord)
-            for record in records:
-                context.store.put(f"{record.index:02d}", record)
-        best = records[0]
-        return PassResult(
-            notes=(
-                f"{len(records)} designs inside the budget; the best is predicted to change the loss by "
-                f"{best.loss_change:+.4f} and takes {best.ratio:.3f} of the teacher",
-                f"{best.border} of its {best.decisions} decisions lie on the border of the space",
-                best.structure,
-            )
-        )
+        space = _Space(context, size, found, chain_of(context, found, losses, 0.0, size))
+        good = self._settle(space)
+        return [_record(space, gradients, first + index, *pair) for index, pair in enumerate(good)]
 
-    def _settle(
-        self, context: Context, found: Sequence[Place], problem: ChainProblem
-    ) -> list[tuple[ChainDesign, float]]:
+    def _settle(self, space: _Space) -> list[tuple[ChainDesign, float]]:
         """Return designs with their predicted ratios, all of them inside the budget as measured."""
-        bench = bench_of(context)
-        whole = teacher_ms(context, bench)
-        line = self._line(context, found, problem, whole)
+        bench = bench_of(space.context)
+        whole = teacher_ms(space.context, bench)
+        line = self._line(space, whole)
         most = self.budget.latency.absolute(whole) / whole * (1 - MARGIN)  # the margin is for noise
         limit, seen = most, dict[tuple[int, ...], tuple[ChainDesign, float]]()
         for _ in range(self.rounds):
-            drawn = self._solved(problem, (limit - line[1]) / line[0] * whole, whole, line)
+            drawn = self._solved(space.problem, (limit - line[1]) / line[0] * whole, whole, line)
             best = drawn[: self.measured]
-            time_structures(context, bench, [_structure(found, design) for design in best])
+            time_structures(space.context, bench, [space.structure(design) for design in best], space.size)
             before = len(seen)
             for design in best:
                 seen.setdefault(design.choice, (design, line[0] * design.cost / whole + line[1]))
-            ratios = [ratio_of(self._latency(context, found, design)) for design in best]
+            ratios = [space.ratio(design) for design in best]
             if max(ratios) <= most and (max(ratios) >= _NEAR * most or len(seen) == before):
                 break  # the second: a larger limit draws the same
             limit *= most / max(ratios) if max(ratios) > most else min(1.1, most / max(ratios))
-        inside = [pair for pair in seen.values() if ratio_of(self._latency(context, found, pair[0])) <= most]
+        inside = [pair for pair in seen.values() if space.ratio(pair[0]) <= most]
         if not inside:
             raise InfeasibleError(
                 f"no design was measured inside the budget of {self.budget} in {self.rounds} rounds; give a larger one"
             )
         worst_first = sorted(inside, key=lambda pair: pair[0].objective, reverse=True)
-        distinct = {str(_structure(found, design).normalised): (design, ratio) for design, ratio in worst_first}
+        distinct = {str(space.structure(design).normalised): (design, ratio) for design, ratio in worst_first}
         return sorted(distinct.values(), key=lambda pair: pair[0].objective)  # of two texts of one network the better
 
     def _solved(
@@ -121,47 +130,72 @@ class DesignPass(Pass):
                 least={"latency": least * whole},
             ) from error
 
-    def _line(
-        self, context: Context, found: Sequence[Place], problem: ChainProblem, whole: float
-    ) -> tuple[float, float]:
+    def _line(self, space: _Space, whole: float) -> tuple[float, float]:
         """Return how the table's sums become whole networks, by those that were measured for it."""
-        structures = calibrating(found, self.superblocks.networks, context.seed)
-        known = [context.store.get(NetworkLatencyRecord, key_of(one)) for one in structures]
-        records = [record for record in known if record is not None]
-        totals = [table_ms(problem, found, one) / whole for one in structures]
-        return line_of(totals, [ratio_of(record) for record in records])
+        structures = calibrating(space.found, self.superblocks.networks, space.context.seed)
+        totals = [table_ms(space.problem, space.found, one) / whole for one in structures]
+        return line_of(totals, [ratio_of(space.latency(one)) for one in structures])
 
-    def _latency(self, context: Context, found: Sequence[Place], design: ChainDesign) -> NetworkLatencyRecord:
-        record = context.store.get(NetworkLatencyRecord, key_of(_structure(found, design)))
+
+@dataclass(frozen=True)
+class _Space:
+    """What is searched: the places, and the program of their losses and costs for images of one size."""
+
+    context: Context
+    size: Size | None
+    found: Sequence[Place]
+    problem: ChainProblem
+
+    def options(self, design: ChainDesign) -> list[Option]:
+        return [place.options[option] for place, option in zip(self.found, design.choice, strict=True)]
+
+    def structure(self, design: ChainDesign) -> Structure:
+        return structure_of(self.options(design))
+
+    def latency(self, structure: Structure) -> NetworkLatencyRecord:
+        record = self.context.store.get(NetworkLatencyRecord, key_of(structure, self.size))
         assert record is not None, "it was measured"
         return record
 
-    def _record(
-        self,
-        context: Context,
-        found: Sequence[Place],
-        gradients: Mapping[str, GradientRecord],
-        index: int,
-        design: ChainDesign,
-        predicted_ratio: float,
-    ) -> DesignRecord:
-        options = [place.options[option] for place, option in zip(found, design.choice, strict=True)]
-        latency = self._latency(context, found, design)
-        pairs = list(zip(found, options, strict=True))
-        return DesignRecord(
-            index=index,
-            structure=str(_structure(found, design)),
-            loss_change=design.objective,
-            bound=design.bound,
-            accuracy_change=predicted_change(found, options, gradients, "accuracy"),
-            predicted_ratio=predicted_ratio,
-            measured_ms=latency.timing.ms,
-            teacher_ms=latency.teacher.ms,
-            ratio=ratio_of(latency),
-            border=sum(place.on_border(option) for place, option in pairs),
-            decisions=sum(2 if place.own.item.superblock else 1 for place in found),
-            estimated=latency.timing.estimated,
+    def ratio(self, design: ChainDesign) -> float:
+        return ratio_of(self.latency(self.structure(design)))
+
+
+def _record(
+    space: _Space, gradients: Mapping[str, GradientRecord], index: int, design: ChainDesign, predicted_ratio: float
+) -> DesignRecord:
+    options, latency = space.options(design), space.latency(space.structure(design))
+    return DesignRecord(
+        index=index,
+        structure=str(space.structure(design)),
+        size=space.size,
+        loss_change=design.objective,
+        bound=design.bound,
+        accuracy_change=predicted_change(space.found, options, gradients, "accuracy"),
+        predicted_ratio=predicted_ratio,
+        measured_ms=latency.timing.ms,
+        teacher_ms=latency.teacher.ms,
+        ratio=ratio_of(latency),
+        border=sum(place.on_border(option) for place, option in zip(space.found, options, strict=True)),
+        decisions=sum(2 if place.own.item.superblock else 1 for place in space.found),
+        estimated=latency.timing.estimated,
+    )
+
+
+def _notes(context: Context, records: Sequence[DesignRecord], rows: Sequence[ResolutionRecord]) -> Iterator[str]:
+    """Yield what was drawn, of each size of images."""
+    for row in rows:
+        at = f"{mark(row.size or size_of(context))}: " if len(rows) > 1 else ""
+        if row.reason:
+            yield f"{at}{row.reason}"
+            continue
+        best = next(record for record in records if record.size == row.size)
+        yield (
+            f"{at}{row.designs} designs inside the budget; the best is predicted to change the loss by "
+            f"{best.loss_change:+.4f} and takes {best.ratio:.3f} of the teacher"
         )
+        yield f"{at}{best.border} of its {best.decisions} decisions lie on the border of the space"
+        yield f"{at}{best.structure}"
 
 
 def predicted_change(
@@ -170,10 +204,6 @@ def predicted_change(
     """Return the predicted change of ``loss`` or ``accuracy`` for one option a place."""
     pairs = zip(found, options, strict=True)
     return float(sum(_change(place, option, gradients, metric) for place, option in pairs))
-
-
-def _structure(found: Sequence[Place], design: ChainDesign) -> Structure:
-    return structure_of([place.options[option] for place, option in zip(found, design.choice, strict=True)])
 
 
 def _predicted(place: Place, gradients: Mapping[str, GradientRecord], metric: str) -> np.ndarray:

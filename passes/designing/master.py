@@ -85,7 +85,7 @@ class MasterPass(Pass):
         """Return a network of ``structure`` trained from nothing, in eval mode, and the recipe's fingerprint."""
         network = fresh(structure, *shape_of(context), context.seed)
         parts = parts_of(context.dataset, context.seed)
-        way = FinetunePass(epochs=self.epochs, distillation=self.distillation)
+        way = FinetunePass(epochs=self.epochs, distillation=self.distillation, channels_last=True)
         recipe = way.recipe(context, f"master/{structure}", size(parts.fit))
         state, _ = way.train(context, network, recipe, parts)
         network.load_state_dict(state.best)

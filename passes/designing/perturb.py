@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ...op_library.structure import Structure
+import torch
+from torch import Tensor
+
+from ...op_library.cost import macs
+from ...op_library.structure import Structure, SuperBlockNetwork
+from ...op_library.tensor_spec import TensorSpec
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, Decay, Factor, Pass, PassResult, Positive, setting
 from ...transformer.contracts.task import Classification
@@ -56,6 +62,9 @@ class PerturbPass(Pass):
     """Widths are multiples of it."""
     types: str = Box.types
     """``own``: the MasterNet's basic type at each place; ``all``: any."""
+    heaviest: Positive | None = 2.0
+    """Times the MasterNet's MACs that a sample may take: no budget has room for heavier ones, which cost the most to
+    train. None: any."""
     together: Count = setting(10, decides=False)
     """Networks that are trained at the same time."""
 
@@ -75,7 +84,8 @@ class PerturbPass(Pass):
         record = context.store.get(MasterRecord, "master")
         assert record is not None, "required by the pass contract"
         recipe = self._recipe(context, record.digest)
-        chosen = [(place, option) for place in places(master[0], self.box) for option in self._samples(context, place)]
+        found = places(master[0], self.box)
+        chosen = [(place, option) for place in found for option in self._samples(context, master, place)]
         keys = {_key(place, option): (place, option) for place, option in chosen}
         for key, old in context.store.all(PerturbationRecord).items():
             if old.recipe != recipe.fingerprint or key not in keys:
@@ -102,11 +112,18 @@ class PerturbPass(Pass):
                 task.advance(len(options), str(options[-1].item))
         return PassResult(notes=(f"{len(keys)} networks around the MasterNet, {len(todo)} of them trained now",))
 
-    def _samples(self, context: Context, place: Place) -> list[Option]:
+    def _samples(self, context: Context, master: tuple[Structure, Mapping[str, Tensor]], place: Place) -> list[Option]:
         count = self.samples
         if count is None:
             count = 9 if size(split(context.dataset, context.seed).held_out) >= _MANY else 5
-        return [option for kind in place.types for option in sampled(place, kind, count, context.seed)]
+
+        classes, shape = len(master[1]["head.fc.bias"]), tuple(context.example_inputs[0].shape[1:])
+        most = math.inf if self.heaviest is None else self.heaviest * _macs(master[0], classes, shape)
+
+        def fits(option: Option) -> bool:
+            return most == math.inf or _macs(_with(master[0], place, option), classes, shape) <= most
+
+        return [option for kind in place.types for option in sampled(place, kind, count, context.seed, fits=fits)]
 
     def _recipe(self, context: Context, master: str) -> Recipe:
         return Recipe(
@@ -120,6 +137,12 @@ class PerturbPass(Pass):
             seed=context.seed,
             master=master,
         )
+
+
+def _macs(structure: Structure, classes: int, shape: tuple[int, ...]) -> int:
+    """Return the multiply-accumulates for an image of this shape (C, H, W)."""
+    with torch.device("meta"):
+        return macs(SuperBlockNetwork(structure, classes, shape[0]), TensorSpec(shape))
 
 
 def _key(place: Place, option: Option) -> str:

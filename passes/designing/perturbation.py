@@ -86,8 +86,8 @@ def perturbed(
 ) -> list[Metrics]:
     """Return what each structure, which differs from the MasterNet at ``place`` alone, is worth after its training."""
     device = context.device
-    own = varied(*master, context.seed).to(device)
-    networks = [varied(structure, master[1], context.seed).to(device) for structure in structures]
+    own = _ready(varied(*master, context.seed), device)
+    networks = [_ready(varied(structure, master[1], context.seed), device) for structure in structures]
     optimizers = [_optimizer(network, place, recipe) for network in networks]
     before, behind = nn.Sequential(*parts(own)[:place]), nn.Sequential(*parts(own)[place:])
     tails = [nn.Sequential(*parts(network)[place:]) for network in networks]
@@ -119,6 +119,11 @@ def perturbed(
             hands.run(partial(learn, index, labels, rate) for index in range(len(tails)))
         hands.run(partial(judge, index) for index in range(len(networks)))
     return [found[index] for index in range(len(networks))]
+
+
+def _ready(network: SuperBlockNetwork, device: torch.device) -> SuperBlockNetwork:
+    """Return the network on the device, its channels together in memory: on CPUs it trains in half the time."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _optimizer(network: SuperBlockNetwork, place: int, recipe: Recipe) -> torch.optim.Optimizer:

@@ -83,7 +83,10 @@ class GradientRecord(Record):
 
 
 class CostRecord(Record):
-    """What one type takes at one place: coefficients (ms) of the terms in ``costs.py``. Key: ``place/type``."""
+    """What one type takes at one place: coefficients (ms) of the terms in ``costs.py``.
+
+    Key: ``place/type``, behind the size of the images where that is not the teacher's: ``24x24/2/xx_3x3``.
+    """
 
     kind: ClassVar[str] = "cost"
     scope: ClassVar[Scope] = Scope.TARGET
@@ -107,6 +110,8 @@ class DesignRecord(Record):
     scope: ClassVar[Scope] = Scope.TARGET | Scope.STUDENT
     index: int
     structure: str
+    size: tuple[int, int] | None = None
+    """(H, W) of its images; None where they are as the teacher's."""
     loss_change: float
     """Predicted sum over the places."""
     bound: float
@@ -122,6 +127,19 @@ class DesignRecord(Record):
     """Decisions that lie on the border of the searched box."""
     decisions: int
     estimated: bool = False
+
+
+class ResolutionRecord(Record):
+    """What designs there are for one size of images. Key: ``HxW``."""
+
+    kind: ClassVar[str] = "resolution"
+    scope: ClassVar[Scope] = Scope.TARGET | Scope.STUDENT
+    size: tuple[int, int] | None
+    """None where the images are as the teacher's."""
+    designs: int
+    """Inside the budget."""
+    reason: str = ""
+    """Why there are none."""
 
 
 class SpectrumRecord(Record):

@@ -10,6 +10,7 @@ from itertools import product
 from ...op_library.families.superblock import BL, DW, XX, SuperBlock
 from ...op_library.structure import Item, Structure
 from ...transformer.errors import UsageError
+from ..networks.resolution import Size
 
 TYPES = ("own", "all")
 
@@ -98,9 +99,18 @@ def structure_of(found: Sequence[Option]) -> Structure:
     return Structure(tuple(option.item for option in found))
 
 
-def choice_of(structure: Structure) -> dict[str, str]:
-    """Return the items by the names of their parts in the network, as selections are written."""
-    return dict(zip(part_names(structure), map(str, structure.items), strict=True))
+def choice_of(structure: Structure, size: Size | None = None) -> dict[str, str]:
+    """Return the items by the names of their parts in the network, as selections are written.
+
+    Where the images have another size than the teacher's, that is a part of the choice, too: ``input``.
+    """
+    seen = {} if size is None else {"input": mark(size)}
+    return seen | dict(zip(part_names(structure), map(str, structure.items), strict=True))
+
+
+def mark(size: Size) -> str:
+    """Return the size of images as it is written: ``24x24``."""
+    return "x".join(map(str, size))
 
 
 def part_names(structure: Structure) -> list[str]:

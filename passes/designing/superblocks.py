@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +16,9 @@ from ...transformer.tools.seeds import derived_seed
 from ..latency.estimates import forget_estimates, forget_outdated_estimates
 from ..latency.profile import check_not_estimated
 from ..latency.workbench import Workbench
+from ..networks.resolution import Size, size_of
 from .chain import ChainProblem, sums
-from .costs import cost_table, fitted, rows
+from .costs import cost_key, cost_table, fitted, rows
 from .master import master_of
 from .perturb import PerturbPass
 from .records import CostRecord
@@ -37,6 +38,8 @@ class SuperblocksPass(Pass):
     """Whose space it is."""
     networks: Count = 6
     """Whole structures that put the sums of parts right."""
+    resolutions: tuple[Count, ...] = ()
+    """Heights of images to design for, in pixels, the width in proportion; by default the teacher's alone."""
 
     def run(self, context: Context) -> PassResult:
         """Time what is not yet in the run.
@@ -51,24 +54,36 @@ class SuperblocksPass(Pass):
         found = places(master, self.perturb.box)
         bench = bench_of(context)
         teacher_ms(context, bench)
-        count = self._rows(context, bench, master, found)
-        time_structures(context, bench, calibrating(found, self.networks, context.seed))
+        count, sizes = 0, self.sizes(context)
+        if None not in sizes:  # reports set the MasterNet's own parts beside the student's
+            count += self._rows(context, bench, master, [_alone(place) for place in found], None)
+        for size in sizes:
+            count += self._rows(context, bench, master, found, size)
+            time_structures(context, bench, calibrating(found, self.networks, context.seed), size)
         records = context.store.all(CostRecord).values()
         worst = float(np.median([record.error for record in records]))
         check_not_estimated(context)
         return PassResult(notes=(f"{count} parts timed; their fits are off by {worst:.0%} at most in the median type",))
 
-    def _rows(self, context: Context, bench: Workbench, master: Structure, found: Sequence[Place]) -> int:
-        """Time and fit every type at every place; return how many parts that were."""
+    def sizes(self, context: Context) -> list[Size | None]:
+        """Return the sizes of images to design for; None stands for the teacher's own."""
+        height, width = size_of(context)
+        found = [(side, max(1, round(side * width / height))) for side in self.resolutions] or [(height, width)]
+        return [None if size == (height, width) else size for size in dict.fromkeys(found)]
+
+    def _rows(
+        self, context: Context, bench: Workbench, master: Structure, found: Sequence[Place], size: Size | None
+    ) -> int:
+        """Time and fit every type at every place for images of this size; return how many parts that were."""
         count = 0
-        channels, height, width = context.example_inputs[0].shape[1:]
+        channels = context.example_inputs[0].shape[1]
         before: tuple[int, ...] = (channels,)
-        sizes = [shape[1:] for shape in shapes_of(master, channels, (height, width))]
+        maps = [shape[1:] for shape in shapes_of(master, channels, size or size_of(context))]
         todo = sum(len(place.types) for place in found)
         with context.progress.task("superblocks", todo) as task:
-            for place, size in zip(found, sizes[:-1], strict=True):
+            for place, of_maps in zip(found, maps[:-1], strict=True):
                 for kind in place.types:
-                    timed = list(time_rows(context, bench, place, size, rows(place, before, kind)))
+                    timed = list(time_rows(context, bench, place, of_maps, rows(place, before, kind)))
                     entry, body, error = fitted([(row, timing.ms) for row, timing in timed])
                     record = CostRecord(
                         place=place.index,
@@ -79,11 +94,16 @@ class SuperblocksPass(Pass):
                         error=error,
                         estimated=any(timing.estimated for _, timing in timed),
                     )
-                    context.store.put(f"{place.index}/{kind}", record)
+                    context.store.put(cost_key(place.index, kind, size), record)
                     count += len(timed)
                     task.advance(1, kind)
                 before = place.widths
         return count
+
+
+def _alone(place: Place) -> Place:
+    """Return the place with the options of its own type only."""
+    return replace(place, options=place.of_type(place.own.type))
 
 
 def calibrating(found: Sequence[Place], count: int, seed: int) -> list[Structure]:
@@ -95,13 +115,15 @@ def calibrating(found: Sequence[Place], count: int, seed: int) -> list[Structure
     return [structure_of(options) for options in drawn[:count]]
 
 
-def chain_of(context: Context, found: Sequence[Place], losses: Sequence[np.ndarray], limit: float) -> ChainProblem:
-    """Return the chain of all options, with costs of the lookup table (ms)."""
+def chain_of(
+    context: Context, found: Sequence[Place], losses: Sequence[np.ndarray], limit: float, size: Size | None = None
+) -> ChainProblem:
+    """Return the chain of all options, with costs of the lookup table (ms) for images of this size."""
     costs = context.store.all(CostRecord)
     tables, exits = [], []
     before: tuple[int, ...] = (context.example_inputs[0].shape[1],)
     for place in found:
-        known = {kind: costs[f"{place.index}/{kind}"] for kind in place.types}
+        known = {kind: costs[cost_key(place.index, kind, size)] for kind in place.types}
         pairs = {kind: (record.entry, record.body) for kind, record in known.items()}
         tables.append(cost_table(place, before, pairs))
         exits.append(np.array([place.widths.index(option.item.width) for option in place.options], dtype=np.int64))

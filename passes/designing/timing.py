@@ -22,6 +22,7 @@ from ..latency.predict import network_key
 from ..latency.provenance import absence
 from ..latency.records import LatencyRecord, NetworkLatencyRecord
 from ..latency.workbench import Workbench, combined, network_inputs
+from ..networks.resolution import Size, seen_at
 from .costs import Row
 from .inherit import fresh
 from .space import Place, choice_of
@@ -79,13 +80,15 @@ def time_rows(
             yield row, scaled
 
 
-def time_structures(context: Context, bench: Workbench, structures: Sequence[Structure]) -> None:
+def time_structures(
+    context: Context, bench: Workbench, structures: Sequence[Structure], size: Size | None = None
+) -> None:
     """Measure whole networks of these structures beside the teacher; those that the run has are not measured again.
 
-    Their weights are random: latency does not depend on them.
+    Their images have the ``size``, the teacher's are its own. Weights are random: latency does not depend on them.
     """
-    missing = [one for one in structures if context.store.get(NetworkLatencyRecord, key_of(one)) is None]
-    inputs = network_inputs(context)
+    missing = [one for one in structures if context.store.get(NetworkLatencyRecord, key_of(one, size)) is None]
+    inputs = network_inputs(seen_at(context, size))
     classes, channels = shape_of(context)
     for some in (missing[start : start + _NETWORKS] for start in range(0, len(missing), _NETWORKS)):
         networks = [fresh(one, classes, channels, context.seed) for one in some]
@@ -95,9 +98,9 @@ def time_structures(context: Context, bench: Workbench, structures: Sequence[Str
         with context.store.transaction():
             for one, timing in zip(some, timings, strict=True):
                 record = NetworkLatencyRecord(
-                    selection=choice_of(one), timing=timing, teacher=whole, provenance=bench.provenance
+                    selection=choice_of(one, size), timing=timing, teacher=whole, provenance=bench.provenance
                 )
-                context.store.put(key_of(one), record)
+                context.store.put(key_of(one, size), record)
 
 
 def shape_of(context: Context) -> tuple[int, int]:
@@ -111,9 +114,9 @@ def ratio_of(record: NetworkLatencyRecord) -> float:
     return ratio_interval(record.timing, record.teacher).value
 
 
-def key_of(structure: Structure) -> str:
-    """Return the key of a whole network's latency."""
-    return network_key(choice_of(structure))
+def key_of(structure: Structure, size: Size | None = None) -> str:
+    """Return the key of a whole network's latency, for images of this size."""
+    return network_key(choice_of(structure, size))
 
 
 def line_of(sums: Sequence[float], ratios: Sequence[float]) -> tuple[float, float]:

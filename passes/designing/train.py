@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...op_library.structure import Structure, SuperBlockNetwork
+from ...op_library.structure import Structure
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Amount, Count, Pass, PassResult
 from ...transformer.contracts.progress import Progress
-from ...transformer.data.images import size
+from ...transformer.data.images import size as count
 from ...transformer.data.splits import split
 from ..finetuning.examine import Parts, parts_of
 from ..finetuning.finetune import STUDENT, FinetunePass
 from ..finetuning.records import StudentRecord
 from ..networks.evaluate import evaluate
+from ..networks.resolution import Size, behind_resize
 from ..ranking.records import FinalistRecord, WinnerRecord
 from .inherit import fresh, varied
 from .master import master_of
 from .records import DesignRecord
-from .space import choice_of
+from .space import choice_of, mark
 from .timing import shape_of
 
 
@@ -36,12 +37,13 @@ class TrainPass(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("winner", "student")
 
     finalists: Count = 3
+    """Of each size of images."""
     finalist_epochs: Count = 4
     epochs: Amount | None = None
     """Of the chosen one; by default as many as fine-tuning has without alignment."""
     inherit: bool = True
     """Begin with what fits of the MasterNet's weights; else from nothing, as in the paper."""
-    finetune: FinetunePass = FinetunePass()
+    finetune: FinetunePass = FinetunePass(channels_last=True)
     """How networks are trained: rates, batches, distillation from the teacher."""
 
     def lost(self, context: Context) -> str:
@@ -50,20 +52,20 @@ class TrainPass(Pass):
 
     def run(self, context: Context) -> PassResult:
         """Write the student."""
-        designs = list(context.store.all(DesignRecord).values())[: self.finalists]
+        designs = self._finalists(list(context.store.all(DesignRecord).values()))
         weights = master_of(context)[1]
         with context.progress.task("train", len(designs)) as task:
             tried = []
             for design in designs:
-                tried.append((self.finalist(context, Structure.parse(design.structure), weights), design))
+                tried.append((self.finalist(context, Structure.parse(design.structure), weights, design.size), design))
                 task.advance(1, context.metric.text(tried[-1][0].accuracy))
         best, design = max(tried, key=lambda pair: context.metric.gain(pair[0].accuracy))
         structure = Structure.parse(design.structure)
-        student = self._student(context, structure, weights)
+        student = self._student(context, structure, weights, design.size)
         context.store.put("winner", _winner(design, structure))
         context.store.put("student", student)
         note = f"{len(tried)} finalists of {best.steps} steps: " + ", ".join(
-            f"{context.metric.text(found.accuracy)} (predicted change {one.accuracy_change:+.2f})"
+            f"{context.metric.text(found.accuracy)}{_at(one)} (predicted change {one.accuracy_change:+.2f})"
             for found, one in tried
         )
         return PassResult(
@@ -73,56 +75,72 @@ class TrainPass(Pass):
             )
         )
 
-    def _start(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> SuperBlockNetwork:
-        if self.inherit:
-            return varied(structure, weights, context.seed)
-        return fresh(structure, *shape_of(context), context.seed)
+    def _finalists(self, designs: Sequence[DesignRecord]) -> list[DesignRecord]:
+        """Return the first designs of each size of images."""
+        sizes = dict.fromkeys(design.size for design in designs)
+        return [one for size in sizes for one in [one for one in designs if one.size == size][: self.finalists]]
 
-    def finalist(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> FinalistRecord:
-        """Return what a design reaches in a few epochs; a finished one is not trained again."""
+    def _start(
+        self, context: Context, structure: Structure, weights: Mapping[str, Tensor], size: Size | None
+    ) -> nn.Module:
+        network = varied(structure, weights, context.seed) if self.inherit else None
+        return behind_resize(network or fresh(structure, *shape_of(context), context.seed), size)
+
+    def finalist(
+        self, context: Context, structure: Structure, weights: Mapping[str, Tensor], size: Size | None = None
+    ) -> FinalistRecord:
+        """Return what a design reaches in a few epochs, on images of its size; a finished one is not trained again."""
         halves = split(context.dataset, context.seed)
         parts = Parts(halves.fit, halves.held_out)
         way = replace(self.finetune, epochs=self.finalist_epochs)
-        recipe = way.recipe(context, self._name("finalist", structure), size(parts.fit))
+        recipe = way.recipe(context, self._name("finalist", structure, size), count(parts.fit))
         key = hashlib.sha256(f"{structure}/{recipe.fingerprint}".encode()).hexdigest()[:24]
         known = context.store.get(FinalistRecord, key)
         if known is not None:
             return known
-        network = self._start(context, structure, weights)
+        network = self._start(context, structure, weights, size)
         silent = replace(context, progress=Progress())
         state, _ = way.train(silent, network, recipe, parts, durable=False)
         network.load_state_dict(state.best)
         found = evaluate(network, halves.held_out, 256, context.device, context.dataset.task)
         record = FinalistRecord(
-            choice=choice_of(structure), steps=recipe.total, loss=found.loss, accuracy=found.accuracy
+            choice=choice_of(structure, size), steps=recipe.total, loss=found.loss, accuracy=found.accuracy
         )
         context.store.put(key, record)
         return record
 
-    def _student(self, context: Context, structure: Structure, weights: Mapping[str, Tensor]) -> StudentRecord:
+    def _student(
+        self, context: Context, structure: Structure, weights: Mapping[str, Tensor], size: Size | None
+    ) -> StudentRecord:
         """Train the chosen design to the end and write its weights."""
         parts = parts_of(context.dataset, context.seed)
         way = replace(self.finetune, epochs=self.epochs)
-        recipe = way.recipe(context, self._name("student", structure), size(parts.fit))
-        state, _ = way.train(context, self._start(context, structure, weights), recipe, parts)
+        recipe = way.recipe(context, self._name("student", structure, size), count(parts.fit))
+        state, _ = way.train(context, self._start(context, structure, weights, size), recipe, parts)
         assert state.found is not None, "the start was offered"
         return StudentRecord(
             file=STUDENT,
-            choice=choice_of(structure),
+            choice=choice_of(structure, size),
             epochs=state.epoch,
             held_out_accuracy=state.found.accuracy,
             digest=context.store.save_tensors(STUDENT, state.best),
             structure=str(structure),
+            size=size,
         )
 
-    def _name(self, what: str, structure: Structure) -> str:
-        return f"{what}/{structure}/{'inherited' if self.inherit else 'from nothing'}"
+    def _name(self, what: str, structure: Structure, size: Size | None) -> str:
+        at = "" if size is None else f" at {mark(size)}"
+        return f"{what}/{structure}{at}/{'inherited' if self.inherit else 'from nothing'}"
+
+
+def _at(design: DesignRecord) -> str:
+    return "" if design.size is None else f" at {mark(design.size)}"
 
 
 def _winner(design: DesignRecord, structure: Structure) -> WinnerRecord:
     return WinnerRecord(
         index=design.index,
-        choice=choice_of(structure),
+        choice=choice_of(structure, design.size),
         objective=design.loss_change,
         bound=design.bound,
         predicted_ms=design.predicted_ratio * design.teacher_ms,

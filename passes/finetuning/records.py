@@ -56,3 +56,5 @@ class StudentRecord(Record):
     """Of the file's tensors; empty in runs of earlier versions."""
     structure: str = ""
     """Of a designed network (``op_library/structure.py``); empty where the student is the teacher with other blocks."""
+    size: tuple[int, int] | None = None
+    """(H, W) of the images that it takes; None where they are as the teacher's."""

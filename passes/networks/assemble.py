@@ -22,6 +22,7 @@ from ..candidates.build import build_candidate
 from ..finetuning.records import StudentRecord
 from ..pretraining.records import CandidateRecord, TrainedRecord
 from ..selecting.records import SelectionRecord
+from .resolution import seen_at
 
 
 class CandidateWeights:
@@ -171,7 +172,7 @@ def _designed(context: Context, record: StudentRecord) -> Graph:
             f"{context.store.path(record.file)} does not fit the structure {record.structure[:80]!r}; delete it and "
             "give the same command again"
         ) from error
-    return trace(network.eval(), context.example_inputs)
+    return trace(network.eval(), seen_at(context, record.size).example_inputs)
 
 
 def student_weights(store: Store, record: StudentRecord) -> dict[str, Tensor]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from ...op_library.structure import Structure
 from ...transformer.contracts.context import Context
+from ...transformer.data.images import size
+from ...transformer.data.splits import split
 from ..designing.costs import parts_ms
 from ..designing.master import master_of
-from ..designing.records import CostRecord, DesignRecord, GradientRecord, MasterRecord
-from ..designing.space import choice_of, part_names, shapes_of
+from ..designing.records import CostRecord, DesignRecord, GradientRecord, MasterRecord, ResolutionRecord
+from ..designing.space import choice_of, mark, part_names, shapes_of
 from ..finetuning.records import StudentRecord
 from ..latency.records import NetworkLatencyRecord
 from ..networks.assemble import load_student
+from ..networks.resolution import size_of
 from ..ranking.records import FinalistRecord, WinnerRecord
 from .gather import need
-from .schema import BlockReport, DesignReport, PlaneReport, StructureReport
+from .schema import BlockReport, DesignReport, PlaneReport, ResolutionReport, StructureReport
 
 
 def design_of(context: Context) -> DesignReport | None:
@@ -26,6 +32,7 @@ def design_of(context: Context) -> DesignReport | None:
     designs = store.all(DesignRecord)
     chosen = designs[f"{winner.index:02d}"]
     trained = {str(record.choice): record.accuracy for record in store.all(FinalistRecord).values()}
+    structures = [_structure(context, design, trained, master.accuracy) for design in designs.values()]
     names = part_names(Structure.parse(master.structure))
     return DesignReport(
         structure=student.structure,
@@ -42,18 +49,46 @@ def design_of(context: Context) -> DesignReport | None:
             )
             for record in sorted(store.all(GradientRecord).values(), key=lambda record: (record.place, record.type))
         ],
-        structures=[
-            StructureReport(
-                structure=design.structure,
-                predicted_loss_change=design.loss_change,
-                predicted_accuracy=master.accuracy + design.accuracy_change,
-                accuracy=trained.get(str(choice_of(Structure.parse(design.structure)))),
-                predicted_ratio=design.predicted_ratio,
-                ratio=design.ratio,
-            )
-            for design in designs.values()
-        ],
+        structures=structures,
+        resolutions=_resolutions(context, structures, mark(student.size or size_of(context))),
     )
+
+
+def _structure(
+    context: Context, design: DesignRecord, trained: Mapping[str, float], master_accuracy: float
+) -> StructureReport:
+    return StructureReport(
+        structure=design.structure,
+        resolution=mark(design.size or size_of(context)),
+        predicted_loss_change=design.loss_change,
+        predicted_accuracy=master_accuracy + design.accuracy_change,
+        accuracy=trained.get(str(choice_of(Structure.parse(design.structure), design.size))),
+        predicted_ratio=design.predicted_ratio,
+        ratio=design.ratio,
+    )
+
+
+def _resolutions(context: Context, structures: list[StructureReport], chosen: str) -> list[ResolutionReport]:
+    """Return the best finalist of each size of images, with how sure its accuracy is."""
+    held_out, metric = size(split(context.dataset, context.seed).held_out), context.metric
+    found = []
+    for name, record in context.store.all(ResolutionRecord).items():
+        mine = [one for one in structures if one.resolution == name and one.accuracy is not None]
+        best = max(mine, key=lambda one: metric.gain(one.accuracy or 0.0), default=None)
+        share = 0.0 if best is None or best.accuracy is None else best.accuracy / 100
+        found.append(
+            ResolutionReport(
+                resolution=name,
+                designs=record.designs,
+                structure="" if best is None else best.structure,
+                accuracy=None if best is None else best.accuracy,
+                error=100 * math.sqrt(max(0.0, share * (1 - share)) / held_out),
+                ratio=None if best is None else best.ratio,
+                chosen=name == chosen,
+                reason=record.reason,
+            )
+        )
+    return sorted(found, key=lambda one: [int(side) for side in one.resolution.split("x")])
 
 
 def parts_of_design(context: Context, teacher_ms: float, ratio: float) -> tuple[list[BlockReport], tuple[float, float]]:
@@ -66,16 +101,17 @@ def parts_of_design(context: Context, teacher_ms: float, ratio: float) -> tuple[
     student, whole = need(store, StudentRecord, "student"), need(store, NetworkLatencyRecord, "teacher")
     before, after = master_of(context)[0], Structure.parse(student.structure)
     costs = store.all(CostRecord)
-    channels, height, width = context.example_inputs[0].shape[1:]
-    shapes = [
-        ["x".join(map(str, shape)) for shape in shapes_of(one, channels, (height, width))] for one in (before, after)
+    channels = context.example_inputs[0].shape[1]
+    shapes = ["x".join(map(str, shape)) for shape in shapes_of(after, channels, student.size or size_of(context))]
+    times = [
+        [teacher_ms / whole.timing.ms * ms for ms in parts_ms(one, channels, costs, seen)]
+        for one, seen in ((before, None), (after, student.size))
     ]
-    times = [[teacher_ms / whole.timing.ms * ms for ms in parts_ms(one, channels, costs)] for one in (before, after)]
     blocks = [
         BlockReport(
             block=name,
-            input=shapes[1][place],
-            output=shapes[1][place + 1],
+            input=shapes[place],
+            output=shapes[place + 1],
             teacher=str(before.items[place]),
             operation=str(after.items[place]),
             teacher_ms=times[0][place],

@@ -6,6 +6,7 @@ Where the data have a task of their own, losses are the task's and accuracies it
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -253,6 +254,8 @@ class StructureReport(_Part):
     """A structure that was drawn inside the budget."""
 
     structure: str
+    resolution: str = ""
+    """Size of its images, ``24x24``."""
     predicted_loss_change: float
     predicted_accuracy: float
     """The MasterNet's, on held-out images, and the predicted changes."""
@@ -261,6 +264,26 @@ class StructureReport(_Part):
     predicted_ratio: float
     ratio: float
     """Measured over the teacher, unless estimated."""
+
+
+class ResolutionReport(_Part):
+    """What was designed for one size of images."""
+
+    resolution: str
+    """``24x24``."""
+    designs: int
+    """Inside the budget."""
+    structure: str
+    """Of the best finalist; empty where there is none."""
+    accuracy: float | None
+    """Of that on held-out images after the finalists' short training."""
+    error: float
+    """Standard error of the accuracy, by the number of the images."""
+    ratio: float | None
+    """Measured over the teacher, unless estimated."""
+    chosen: bool
+    reason: str = ""
+    """Why there are no designs."""
 
 
 class DesignReport(_Part):
@@ -278,6 +301,19 @@ class DesignReport(_Part):
     """... of so many."""
     planes: list[PlaneReport]
     structures: list[StructureReport]
+    resolutions: list[ResolutionReport] = []
+    """By the size of images, the smallest first."""
+
+    @property
+    def resolution_told(self) -> bool:
+        """Whether the chosen size is ahead of all others by more than two standard errors of the difference."""
+        rows = [row for row in self.resolutions if row.accuracy is not None]
+        best = next((row for row in rows if row.chosen), None)
+        return best is not None and all(
+            abs((best.accuracy or 0.0) - (row.accuracy or 0.0)) > 2 * math.hypot(best.error, row.error)
+            for row in rows
+            if not row.chosen
+        )
 
 
 class Report(_Part):

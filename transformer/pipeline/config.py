@@ -125,6 +125,11 @@ class Config(BaseModel):
     """Leave the blocks of these patterns alone."""
     master: Annotated[str | None, Flag(MODEL, ("master",), metavar="STRUCTURE", handed="any", common=True)] = None
     """Network that designs are searched around: ``genet:cifar`` or a structure's text; the model itself if left out."""
+    resolutions: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Flag(SEARCH, ("superblocks",), metavar="SIZES", handed="any"),
+    ] = ()
+    """With ``design``: heights of images to design for, ``24,32``, in pixels; the teacher's alone if left out."""
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
@@ -210,6 +215,12 @@ class Config(BaseModel):
     @classmethod
     def _several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("resolutions", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        parts = [value] if isinstance(value, str | int) else value
+        return [side for part in parts for side in (part.split(",") if isinstance(part, str) else [part])]
 
     def parsed_budget(self) -> Budget | None:
         """Return the budget with its limits; None if none was given.
