@@ -34,7 +34,7 @@ def test_the_table_of_translations_is_built_once_and_the_graph_is_the_same(monke
         patch.setitem(sys.modules, registration.__name__, None)
         other_inside = export_graph(net, [x])
     export_graph(net, [x])
-    built = []
+    built: list[object] = []
     with monkeypatch.context() as patch:
         patch.setattr(registration, "OnnxDecompMeta", built.append)
         kept = export_graph(net, [x])
