@@ -71,7 +71,7 @@ def test_a_flag_names_the_passes_that_take_it(name: str) -> None:
             takers.add(point)
     besides = {
         "budget": {"profile", "demo"},  # a budget out of reach ends profiling
-        "search": {"score", "select", "prunet", "choose"},  # it decides which of these there are
+        "search": {"score", "select", "prunet", "choose", "scratch", "columns"},  # it decides which of these there are
     }
     assert takers == set(flag.used_by) - besides.get(name, set())
 
