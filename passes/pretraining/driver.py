@@ -13,7 +13,7 @@ from ...transformer.errors import UsageError, nearest
 from ...transformer.tools.files import slug
 from . import partial
 from .executor import EXECUTORS, Executor, LocalExecutor, Report
-from .halving import used
+from .halving import expected, used
 from .recipe import Recipe
 from .records import CandidateRecord
 from .tally import Tally
@@ -48,6 +48,7 @@ class Driver:
 
     def advance(self, pairs: Sequence[Pair], stop: int) -> list[Pair]:
         """Train the pairs up to step ``stop``; return those that can go on from there."""
+        pairs = self._going(pairs)
         begun = [(pair, self._behind(pair)) for pair in pairs]
         waiting = deque(units([(pair, step) for pair, step in begun if step < stop], stop, self._cut))
         while waiting or self._executor.running:
@@ -70,10 +71,9 @@ class Driver:
             latency: in ms, by key.
             stage: of each block, in order of execution.
         """
+        errors = {key: record.errors[step] for key, record in self._known.items() if step in record.errors}
         rivals = {
-            key: (latency[key], record.errors[step])
-            for key, record in self._known.items()
-            if step in record.errors and key in latency
+            key: (latency[key], error) for key, error in expected(errors, self._ends(), stage).items() if key in latency
         }
         kept = used(rivals, latency, stage)
         reason = f"stopped after {step} of {self._recipe.steps} steps: no selection near the best uses it"
@@ -83,6 +83,14 @@ class Driver:
                 record = self._known[key]
                 self._end(pair, "dropped", reason, step, steps=record.steps, seconds=record.seconds)
         return self._going(pairs)
+
+    def _ends(self) -> dict[str, float]:
+        """Return the errors of the candidates that are trained to the end, by key."""
+        return {
+            key: record.nmse
+            for key, record in self._store.all(CandidateRecord).items()
+            if record.state == "ready" and record.nmse is not None and record.recipe == self._recipes.get(key)
+        }
 
     def _behind(self, pair: Pair) -> int:
         """Return the steps that a candidate has behind it."""

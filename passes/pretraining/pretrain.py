@@ -39,7 +39,7 @@ from ..selecting.weightings import stages
 from .driver import Driver, open_executor
 from .engine import variances
 from .executor import EXECUTORS
-from .halving import stops, used
+from .halving import ahead, stops, used
 from .memory import Bound
 from .recipe import DERIVED, PRECISIONS, PRESETS, Recipe, resolve
 from .records import CandidateRecord
@@ -180,7 +180,12 @@ class PretrainPass(Pass):
             cut = Cut(self.in_flight, executor.slots, self._bound(context, job.recipe.batch_size))
             driver = Driver(context.store, job.recipe, recipes, executor, cut, tally, context.progress)
             driver.take_up(pairs)
-            for stop in stops(job.recipe.steps, self.halving):
+            rungs = stops(job.recipe.steps, self.halving)
+            first = ahead(self._every(context), stage) if len(rungs) > 1 else []
+            first = [pair for pair in pairs if pair in first]
+            for stop in rungs:
+                first = driver.advance(first, stop)
+            for stop in rungs:
                 pairs = driver.advance(pairs, stop)
                 if stop < job.recipe.steps:
                     pairs = driver.thin(pairs, stop, latency, stage)
@@ -193,7 +198,7 @@ class PretrainPass(Pass):
         What is trained follows from what is durable alone, so a run that was stopped goes the same way again.
         """
         store, latency = context.store, _latencies(context)
-        every = [pair for pair in missing(context, {}) if self._takes(pair[0]) and pair[1].name != "teacher"]
+        every = self._every(context)
         stage = dict(zip((b.name for b in context.teacher.replaceable), stages(context.teacher), strict=True))
         waiting = {key_of(pair): pair for pair in pairs}
         some = [pair for pair in spread(every, self.sample) if key_of(pair) in waiting]
@@ -224,6 +229,10 @@ class PretrainPass(Pass):
                         estimated=True,
                     ),
                 )
+
+    def _every(self, context: Context) -> list[Pair]:
+        """Return what there is to train, finished or not."""
+        return [pair for pair in missing(context, {}) if self._takes(pair[0]) and pair[1].name != "teacher"]
 
     def _takes(self, block: str) -> bool:
         return not self.blocks or any(matches(block, pattern) for pattern in self.blocks)

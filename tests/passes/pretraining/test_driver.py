@@ -136,6 +136,33 @@ def test_halving_stops_what_is_not_selected_and_leaves_the_weights_of_the_others
         assert_equal({name: full[name] for name in some}, some)
 
 
+def test_who_goes_ahead_is_trained_as_all_are_also_after_a_stop(
+    tmp_path: Path, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch, expected: dict[str, torch.Tensor]
+) -> None:
+    monkeypatch.setattr("hant.passes.pretraining.halving.SELECTIONS", 1)
+    monkeypatch.setattr("hant.passes.pretraining.halving._FEW", 1)  # of the last two blocks the later one goes ahead
+    ms = {"teacher": 3.0, "identity": 0.0, "cb_res_1x1": 2.99, "cb_res_3x3": 1.0}
+    found = []
+    for stop in (False, True):
+        if stop:
+            with Full(tmp_path / f"{stop}") as store:
+                context = make_context(store, POOL)
+                latencies(store, ms)
+                with pytest.raises(StorageError, match="disk full"):
+                    replace(SAVING, halving=1).run(context)
+        with RunStore(tmp_path / f"{stop}") as store:
+            context = make_context(store, POOL)
+            latencies(store, ms)
+            replace(PLAIN, halving=1).run(context)
+            records = store.all(CandidateRecord)
+            found.append({key: (record.state, record.nmse) for key, record in records.items()})
+            assert records["three/cb_res_1x1"].state == "ready"
+            assert records["one/cb_res_1x1"].state == records["two/cb_res_1x1"].state == "dropped"
+            some = weights(store)
+            assert_equal({name: expected[name] for name in some}, some)
+    assert found[0] == found[1]
+
+
 def test_without_a_table_nothing_is_stopped(
     tmp_path: Path, make_context: MakeContext, expected: dict[str, torch.Tensor]
 ) -> None:
