@@ -127,7 +127,7 @@ class ColumnsPass(SelectPass):
             block = context.teacher.block(name)
             for widest in _widest(table.operations[index]):
                 names = list[str]()
-                for spec in self._widths(widest):
+                for spec in self.widths(widest):
                     record = known.get(f"{name}/{spec.name}") or listed(context, block, spec)
                     if record.fits:
                         store.put(f"{name}/{spec.name}", record)
@@ -138,7 +138,8 @@ class ColumnsPass(SelectPass):
         measure_missing(replace(context, pool=tuple(pool.values())), bisect=True)
         return found
 
-    def _widths(self, widest: OpSpec) -> list[OpSpec]:
+    def widths(self, widest: OpSpec) -> list[OpSpec]:
+        """Return the operations of a ladder, the widest one last."""
         width = width_of(widest)
         made = [replace(widest, **{widest.elastic: width * rung / self.rungs}) for rung in range(1, self.rungs)]
         return [*(operation(spec.name) for spec in made), widest]  # as its name says it
@@ -176,7 +177,7 @@ class ColumnsPass(SelectPass):
         elastic = elastic_of(block, names, CandidateWeights(store))
         parts = (*elastic.parts, elastic.name)
         ladder = Ladder(parts, tuple(ms[rows[one]] for one in parts))
-        chosen, error, tensors = self._trained(context, block, ladder, worth, elastic)
+        chosen, error, tensors = self.trained(context, block, ladder, worth, elastic)
         reduced = worth.of(error, ms[rows[chosen]]) - value
         new = chosen not in table.operations[lead.block]
         with store.transaction():
@@ -193,7 +194,7 @@ class ColumnsPass(SelectPass):
             store.put(key, record)
         return record
 
-    def _trained(
+    def trained(
         self, context: Context, block: Block, ladder: Ladder, worth: Worth, elastic: Elastic
     ) -> tuple[str, float, dict[str, torch.Tensor]]:
         """Return the operation that a walk ends in, its error on held-out images, and its weights."""

@@ -9,6 +9,7 @@ judged on held-out images, which no search sees but ``linear``, with the statist
 
 ``pruning``: the threshold rising, constant, or none at all: CPU seconds, operations run, loss of what is found.
 ``skips``: prices times block factors: layers that are kept, and the loss of the search (PruNet, table 6).
+``widths``: a Prunode of one block at two prices against every width trained alone for as many steps: width, regret.
 ``searches``: PruNet against the linearised search, both aligned and fine-tuned for as many steps as fit into the CPU
 seconds that the longer one took in all; a row says how many.
 """
@@ -26,17 +27,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hant import Context
+from hant import Block, Context
+from hant.op_library.cost import macs
+from hant.op_library.elastic import Elastic
+from hant.op_library.pools import operation
+from hant.passes.candidates.build import build_candidate
 from hant.passes.finetuning.labels import objective_of
 from hant.passes.finetuning.recipe import FinetuneRecipe
 from hant.passes.networks.assemble import CandidateWeights, build_student, independent
 from hant.passes.networks.evaluate import evaluate
 from hant.passes.ranking.judge import Judge, Protocol
+from hant.passes.searching.columns import ColumnsPass
 from hant.passes.searching.contest import Contest
 from hant.passes.searching.linear import Linear, linear_search
+from hant.passes.searching.prunet.ladder import Ladder
 from hant.passes.searching.prunet.options import Prunet
-from hant.passes.searching.prunet.outcome import TrainedCandidates
+from hant.passes.searching.prunet.outcome import TrainedCandidates, made_of
 from hant.passes.searching.prunet.prunet import trained
+from hant.passes.searching.prunet.supernet import elastic_of
+from hant.passes.searching.prunet.widening import Worth
 from hant.passes.selecting.table import error_table
 from hant.tests.bench.search_cifar10 import copied, make_context, run_parser
 from hant.transformer.data.images import batches, size
@@ -50,7 +59,10 @@ Row = dict[str, Any]
 def options() -> argparse.Namespace:
     parser = run_parser(__doc__)
     add = parser.add_argument
-    add("--study", default="pruning,skips,searches")
+    add("--study", default="pruning,skips,widths,searches")
+    add("--blocks", default="", help="of widths; the middle one of all if left out")
+    add("--kind", default="cb_stack_3x3_ex0.5", help="of widths: the widest operation, which the run has trained")
+    add("--rungs", type=int, default=8)
     add("--budgets", default="0.3,0.45,0.6")
     add("--seeds", default="0,1,2")
     add("--steps", type=int, default=0, help="of the search; 0 for its own number")
@@ -190,7 +202,61 @@ def fitted(context: Context, student: nn.Module, steps: int, seed: int) -> tuple
     return (found.loss if math.isfinite(found.loss) else math.inf), found.accuracy
 
 
-STUDIES = {"pruning": pruning, "skips": skips, "searches": searches}
+def widths(context: Context, table: Table, args: argparse.Namespace) -> None:
+    table.head(
+        "Widths", "found", "best", "regret, %", "error over that of the width alone", "CPU s", "CPU s of all alone"
+    )
+    blocks = [block.name for block in context.teacher.replaceable]
+    for name in args.blocks.split(",") if args.blocks else [blocks[len(blocks) // 2]]:
+        block, steps = context.teacher.block(name), args.steps or 300
+        columns = ColumnsPass(rungs=args.rungs, steps=steps)
+        names = tuple(spec.name for spec in columns.widths(operation(args.kind)))
+        macs_of = [macs(build_candidate(block, operation(one), 0), block.input) for one in names]
+        ms = [count / macs_of[-1] for count in macs_of]
+        started = time.process_time()
+        alone = {one: width_alone(context, columns, block, names, one) for one in names}
+        seconds = time.process_time() - started
+        for factor in (0.3, 1.0):
+            price = factor * (alone[names[0]] - alone[names[-1]]) / (ms[-1] - ms[0])
+            key = f"{name}, {args.kind}, price {factor:g}, {steps} steps"
+            table.row(key, partial(walked, context, columns, block, names, ms, alone, price, seconds))
+
+
+def width_alone(context: Context, columns: ColumnsPass, block: Block, names: tuple[str, ...], name: str) -> float:
+    """Error of one width that is trained alone, from the same start."""
+    start = elastic_of(block, names, CandidateWeights(context.store))
+    module = made_of(block, name, start.cut(name))
+    only = Elastic(module, {}, name)
+    return columns.trained(context, block, Ladder((name,), (1.0,)), Worth(1.0, 0.0), only)[1]
+
+
+def walked(
+    context: Context,
+    columns: ColumnsPass,
+    block: Block,
+    names: tuple[str, ...],
+    ms: list[float],
+    alone: dict[str, float],
+    price: float,
+    seconds: float,
+) -> Row:
+    started, worth = time.process_time(), Worth(1.0, price)
+    elastic = elastic_of(block, names, CandidateWeights(context.store))
+    found, error, _ = columns.trained(context, block, Ladder(names, tuple(ms)), worth, elastic)
+    costs = {one: worth.of(alone[one], own) for one, own in zip(names, ms, strict=True)}
+    best = min(costs, key=lambda one: costs[one])
+    spread = max(costs.values()) - costs[best]
+    return {
+        "found": found,
+        "best": best,
+        "regret": 100 * (costs[found] - costs[best]) / spread,
+        "error": error / alone[found],
+        "seconds": time.process_time() - started,
+        "alone": seconds,
+    }
+
+
+STUDIES = {"pruning": pruning, "skips": skips, "widths": widths, "searches": searches}
 
 
 def main() -> None:

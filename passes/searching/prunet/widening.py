@@ -58,14 +58,15 @@ class Widening:
         """Take a step towards ``y``, the block's output for ``x``, and walk on."""
         progress = self._done / self._steps
         walking = progress >= _WARM
-        rungs = (self.walk.small, self.walk.large) if walking else (self._any(), self.walk.rungs)
+        pair = (self.walk.small, self.walk.large) if walking else (self._any(), self.walk.rungs)
+        rungs = tuple(dict.fromkeys(pair))
         with torch.enable_grad():
             errors = [nmse(self.elastic(x.clone(), self.ladder.names[rung - 1]), y, variance) for rung in rungs]
             self._training.zero_grad()
             torch.stack(errors).sum().backward()  # type: ignore[no-untyped-call]
         self._set_rate(self._training, _WEIGHTS_RATE * _falling(progress))
         self._training.step()
-        if walking:
+        if walking and len(rungs) > 1:
             small, large = (
                 self._worth.of(error.item(), self.ladder.ms[rung - 1])
                 for error, rung in zip(errors, rungs, strict=True)
