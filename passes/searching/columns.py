@@ -105,7 +105,7 @@ class ColumnsPass(SelectPass):
     def _round(self, context: Context, round_: int) -> list[str]:
         """Return the operations that one round has added, as ``block/operation``."""
         table = search_table(context.store, context.teacher)
-        limit, _ = settle(context, table, replace(self))
+        limit, _ = settle(context, table, self)
         price = price_of(table, limit)
         ladders = self._ladders(context, table)
         values = [float((loss + price * ms).min()) for loss, ms in zip(table.loss, table.cost["ms"], strict=True)]

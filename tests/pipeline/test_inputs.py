@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import hant
 import pytest
 import torch
 from hant.transformer.data.images import shuffled
+from hant.transformer.data.sources import load_data
 from hant.transformer.errors import CaptureError, UsageError
 from hant.transformer.pipeline.config import make
-from hant.transformer.pipeline.inputs import example_inputs
+from hant.transformer.pipeline.inputs import example_inputs, of_space, space_network
 from torch import Tensor, nn
 
 
@@ -57,3 +59,22 @@ def test_seeds_are_what_generators_take() -> None:
             make({"seed": seed})
     largest = make({"seed": 2**63 - 1}).seed
     assert sorted(shuffled(5, largest, 3).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_the_network_of_a_space_is_made_for_the_data_and_the_same_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'images = 8\ngranularity = 8\nexpansion = 2\nstem = "conv_3x3@8"\nhead = "conv_1x1@16"\n'
+        'stages = [{ family = "efnv2", kernels = { silu = [3] }, channels = 8, layers = 1 }]\n'
+    )
+    config = make({"model": f"space:{file}", "budget": "0.5", "passes": {"finetune": {"epochs": 3}}})
+    assert (config.search, config.pool) == ("scratch", f"space:{file}")
+    assert config.passes["finetune"] == {"preload": "none", "distillation": 0.0, "epochs": 3}
+    assert of_space(config)
+    digits = load_data("digits", (1, 8, 8))
+    network, again = space_network(config, digits), space_network(config, digits)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    other = space_network(config.model_copy(update={"seed": 1}), digits)
+    assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
+    assert space_network(config, None)(torch.zeros(2, 3, 8, 8)).shape == (2, 1000)
