@@ -182,7 +182,7 @@ def _train(
         pipeline = build_pipeline(config.model_copy(update={"passes": tables, "shared": None}), base_passes(config))
         pipeline.run(context, only=("shrink",))
         return list(students)
-    context.progress.log(f"shrink: trained before, in {known.steps} steps; no step of training")
+    context.progress.log(f"shrink: trained before by {known.schedule}, in {known.steps} steps; no step of training")
     left = []
     for student in students:
         winner = student.context.store.get(WinnerRecord, "winner")
