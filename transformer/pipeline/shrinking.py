@@ -76,7 +76,7 @@ def shrink(
     """
     options = _options(config)
     anything = options.shared and options.any(context)
-    own = config.model_copy(update={"search": "shared"}) if anything and config.search == "ilp" else config
+    own = config.model_copy(update={"search": "shared"}) if anything else config
     wanted = _wanted(context, own, budgets, targets, options.shared)
     points = {student.name: _point(student) for student in wanted}
     # Where any students are trained, selections are found in what was trained; else they are what is trained.
