@@ -82,4 +82,7 @@ def _draw(name: str, tensor: Tensor) -> None:
     elif isinstance(tensor, nn.Parameter) and tensor.ndim > 1:
         nn.init.normal_(tensor, std=0.02)
     elif isinstance(tensor, nn.Parameter):
-        raise UsageError(f"weight {name} cannot be drawn anew, its name says nothing; give finetune.preload=teacher")
+        raise UsageError(
+            f"weight {name} cannot be drawn anew, its name says nothing; give finetune.preload=teacher, or "
+            "shrink.start=teacher"
+        )

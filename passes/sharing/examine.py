@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from ...transformer.contracts.context import Context
+from ...transformer.contracts.data import Sample
 from ...transformer.contracts.task import Classification
 from ...transformer.data.images import batches, size
 from ...transformer.data.splits import split, take
 from ...transformer.ir.graph import Graph
-from ..finetuning.examine import Examiner, Found, Parts
+from ..finetuning.examine import JUDGES, Examiner, Found, Parts, spread
 from ..finetuning.parallel import Parallel
 from ..ranking.recalibrate import BATCHES
 from .network import SharedNetwork, recalibrate
 
 _BATCH = 256
+_LEAST = 250
+"""Images at least that each of many students is examined on."""
 _FEW = 2
 """Batches that norms are estimated on to see how a student does, which is done again and again."""
 _LITTLE = 1.05
@@ -45,7 +49,10 @@ class StudentsExaminer(Examiner):
         **how: Any,
     ) -> None:
         """Take the students by name, block -> operation."""
-        super().__init__(context, parts.judges, **how)
+        most = max(_LEAST, 2 * JUDGES // len(students))  # of many, each on fewer images: all together cost the same
+        kept = cast("Subset[Sample]", parts.judges)
+        judges = Subset(kept.dataset, [kept.indices[place] for place in spread(size(kept), most)])
+        super().__init__(context, judges, **how)
         self.students = tuple(students)
         self._whole, self._shared, self._choices = context, shared, students
         self._copies: dict[str, Graph] = {}

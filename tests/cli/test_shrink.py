@@ -67,7 +67,7 @@ def test_a_later_budget_takes_no_step_and_the_same_command_makes_nothing_anew(jo
     told = json.loads(done.out)
     assert [point["student"] for point in told["points"]] == ["quick-0.95", "quick-1"]
     assert all(point["made"] for point in told["points"])
-    assert re.search(r"shrink: trained before, in \d+ steps; no step of training", done.err)
+    assert re.search(r"shrink: trained before by deps, in \d+ steps; no step of training", done.err)
     assert "student quick-0.95" in done.err
     assert (job / "run" / "shared" / "network.safetensors").stat().st_mtime_ns == before
     assert done.err.count("extract: up to date") == 1

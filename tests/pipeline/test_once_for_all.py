@@ -30,9 +30,14 @@ class Noise(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size"), [("mobilenetv3_small_050", 64), ("convnext_atto", 64), ("vit_tiny_patch16_224", 224)]
+    ("name", "size", "start"),
+    [
+        ("mobilenetv3_small_050", 64, "none"),
+        ("mobilenetv3_small_050", 64, "teacher"),
+        ("convnext_atto", 64, "teacher"),
+        ("vit_tiny_patch16_224", 224, "teacher"),
+    ],
 )
-@pytest.mark.parametrize("start", ["teacher", "none"])
 def test_networks_of_timm_are_shrunk(name: str, size: int, start: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)

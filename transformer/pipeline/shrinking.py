@@ -76,7 +76,7 @@ def shrink(
     """
     options = _options(config)
     anything = options.shared and options.any(context)
-    own = config.model_copy(update={"search": "shared"}) if anything and config.search == "ilp" else config
+    own = config.model_copy(update={"search": "shared"}) if anything else config
     wanted = _wanted(context, own, budgets, targets, options.shared)
     points = {student.name: _point(student) for student in wanted}
     # Where any students are trained, selections are found in what was trained; else they are what is trained.
@@ -182,7 +182,7 @@ def _train(
         pipeline = build_pipeline(config.model_copy(update={"passes": tables, "shared": None}), base_passes(config))
         pipeline.run(context, only=("shrink",))
         return list(students)
-    context.progress.log(f"shrink: trained before, in {known.steps} steps; no step of training")
+    context.progress.log(f"shrink: trained before by {known.schedule}, in {known.steps} steps; no step of training")
     left = []
     for student in students:
         winner = student.context.store.get(WinnerRecord, "winner")
