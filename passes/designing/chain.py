@@ -24,8 +24,20 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _BEAMS = (30, 1_000, 10_000, 100_000)
 """Partial designs that are kept at a place: few find a good one, more only where the proof needs them."""
+_PIVOTS = 4096
+"""Labels at most that others are compared with in all costs."""
 _SLACK = 1e-9
 """Relative; sums from the last place and from the first differ in their rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Limited:
+    """A further cost that is limited: parameters, or multiply-accumulates."""
+
+    name: str
+    cost: Sequence[Floats]
+    """As ``ChainProblem.cost``."""
+    limit: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +56,8 @@ class ChainProblem:
     """K, how many designs to return; fewer come back where fewer exist."""
     max_overlap: float = 0.7
     """Share of the places at which a design may have the option of any earlier one."""
+    further: Sequence[Limited] = ()
+    """Limits that hold as well."""
 
     def __post_init__(self) -> None:
         states = 1
@@ -55,6 +69,8 @@ class ChainProblem:
                 )
             if not (np.isfinite(loss).all() and np.isfinite(cost).all() and (cost >= 0).all() and (exits >= 0).all()):
                 raise UsageError(f"place {place} of the chain has numbers that are not finite, or costs below 0")
+            if any(one.cost[place].shape != cost.shape for one in self.further):
+                raise UsageError(f"place {place} of the chain has further costs of another shape than {cost.shape}")
             states = int(exits.max()) + 1
 
     @property
@@ -89,11 +105,15 @@ def sums(problem: ChainProblem, choice: Sequence[int]) -> tuple[float, float]:
 
 def least_cost(problem: ChainProblem) -> float:
     """Return the least that any design costs."""
-    states = np.zeros(int(problem.exits[-1].max()) + 1)
-    for loss, exits, cost in reversed(list(zip(problem.loss, problem.exits, problem.cost, strict=True))):
-        assert len(loss), "checked"
-        states = (cost + states[exits]).min(axis=1)
-    return float(states[0])
+    return float(_rest(problem, problem.cost)[0][0])
+
+
+def _rest(problem: ChainProblem, costs: Sequence[Floats]) -> list[Floats]:
+    """Return the least that the places to come cost, of every state before each place, and behind the last."""
+    rest = [np.zeros(int(problem.exits[-1].max()) + 1)]
+    for exits, cost in reversed(list(zip(problem.exits, costs, strict=True))):
+        rest.append((cost + rest[-1][exits]).min(axis=1))
+    return rest[::-1]
 
 
 def solve_chain(problem: ChainProblem) -> list[ChainDesign]:
@@ -113,10 +133,20 @@ def solve_chain(problem: ChainProblem) -> list[ChainDesign]:
             break
         found.append(design)
     if not found:
-        raise InfeasibleError(
-            f"no design is within a cost of {problem.limit:.4g}; the least costs {least:.4g}", least={"cost": least}
-        )
+        raise InfeasibleError(*_why(problem, least))
     return found
+
+
+def _why(problem: ChainProblem, least: float) -> tuple[str, dict[str, float]]:
+    """Return which limit no design keeps, and the least that it could be."""
+    if least > problem.limit:
+        return f"no design is within a cost of {problem.limit:.4g}; the least costs {least:.4g}", {"cost": least}
+    for one in problem.further:
+        most = float(_rest(problem, one.cost)[0][0])
+        if most > one.limit:
+            return f"no design is within {one.limit:.4g} {one.name}; the least has {most:.4g}", {one.name: most}
+    names = " and ".join(one.name for one in problem.further)
+    return f"no design is within the limits of {names} and of the cost at once", {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +207,8 @@ class _Labels:
     """Shape (labels, places so far)."""
     becomes: Floats
     """Lower bound on the loss of any design that it can become."""
+    more: Floats
+    """Further costs, shape (labels, costs)."""
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -209,11 +241,13 @@ def _search(
     """Return the best design below a loss of ``most`` (loss, cost, choice), and the least that a left-out one has."""
     labels = _Labels(
         np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.zeros((1, len(earlier)), np.int64),
-        np.zeros((1, 0), np.int64), np.zeros(1),
+        np.zeros((1, 0), np.int64), np.zeros(1), np.zeros((1, len(problem.further))),
     )  # fmt: skip
     left_out = math.inf
+    rests = [_rest(problem, one.cost) for one in problem.further]
     for place in range(len(problem.loss)):
-        grown = list(_grown(problem, fronts[place + 1], earlier, place, labels, most))
+        rest = [one[place + 1] for one in rests]
+        grown = list(_grown(problem, fronts[place + 1], rest, earlier, place, labels, most))
         if not grown:
             return None, left_out
         labels = _undominated(_together(grown), len(problem.loss) - place - 1, problem.overlap)
@@ -227,9 +261,18 @@ def _search(
 
 
 def _grown(
-    problem: ChainProblem, after: list[_Front], earlier: Ints, place: int, labels: _Labels, most: float
+    problem: ChainProblem,
+    after: list[_Front],
+    rest: Sequence[Floats],
+    earlier: Ints,
+    place: int,
+    labels: _Labels,
+    most: float,
 ) -> Iterator[_Labels]:
-    """Yield the labels with each option of the place that they can be completed with, by the state that it leaves."""
+    """Yield the labels with each option of the place that they can be completed with, by the state that it leaves.
+
+    ``after`` is what can come from each state, ``rest`` the least of each further cost from there.
+    """
     loss, exits, cost = problem.loss[place], problem.exits[place], problem.cost[place]
     last = place == len(problem.loss) - 1
     for before in np.unique(labels.state):
@@ -241,14 +284,23 @@ def _grown(
             room = np.where(costs <= problem.limit, 0.0, -1.0) if last else problem.limit * (1 + _SLACK) - costs
             becomes = losses + front.least_loss(room)
             slack = _SLACK * (1 + np.abs(losses))
-            row, column = np.nonzero(np.isfinite(becomes) & (becomes - slack < most))
+            fine = np.isfinite(becomes) & (becomes - slack < most)
+            more = np.stack(
+                [here.more[:, [i]] + one.cost[place][before, options] for i, one in enumerate(problem.further)], axis=-1
+            ) if problem.further else np.zeros((*becomes.shape, 0))  # fmt: skip
+            for i, one in enumerate(problem.further):
+                room = one.limit if last else one.limit * (1 + _SLACK) - rest[i][state]
+                fine &= more[..., i] <= room
+            row, column = np.nonzero(fine)
             option = options[column]
             shared = here.shared[row] + (earlier[:, place] == option[:, None] if len(earlier) else 0)
-            fine = (shared <= problem.overlap).all(axis=1)
-            row, column, option, shared = row[fine], column[fine], option[fine], shared[fine]
+            few = (shared <= problem.overlap).all(axis=1)
+            row, column, option, shared = row[few], column[few], option[few], shared[few]
             choice = np.concatenate([here.choice[row], option[:, None]], axis=1)
             states = np.full(len(row), state, np.int64)
-            yield _Labels(costs[row, column], losses[row, column], states, shared, choice, becomes[row, column])
+            yield _Labels(
+                costs[row, column], losses[row, column], states, shared, choice, becomes[row, column], more[row, column]
+            )
 
 
 def _together(parts: Sequence[_Labels]) -> _Labels:
@@ -257,7 +309,7 @@ def _together(parts: Sequence[_Labels]) -> _Labels:
 
 
 def _undominated(labels: _Labels, to_come: int, overlap: int) -> _Labels:
-    """Return the labels that no other of the same state and shares beats in cost and loss, by what they can become.
+    """Return the labels that no other of the same state and shares beats in costs and loss, by what they can become.
 
     Shares that can no longer be too many, however the design goes on, count as none.
     """
@@ -267,5 +319,26 @@ def _undominated(labels: _Labels, to_come: int, overlap: int) -> _Labels:
     order = np.lexsort((labels.loss, labels.cost, group))
     rank = np.unique(labels.loss, return_inverse=True)[1].ravel()
     falling = (rank - group * (len(rank) + 1))[order]  # every group lies below the one before it
-    index = order[falling < np.concatenate([[len(rank)], np.minimum.accumulate(falling)[:-1]])]
+    best = falling < np.concatenate([[len(rank)], np.minimum.accumulate(falling)[:-1]])
+    index = order[best]
+    if labels.more.shape[1]:
+        others = order[~best]
+        index = np.concatenate([index, others[~_beaten(labels, group, index, others)]])
     return labels.at(index[np.argsort(labels.becomes[index], kind="stable")])
+
+
+def _beaten(labels: _Labels, group: Ints, best: Ints, others: Ints) -> NDArray[np.bool_]:
+    """Return which of the ``others`` one of the ``best`` of their group beats in everything.
+
+    The best are those that nothing beats in cost and loss. What only others would beat is kept, which costs time, not
+    the optimum.
+    """
+    beaten = np.zeros(len(others), dtype=bool)
+    for start in range(0, min(len(best), _PIVOTS), 256):
+        some = best[start : start + 256, None]
+        wins = (group[some] == group[others]) & (labels.cost[some] <= labels.cost[others])
+        wins &= labels.loss[some] <= labels.loss[others]
+        for i in range(labels.more.shape[1]):
+            wins &= labels.more[some, i] <= labels.more[others, i]
+        beaten |= wins.any(axis=0)
+    return beaten

@@ -17,6 +17,7 @@ from ..latency.records import NetworkLatencyRecord
 from ..networks.resolution import Size, size_of
 from ..selecting.select import MARGIN
 from .chain import ChainDesign, ChainProblem, least_cost, solve_chain
+from .limits import further_limits
 from .master import master_of
 from .perturb import PerturbPass
 from .records import DesignRecord, Fit, GradientRecord, ResolutionRecord
@@ -85,7 +86,9 @@ class DesignPass(Pass):
         found = places(master_of(context)[0], self.perturb.box)
         gradients = context.store.all(GradientRecord)
         losses = [_predicted(place, gradients, "loss") for place in found]
-        space = _Space(context, size, found, chain_of(context, found, losses, 0.0, size))
+        problem = chain_of(context, found, losses, 0.0, size)
+        further = further_limits(context, self.budget, found, size)
+        space = _Space(context, size, found, replace(problem, further=further))
         good = self._settle(space)
         return [_record(space, gradients, first + index, *pair) for index, pair in enumerate(good)]
 
@@ -123,6 +126,11 @@ class DesignPass(Pass):
         try:
             return solve_chain(replace(problem, limit=limit, solutions=self.solutions, max_overlap=self.max_overlap))
         except InfeasibleError as error:
+            if least_cost(problem) <= limit:
+                raise InfeasibleError(
+                    f"{error}, around this MasterNet: give a larger --limit or budget, or a smaller MasterNet",
+                    least=error.least,
+                ) from error
             least = line[0] * least_cost(problem) / whole + line[1]
             raise InfeasibleError(
                 f"no design around this MasterNet is within the budget of {self.budget}; the fastest is predicted to "

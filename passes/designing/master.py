@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ...op_library.structure import Structure, SuperBlockNetwork
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import Amount, Factor, Pass, PassResult
+from ...transformer.contracts.pass_ import Amount, Factor, Pass, PassResult, Work
 from ...transformer.data.images import size
 from ...transformer.data.splits import split
 from ...transformer.errors import LostError, UsageError
 from ..finetuning.examine import parts_of
 from ..finetuning.finetune import FinetunePass
+from ..finetuning.training_pass import work_of
 from ..networks.evaluate import evaluate
 from .inherit import fresh, varied
 from .records import MasterRecord
@@ -56,6 +57,12 @@ class MasterPass(Pass):
             raise UsageError("no MasterNet is given to design from; give --master genet:cifar, or a structure's text")
         return Structure.parse(self.master.removeprefix("genet:"))
 
+    def work(self, context: Context) -> Work:
+        """Count the steps, where there is anything to train."""
+        if not self.anew and _fits(self.parsed(), context.model.state_dict()):
+            return Work()
+        return work_of(self._way().recipe(context, "", size(parts_of(context.dataset, context.seed).fit)), context)
+
     def lost(self, context: Context) -> str:
         """Return whether the weights are gone."""
         return "" if context.store.path(MASTER).is_file() else f"{MASTER} is missing"
@@ -85,11 +92,14 @@ class MasterPass(Pass):
         """Return a network of ``structure`` trained from nothing, in eval mode, and the recipe's fingerprint."""
         network = fresh(structure, *shape_of(context), context.seed)
         parts = parts_of(context.dataset, context.seed)
-        way = FinetunePass(epochs=self.epochs, distillation=self.distillation, channels_last=True)
+        way = self._way()
         recipe = way.recipe(context, f"master/{structure}", size(parts.fit))
         state, _ = way.train(context, network, recipe, parts)
         network.load_state_dict(state.best)
         return network.eval(), recipe.fingerprint
+
+    def _way(self) -> FinetunePass:
+        return FinetunePass(epochs=self.epochs, distillation=self.distillation, channels_last=True)
 
 
 def _fits(structure: Structure, weights: Mapping[str, Tensor]) -> bool:

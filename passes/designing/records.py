@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -63,10 +64,13 @@ class Fit(BaseModel):
     """Kendall's, of fitted against found."""
     r2_paper: float
     """Of the published form: linear in width, no offset, about the MasterNet itself."""
+    published: bool = False
+    """Whether this is the published form: ``by_depth * (d - d0) + by_width * (c / c0 - 1)``."""
 
     def at(self, deeper: float, log_wider: float) -> float:
         """Return the predicted change."""
-        return self.offset + self.by_depth * deeper + self.by_width * log_wider
+        wider = math.expm1(log_wider) if self.published else log_wider
+        return self.offset + self.by_depth * deeper + self.by_width * wider
 
 
 class GradientRecord(Record):

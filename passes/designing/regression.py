@@ -20,18 +20,25 @@ _RIDGE = 1e-3
 """On the gradients, as a share of the samples: a type with one depth only has no gradient of depth."""
 
 
-def fit(moves: Sequence[tuple[float, float]], values: Sequence[float]) -> Fit:
+def fit(
+    moves: Sequence[tuple[float, float]], values: Sequence[float], *, published: bool = False, ahead: float = 0.0
+) -> Fit:
     """Return the plane through ``values`` (N,) at ``moves`` (N, 2): basic blocks more, log of width over the own.
 
-    ``values`` are changes against the MasterNet's own block. Where the samples that were left out are told worse than
-    by their mean, the gradients are 0 and the offset is the mean: the plane would be noise.
+    ``values`` are changes against the MasterNet's own block treated alike, which itself changed by ``ahead`` against
+    the MasterNet. The ``published`` form is about the MasterNet, has no offset, and is linear in the width. In the
+    other, where the samples that were left out are told worse than by their mean, the gradients are 0 and the offset is
+    the mean: the plane would be noise.
     """
     y, x = np.array(values, dtype=float), np.array(moves, dtype=float).reshape(-1, 2)
+    paper, change = np.stack([x[:, 0], np.expm1(x[:, 1])], axis=1), y + ahead
+    r2_paper = _r2(change, paper @ np.linalg.lstsq(paper, change, rcond=None)[0])
+    if published:
+        return _published(paper, change, r2_paper)
     design = np.concatenate([np.ones((len(y), 1)), x], axis=1)
     solution, errors, left_out = _solved(design, y)
     r2_left_out = _r2(y, left_out)
     fitted = design @ solution
-    paper = np.stack([x[:, 0], np.exp(x[:, 1]) - 1], axis=1)
     usable = r2_left_out >= 0
     return Fit(
         offset=float(solution[0] if usable else y.mean()),
@@ -41,13 +48,29 @@ def fit(moves: Sequence[tuple[float, float]], values: Sequence[float]) -> Fit:
         r2=_r2(y, fitted),
         r2_left_out=r2_left_out,
         tau=kendall(y, fitted),
-        r2_paper=_r2(y, paper @ np.linalg.lstsq(paper, y, rcond=None)[0]),
+        r2_paper=r2_paper,
+    )
+
+
+def _published(design: Floats, y: Floats, r2: float) -> Fit:
+    """Return the fit of the published form, which takes its gradients whatever they tell."""
+    solution, errors, left_out = _solved(design, y)
+    return Fit(
+        offset=0.0,
+        by_depth=float(solution[0]),
+        by_width=float(solution[1]),
+        errors=(0.0, float(errors[0]), float(errors[1])),
+        r2=_r2(y, design @ solution),
+        r2_left_out=_r2(y, left_out),
+        tau=kendall(y, design @ solution),
+        r2_paper=r2,
+        published=True,
     )
 
 
 def _solved(design: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the solution, its standard errors, and what fits on all others say of each sample."""
-    ridge = np.diag([0.0, *[_RIDGE * len(y)] * (design.shape[1] - 1)])
+    ridge = np.diag([0.0 if (column == 1).all() else _RIDGE * len(y) for column in design.T])  # not on the offset
     inverse = np.linalg.inv(design.T @ design + ridge)
     solution = inverse @ design.T @ y
     residual = y - design @ solution

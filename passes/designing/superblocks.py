@@ -11,7 +11,7 @@ import numpy as np
 
 from ...op_library.structure import Structure
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import Count, Pass, PassResult
+from ...transformer.contracts.pass_ import Count, Pass, PassResult, Work
 from ...transformer.tools.seeds import derived_seed
 from ..latency.estimates import forget_estimates, forget_outdated_estimates
 from ..latency.profile import check_not_estimated
@@ -24,6 +24,9 @@ from .perturb import PerturbPass
 from .records import CostRecord
 from .space import Place, places, shapes_of, structure_of
 from .timing import bench_of, teacher_ms, time_rows, time_structures
+
+_SECONDS_A_ROW = 1.0
+"""To lower a part and time it beside the teacher, about."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ class SuperblocksPass(Pass):
     """Whole structures that put the sums of parts right."""
     resolutions: tuple[Count, ...] = ()
     """Heights of images to design for, in pixels, the width in proportion; by default the teacher's alone."""
+
+    def work(self, context: Context) -> Work:
+        """Count the parts and the whole networks; each is lowered and timed beside the teacher."""
+        before: tuple[int, ...] = (context.example_inputs[0].shape[1],)
+        count, sizes = 0, len(self.sizes(context))
+        for place in places(self.perturb.masternet.parsed(), self.perturb.box):
+            count += sum(len(rows(place, before, kind)) for kind in place.types)
+            before = place.widths
+        what = f"{sizes * count} parts and {sizes * self.networks} networks to time"
+        return Work(what, seconds=_SECONDS_A_ROW * sizes * (count + self.networks))
 
     def run(self, context: Context) -> PassResult:
         """Time what is not yet in the run.

@@ -69,7 +69,7 @@ def time_rows(
     missing = [row for row, record in known.items() if record is None]
     for some in (missing[start : start + _TOGETHER] for start in range(0, len(missing), _TOGETHER)):
         inputs = [(TensorSpec((row.before, *size)).random(context.target.batch_size),) for row in some]
-        found = bench.lower([_part(place, row) for row in some], inputs)
+        found = bench.lower(_parts(place, some), inputs)
         runners = [opened(runner, row.type) for runner, row in zip(found, some, strict=True)]
         whole, *timings = bench.time(runners, inputs, _ROUNDS)
         for row, timing in zip(some, timings, strict=True):
@@ -127,6 +127,16 @@ def line_of(sums: Sequence[float], ratios: Sequence[float]) -> tuple[float, floa
     x = np.stack([np.array(sums), np.ones(len(sums))], axis=1)
     slope, offset = ridge(x, np.array(ratios), (1.0, 0.0), _PULL)
     return float(slope), float(offset)
+
+
+def _parts(place: Place, rows: Sequence[Row]) -> list[nn.Module]:
+    """Return what is timed; rows that begin with the same basic block share it, and so it is lowered once."""
+    first: dict[tuple[str, int, int], nn.Module] = {}
+    found = [_part(place, row) for row in rows]
+    for row, part in zip(rows, found, strict=True):
+        if isinstance(part, nn.Sequential) and place.own.item.superblock is not None:
+            part[0] = first.setdefault((row.type, row.before, row.after), part[0])
+    return found
 
 
 def _part(place: Place, row: Row) -> nn.Module:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
 from ...op_library.structure import Structure
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import Amount, Count, Pass, PassResult
+from ...transformer.contracts.pass_ import Amount, Count, Pass, PassResult, Work, one_of
 from ...transformer.contracts.progress import Progress
 from ...transformer.data.images import size as count
 from ...transformer.data.splits import split
@@ -23,6 +23,7 @@ from ..networks.resolution import Size, behind_resize
 from ..ranking.records import FinalistRecord, WinnerRecord
 from .inherit import fresh, varied
 from .master import master_of
+from .presets import PRESETS, Preset
 from .records import DesignRecord
 from .space import choice_of, mark
 from .timing import shape_of
@@ -36,15 +37,44 @@ class TrainPass(Pass):
     requires: ClassVar[tuple[str, ...]] = ("design", "master")
     ensures: ClassVar[tuple[str, ...]] = ("winner", "student")
 
-    finalists: Count = 3
-    """Of each size of images."""
-    finalist_epochs: Count = 4
+    preset: Annotated[str, one_of(PRESETS)] = "auto"
+    """Where options come from that are not given: ``auto`` or ``paper``."""
+    finalists: Count | None = None
+    """Of each size of images: 3, in ``paper`` 1."""
+    finalist_epochs: Count | None = None
+    """4, in ``paper`` 120."""
     epochs: Amount | None = None
-    """Of the chosen one; by default as many as fine-tuning has without alignment."""
-    inherit: bool = True
-    """Begin with what fits of the MasterNet's weights; else from nothing, as in the paper."""
+    """Of the chosen one; ``auto`` is as many as fine-tuning has without alignment, ``paper`` 480."""
+    inherit: bool | None = None
+    """Begin with what fits of the MasterNet's weights, as ``auto``; else from nothing, as ``paper``."""
     finetune: FinetunePass = FinetunePass(channels_last=True)
     """How networks are trained: rates, batches, distillation from the teacher."""
+
+    def work(self, context: Context) -> Work:
+        """Count the steps of the finalists of one size of images, and of the one that goes on."""
+        samples = count(parts_of(context.dataset, context.seed).fit)
+        short, full = (way.recipe(context, "", samples) for way in (self._short, self._full))
+        finalists = self.finalists or self._usual.finalists
+        return Work(
+            f"{finalists} finalists x {short.total} steps and {full.total} steps of {full.batch_size} images",
+            macs=4.0 * full.batch_size * (finalists * short.total + full.total) * context.teacher.macs,
+        )
+
+    @property
+    def _short(self) -> FinetunePass:
+        return replace(self.finetune, epochs=self.finalist_epochs or self._usual.finalist_epochs)
+
+    @property
+    def _full(self) -> FinetunePass:
+        return replace(self.finetune, epochs=self._usual.final_epochs if self.epochs is None else self.epochs)
+
+    @property
+    def _usual(self) -> Preset:
+        return PRESETS[self.preset]
+
+    @property
+    def _inherits(self) -> bool:
+        return self._usual.inherit if self.inherit is None else self.inherit
 
     def lost(self, context: Context) -> str:
         """Return whether the weights are gone."""
@@ -77,13 +107,14 @@ class TrainPass(Pass):
 
     def _finalists(self, designs: Sequence[DesignRecord]) -> list[DesignRecord]:
         """Return the first designs of each size of images."""
+        most = self.finalists or self._usual.finalists
         sizes = dict.fromkeys(design.size for design in designs)
-        return [one for size in sizes for one in [one for one in designs if one.size == size][: self.finalists]]
+        return [one for size in sizes for one in [one for one in designs if one.size == size][:most]]
 
     def _start(
         self, context: Context, structure: Structure, weights: Mapping[str, Tensor], size: Size | None
     ) -> nn.Module:
-        network = varied(structure, weights, context.seed) if self.inherit else None
+        network = varied(structure, weights, context.seed) if self._inherits else None
         return behind_resize(network or fresh(structure, *shape_of(context), context.seed), size)
 
     def finalist(
@@ -92,7 +123,7 @@ class TrainPass(Pass):
         """Return what a design reaches in a few epochs, on images of its size; a finished one is not trained again."""
         halves = split(context.dataset, context.seed)
         parts = Parts(halves.fit, halves.held_out)
-        way = replace(self.finetune, epochs=self.finalist_epochs)
+        way = self._short
         recipe = way.recipe(context, self._name("finalist", structure, size), count(parts.fit))
         key = hashlib.sha256(f"{structure}/{recipe.fingerprint}".encode()).hexdigest()[:24]
         known = context.store.get(FinalistRecord, key)
@@ -114,7 +145,7 @@ class TrainPass(Pass):
     ) -> StudentRecord:
         """Train the chosen design to the end and write its weights."""
         parts = parts_of(context.dataset, context.seed)
-        way = replace(self.finetune, epochs=self.epochs)
+        way = self._full
         recipe = way.recipe(context, self._name("student", structure, size), count(parts.fit))
         state, _ = way.train(context, self._start(context, structure, weights, size), recipe, parts)
         assert state.found is not None, "the start was offered"
@@ -130,7 +161,7 @@ class TrainPass(Pass):
 
     def _name(self, what: str, structure: Structure, size: Size | None) -> str:
         at = "" if size is None else f" at {mark(size)}"
-        return f"{what}/{structure}{at}/{'inherited' if self.inherit else 'from nothing'}"
+        return f"{what}/{structure}{at}/{'inherited' if self._inherits else 'from nothing'}"
 
 
 def _at(design: DesignRecord) -> str:

@@ -39,10 +39,14 @@ class Plan:
     """What each stage that is to run is expected to take; estimates."""
 
 
-def dry_run(command: StageCommand, job: Job) -> int:
-    """Load and capture everything, then say which passes would run on which blocks with how many candidates."""
+def dry_run(command: StageCommand, job: Job, begun: Job | None = None) -> int:
+    """Load and capture everything, then say which passes would run on which blocks with how many candidates.
+
+    ``begun`` is the job with a teacher in place of what makes one; the configuration that is shown is the first's.
+    """
     with result_only():
-        plan = make_plan(command, job)
+        plan = make_plan(command, begun or job)
+        plan = plan if begun is None else replace(plan, config=job.config)
     told = inspect_graph(plan.graph)
     if command.as_json:
         plain = {
@@ -60,7 +64,8 @@ def dry_run(command: StageCommand, job: Job) -> int:
     write_line(console, dump(plan.config))
     write_blocks(told, console)
     write_line(console, f"run: {job.root} ({'exists' if is_run(job.root) else 'new'})")
-    write_line(console, f"candidates: {plan.candidates} fit")
+    if plan.candidates:
+        write_line(console, f"candidates: {plan.candidates} fit")
     write_line(console, f"passes to run: {', '.join(plan.todo) or 'none'}")
     write_expected(plan.expected, console)
     if plan.done:
@@ -75,7 +80,7 @@ def make_plan(command: StageCommand, job: Job) -> Plan:
     with opened(command, job, order(job.config.search, job.config.shared), scratch=True) as (context, pipeline):
         stages = [stage for stage in pipeline.passes if stage.name in names]
         check_options(context, stages)
-        scratch = pipeline.run(context, only=("capture", "candidates"))
+        scratch = pipeline.run(context, only=[name for name in ("capture", "candidates") if name in pipeline.names])
         expected = forecast(scratch, stages)
         fitting = sum(record.fits for record in context.store.all(OperationRecord).values())
         done: list[str] = []

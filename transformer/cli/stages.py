@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -44,10 +45,8 @@ def run_stage(command: StageCommand) -> int:
     _check_given(command.verb, job)
     if command.save_config and main:
         save_config(job.config, Path(command.save_config))
-    if command.dry_run and command.verb == "design":
-        raise UsageError("design has no --dry-run: what it does depends on its MasterNet, which is trained first")
     if command.dry_run:
-        return dry_run(command, job) if main else 0
+        return _dry_run(command, job) if main else 0
     if command.verb == "design":
         job = _with_master(command, job)
     if command.kit is not None:
@@ -61,6 +60,18 @@ def run_stage(command: StageCommand) -> int:
         if command.export is not None:
             export_table(context.store, context.target, Path(command.export))
     return 0
+
+
+def _dry_run(command: StageCommand, job: Job) -> int:
+    """Say what the verb would do; of a design around a MasterNet that may not have been trained yet."""
+    if command.verb != "design":
+        return dry_run(command, job)
+    from ..pipeline.design import plan_master
+
+    with tempfile.TemporaryDirectory(prefix="hant-") as folder:
+        with hushed(command.verbose), crash_log(job.root), result_only():
+            config = plan_master(job.config, job.root, Path(folder))
+        return dry_run(command, job, replace(job, config=config))
 
 
 def _with_master(command: StageCommand, job: Job) -> Job:

@@ -48,7 +48,9 @@ def _acquainted(passes: Sequence[Pass]) -> list[Pass]:
         names = (field.name for field in dataclasses.fields(stage) if isinstance(getattr(stage, field.name), Pass))
         return {name: known[name] for name in names if name in known}
 
-    return [dataclasses.replace(stage, **fields(stage)) for stage in passes]
+    for stage in passes:  # in order: what a pass is given has been given its own
+        known[stage.name] = dataclasses.replace(stage, **fields(stage))
+    return list(known.values())
 
 
 def shared_options(config: Config) -> dict[str, Any]:

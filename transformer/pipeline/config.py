@@ -125,6 +125,10 @@ class Config(BaseModel):
     """Leave the blocks of these patterns alone."""
     master: Annotated[str | None, Flag(MODEL, ("master",), metavar="STRUCTURE", handed="any", common=True)] = None
     """Network that designs are searched around: ``genet:cifar`` or a structure's text; the model itself if left out."""
+    preset: Annotated[
+        Literal["auto", "paper"] | None, Flag(SEARCH, ("perturb", "gradient", "train"), handed="named")
+    ] = None
+    """With ``design``: where options come from that are not given: ``auto``, for CPUs, or ``paper``."""
     resolutions: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...],
         Flag(SEARCH, ("superblocks",), metavar="SIZES", handed="any"),

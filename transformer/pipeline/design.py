@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ...op_library.structure import Structure
+from ...op_library.structure import Structure, SuperBlockNetwork
 from ...passes.designing.inherit import fresh
 from ...passes.designing.master import master_of
 from ..contracts.budget import Budget
@@ -87,6 +87,38 @@ def with_master(config: Config, root: Path, data: Data | None = None, progress: 
     if config.master is not None:
         raise UsageError(f"both {config.model} and --master {config.master} name a MasterNet; give one of them")
     structure = Structure.parse(config.model.removeprefix(_PREFIX))
+    network, alone, materials = _untrained(config, structure, data)
+    with RunStore(root):  # the folder is a run from now on, whatever happens
+        pass
+    with RunStore(root / FOLDER) as store:
+        context = session.make_context(alone, materials, store, progress)
+        context = build_pipeline(alone, ("capture", "master")).run(context)
+        network.load_state_dict(master_of(context)[1])
+        file = store.path(NETWORK)
+        if not file.is_file():
+            save(network, file, example_inputs=context.example_inputs)
+    return _around(config, file, structure)
+
+
+def plan_master(config: Config, root: Path, folder: Path) -> Config:
+    """Return the configuration as ``with_master`` does, with nothing trained and nothing written in ``root``.
+
+    Where the run has no trained MasterNet yet, one without training stands for it in ``folder``.
+    """
+    if not config.model.startswith(_PREFIX) or config.master is not None:
+        return with_master(config, root)
+    structure, file = Structure.parse(config.model.removeprefix(_PREFIX)), root / FOLDER / NETWORK
+    if file.is_file():
+        return _around(config, file, structure)
+    network, alone, materials = _untrained(config, structure, None)
+    save(network, folder / NETWORK, example_inputs=materials.example_inputs)
+    return _around(alone, folder / NETWORK, structure)
+
+
+def _untrained(
+    config: Config, structure: Structure, data: Data | None
+) -> tuple[SuperBlockNetwork, Config, session.Materials]:
+    """Return the MasterNet before its training, how it is trained, and what it is trained with."""
     if data is None:
         if config.data is None:
             raise UsageError("design needs data; give --data digits, cifar10:DIR, imagefolder:DIR or module:function")
@@ -95,16 +127,9 @@ def with_master(config: Config, root: Path, data: Data | None = None, progress: 
     network = fresh(structure, label_range(data)[1] + 1, channels, config.seed)
     passes = merge(config.passes, {"master": {"anew": True, "distillation": 0.0}})  # on labels alone
     alone = config.model_copy(update={"master": str(structure), "passes": passes})
-    with RunStore(root):  # the folder is a run from now on, whatever happens
-        pass
-    with RunStore(root / FOLDER) as store:
-        materials = session.load_materials(alone, model=network, data=data)
-        context = session.make_context(alone, materials, store, progress)
-        context = build_pipeline(alone, ("capture", "master")).run(context)
-        network.load_state_dict(master_of(context)[1])
-        file = store.path(NETWORK)
-        if not file.is_file():
-            save(network, file, example_inputs=context.example_inputs)
-    return config.model_copy(
-        update={"model": str(file.absolute()), "arch": None, "master": str(structure), "search": "design"}
-    )
+    return network, alone, session.load_materials(alone, model=network, data=data)
+
+
+def _around(config: Config, file: Path, structure: Structure) -> Config:
+    changes = {"model": str(file.absolute()), "arch": None, "master": str(structure), "search": "design"}
+    return config.model_copy(update=changes)

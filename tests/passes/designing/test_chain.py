@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import hant
 import numpy as np
 import pytest
-from hant.passes.designing.chain import ChainDesign, ChainProblem, solve_chain, sums
+from hant.passes.designing.chain import ChainDesign, ChainProblem, Limited, solve_chain, sums
 from hant.transformer.errors import InfeasibleError, UsageError
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_matrix
@@ -69,6 +70,30 @@ def test_two_thousand_small_chains_are_solved_as_by_enumeration() -> None:
 def _shared(designs: Sequence[ChainDesign], choice: tuple[int, ...]) -> int:
     shares = (sum(a == b for a, b in zip(design.choice, choice, strict=True)) for design in designs)
     return max(shares, default=0)
+
+
+def test_further_limits_are_kept_and_the_optimum_is_still_that_of_enumeration() -> None:
+    chance = np.random.default_rng(4)
+    reasons = {"within a cost": 0, "weight": 0, "at once": 0}
+    for _ in range(300):
+        problem = make(chance, 4, 4, 3, float(chance.uniform(0.2, 0.6)), solutions=2)
+        weight = [np.round(chance.random(cost.shape) * 8) for cost in problem.cost]
+        further = [Limited("weight", weight, float(chance.integers(6, 24)))]
+        problem = dataclasses.replace(problem, further=further)
+        heavy = dataclasses.replace(problem, cost=weight, further=())
+        every = [pair for pair in enumerated(problem) if sums(heavy, pair[1])[1] <= further[0].limit]
+        if not every:
+            with pytest.raises(InfeasibleError) as error:
+                solve_chain(problem)
+            (reason,) = [reason for reason in reasons if reason in str(error.value)][-1:]
+            reasons[reason] += 1
+            continue
+        designs = solve_chain(problem)
+        assert designs[0].objective == designs[0].bound == every[0][0]
+        assert all(sums(heavy, design.choice)[1] <= further[0].limit for design in designs)
+        far = [pair for pair in every if _shared(designs[:1], pair[1]) <= problem.overlap]
+        assert [design.objective for design in designs[1:]] == [pair[0] for pair in far[:1]]
+    assert min(reasons.values()) > 0
 
 
 def test_fifty_chains_are_solved_as_by_highs() -> None:

@@ -26,6 +26,14 @@ def test_the_published_form_fails_where_all_that_is_trained_shortly_is_behind() 
     assert found.r2_paper < -5
 
 
+def test_the_published_form_is_about_the_masternet_and_linear_in_the_width() -> None:
+    # its own block treated alike is 8 behind the MasterNet; changes are told against that block
+    found = fit(MOVES, [8 + 0.1 * d + 2 * math.expm1(w) for d, w in MOVES], published=True, ahead=-8)
+    assert (found.offset, found.by_depth, found.by_width) == pytest.approx((0, 0.1, 2), abs=0.02)
+    assert found.at(1, math.log(1.5)) == pytest.approx(0.1 + 1, abs=0.02)
+    assert found.r2_paper == pytest.approx(1)
+
+
 def test_what_tells_left_out_samples_worse_than_their_mean_has_no_gradient() -> None:
     noise = np.random.default_rng(0).normal(size=9)
     found = fit(MOVES, noise.tolist())
