@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 HANT := $(BIN)/hant-opt
 
-.PHONY: help demo test test-torch test-slow check format gpu clean
+.PHONY: help demo demo-design test test-torch test-slow check format gpu clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## make a faster network from the embedded digits teacher (about 4 minutes)
 	$(HANT) examples/digits/teacher.pt --target cpu-ort --budget 0.45 --data digits --output runs/digits
+
+demo-design: $(READY)  ## design a network for the embedded digits (about 8 minutes)
+	$(HANT) design genet:digits --data digits --budget 0.6 --output runs/design
 
 test: $(READY)  ## all quick tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
