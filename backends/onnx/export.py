@@ -81,7 +81,7 @@ def _light(module: nn.Module) -> nn.Module:
     """Return what the exporter makes the same graph of, in less time."""
     try:
         return folded(module)
-    except Exception:  # the user's own attributes may refuse to be copied
+    except CaptureError:  # it cannot be copied
         return module
 
 

@@ -31,7 +31,7 @@ from ..networks.evaluate import Metrics, evaluate
 from ..ranking.recalibrate import batch_norm_statistics
 from .inherit import varied
 
-_RECALIBRATION = 2000
+_RECALIBRATION = 500
 """Training images from which the norms' statistics are taken again."""
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from hant.backends.onnx.export import export_many
+from hant.backends.onnx.export import export_graph, export_many
 from hant.backends.onnx.fold import folded
 from torch import nn
 
@@ -34,8 +34,18 @@ def test_a_norm_without_statistics_stays() -> None:
     assert len(list(folded(rows).children())) == 2
 
 
+def test_one_convolution_that_stands_twice_is_folded_where_the_norm_follows() -> None:
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+    nn.init.uniform_(norm.weight, 2, 3)
+    rows, images = nn.Sequential(convolution, convolution, norm).eval(), torch.randn(2, 3, 4, 4)
+    assert torch.allclose(folded(rows)(images), rows(images), atol=1e-5)
+
+
 def test_the_exporter_makes_of_both_the_same_graph() -> None:
-    given, images = block(), torch.randn(1, 3, 6, 6)
-    (graph,) = export_many([given], [images])
-    assert not isinstance(graph, Exception)
-    assert [node.op_type for node in graph.graph.node] == ["Conv", "Relu", "Conv", "BatchNormalization"]
+    given, images = nn.Sequential(*list(block().eval())[:5]), torch.randn(1, 3, 6, 6)
+    (light,) = export_many([given], [images])
+    assert not isinstance(light, Exception)
+    plain = export_graph(given, [images])
+    assert [node.op_type for node in light.graph.node] == ["Conv", "Relu", "Conv"]
+    assert [node.op_type for node in plain.graph.node] == ["Conv", "Relu", "Conv"]
