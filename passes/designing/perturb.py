@@ -70,7 +70,7 @@ class PerturbPass(Pass):
     they cost the most to train; any in ``paper``."""
     together: Count = setting(10, decides=False)
     """Networks that are trained at the same time."""
-    masternet: MasterPass = MasterPass()
+    master: MasterPass = MasterPass()
     """What is varied."""
 
     @property
@@ -90,7 +90,7 @@ class PerturbPass(Pass):
 
     def work(self, context: Context) -> Work:
         """Count the networks and their steps."""
-        structure, (classes, channels) = self.masternet.parsed(), shape_of(context)
+        structure, (classes, channels) = self.master.parsed(), shape_of(context)
         recipe = self._recipe(context, "")
         images = size(split(context.dataset, context.seed).fit) // recipe.batch_size * recipe.batch_size * recipe.epochs
         networks = [_with(structure, *pair) for pair in self._chosen(context, structure, classes)]

@@ -48,7 +48,7 @@ class SuperblocksPass(Pass):
         """Count the parts and the whole networks; each is lowered and timed beside the teacher."""
         before: tuple[int, ...] = (context.example_inputs[0].shape[1],)
         count, sizes = 0, len(self.sizes(context))
-        for place in places(self.perturb.masternet.parsed(), self.perturb.box):
+        for place in places(self.perturb.master.parsed(), self.perturb.box):
             count += sum(len(rows(place, before, kind)) for kind in place.types)
             before = place.widths
         what = f"{sizes * count} parts and {sizes * self.networks} networks to time"

@@ -123,7 +123,7 @@ class Config(BaseModel):
     """Replace only the blocks of these patterns."""
     exclude: Annotated[tuple[str, ...], Flag(SEARCH, ("capture",), metavar="PATTERN", handed="any", common=True)] = ()
     """Leave the blocks of these patterns alone."""
-    master: Annotated[str | None, Flag(MODEL, ("master",), metavar="STRUCTURE", handed="any", common=True)] = None
+    master: Annotated[str | None, Flag(MODEL, ("master",), metavar="STRUCTURE", handed="named", common=True)] = None
     """Network that designs are searched around: ``genet:cifar`` or a structure's text; the model itself if left out."""
     preset: Annotated[
         Literal["auto", "paper"] | None, Flag(SEARCH, ("perturb", "gradient", "train"), handed="named")

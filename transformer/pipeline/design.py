@@ -112,7 +112,7 @@ def plan_master(config: Config, root: Path, folder: Path) -> Config:
         return _around(config, file, structure)
     network, alone, materials = _untrained(config, structure, None)
     save(network, folder / NETWORK, example_inputs=materials.example_inputs)
-    return _around(alone, folder / NETWORK, structure)
+    return _around(config.model_copy(update={"passes": alone.passes}), folder / NETWORK, structure)
 
 
 def _untrained(
@@ -126,7 +126,7 @@ def _untrained(
     channels = sample(data, "train", 0)[0].shape[0]
     network = fresh(structure, label_range(data)[1] + 1, channels, config.seed)
     passes = merge(config.passes, {"master": {"anew": True, "distillation": 0.0}})  # on labels alone
-    alone = config.model_copy(update={"master": str(structure), "passes": passes})
+    alone = config.model_copy(update={"master": str(structure), "passes": passes, "budget": None, "limits": ()})
     return network, alone, session.load_materials(alone, model=network, data=data)
 
 
