@@ -6,7 +6,7 @@ from hant.backends.onnx.fold import folded
 from torch import nn
 
 
-def block() -> nn.Module:
+def block() -> nn.Sequential:
     torch.manual_seed(0)
     rows = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
