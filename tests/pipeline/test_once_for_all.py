@@ -49,6 +49,7 @@ def test_networks_of_timm_are_shrunk(name: str, size: int, start: str, tmp_path:
         budgets=(0.7, 0.9),
         targets=(str(target),),
         pool="teacher,identity,slice_w0.5",
+        input_shape=(f"3x{size}x{size}",),
         solutions=3,
         run=tmp_path / "run",
         passes={"shrink": {"start": start, "epochs": 1, "align_epochs": 1, "batch_size": 16}},
