@@ -24,7 +24,8 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = nn.functional.gelu(self.norm(self.conv(x))).flatten(2).mT
-        return self.attention(rows, rows, rows)[0].mean(1)
+        outputs: Tensor = self.attention(rows, rows, rows)[0]
+        return outputs.mean(1)
 
 
 def test_the_table_of_translations_is_built_once_and_the_graph_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
