@@ -1,9 +1,8 @@
 """Choose one operation per block by a search that needs no scores, and keep the promise on the measured network.
 
 The paper's way (``ilp``: every candidate scored alone, the sum of the scores minimised) says little of networks in
-which many blocks are replaced, since errors act on each other. The linearised search looks at the networks themselves,
-as they are before any training of the whole; alignment mends most of that, and what it leaves follows the candidates'
-own errors.
+which many blocks are replaced, since errors act on each other; the linearised search looks at the networks themselves,
+from the selection of least error on.
 """
 
 from __future__ import annotations
@@ -74,16 +73,8 @@ class SearchPass(WithinBudget):
         return self._program.select(context, replace(table, loss=weighted(table.loss, stages(context.teacher))))
 
     @property
-    def count(self) -> int:
-        """How many selections are made: of ``errors`` the one of least error, as ranking goes by the loss before any
-        training of the whole.
-        """
-        return self.solutions or (1 if self.search == "errors" else super().count)
-
-    @property
     def _program(self) -> SelectPass:
-        solutions = self.count if self.search == "errors" else self.solutions or SelectPass.solutions
-        return SelectPass(self.budget, solutions, self.max_overlap)
+        return SelectPass(self.budget, self.solutions, self.max_overlap)
 
     def find(self, context: Context, contest: Contest) -> Trail:
         """Search within the limits of ``contest``."""

@@ -57,15 +57,10 @@ class WithinBudget(Pass):
     ensures: ClassVar[tuple[str, ...]] = ("selection",)
 
     budget: Budget = Budget()
-    solutions: Count | None = None
-    """K: how many selections to hand to ranking, the search's own way among them; by default 20."""
+    solutions: Count = 20
+    """K: how many selections to hand to ranking, the search's own way among them."""
     max_overlap: Share = 0.7
     """Largest share of blocks that two selections may have in common; those on the search's way are closer."""
-
-    @property
-    def count(self) -> int:
-        """How many selections are made."""
-        return self.solutions or 20
 
     @abstractmethod
     def find(self, context: Context, contest: Contest) -> Way:
@@ -132,13 +127,13 @@ class WithinBudget(Pass):
             loss=linear,
             cost={name: table.cost[name] for name in contest.limits},
             limits=dict(contest.limits),
-            solutions=self.count,
+            solutions=self.solutions,
             max_overlap=self.max_overlap,
         )
         diverse = solve(problem)
-        own = [choice for choice in way.choices if contest.within(table.indices(choice))][: self.count]
+        own = [choice for choice in way.choices if contest.within(table.indices(choice))][: self.solutions]
         rest = [choice for choice in map(table.choice, (s.choice for s in diverse)) if choice not in own]
-        chosen = [*own, *rest][: self.count]
+        chosen = [*own, *rest][: max(self.solutions, 1)]
         return [
             _record(context, contest, index, choice, linear, diverse[0].bound) for index, choice in enumerate(chosen)
         ]

@@ -54,8 +54,7 @@ class ParetoPass(Pass):
     """How selections are found: ``ilp`` needs scores, the others do not; ``prunet`` trains for every point."""
     prunet: PrunetPass = field(default_factory=PrunetPass, metadata={"decides": False})
     """How it trains: as the pipeline's own pass."""
-    solutions: Count | None = None
-    """K: how many selections to evaluate at each budget; by default as the engine has it."""
+    solutions: Count = 100
     max_overlap: Share = 0.7
     engine: Annotated[str, one_of(ENGINES)] = "default"
     samples: Count = 6000
@@ -143,9 +142,7 @@ class ParetoPass(Pass):
             engine: Engine = "errors" if self.search == "errors" else "linear"
             options = SearchPass(budget, self.solutions, self.max_overlap, engine)
             return options.select(context)[0]
-        return SelectPass(budget, self.solutions or SelectPass.solutions, self.max_overlap, self.engine).select(
-            context
-        )[0]
+        return SelectPass(budget, self.solutions, self.max_overlap, self.engine).select(context)[0]
 
     def _point(self, context: Context, judge: Judge, budget: Budget) -> ParetoRecord:
         """Return the best network within ``budget``, or why there is none."""

@@ -28,7 +28,7 @@ def weightings(errors: Sequence[Floats], stage: Sequence[int]) -> list[tuple[Flo
 
 
 def weighted(errors: Sequence[Floats], stage: Sequence[int]) -> tuple[Floats, ...]:
-    """Return losses, one array a block, from the errors (NMSE): what is best behind an alignment (docs/search.md)."""
+    """Return losses, one array a block, from the errors (NMSE), early stages weighing more."""
     return tuple(FALL**s * row for s, row in zip(stage, errors, strict=True))
 
 

@@ -11,7 +11,7 @@ from hant.passes.ranking.rank import RankPass
 from hant.passes.ranking.records import RankRecord, WinnerRecord
 from hant.passes.scoring.records import ScoreRecord
 from hant.passes.searching.records import SearchRecord
-from hant.passes.searching.search import Engine, SearchPass
+from hant.passes.searching.search import SearchPass
 from hant.passes.selecting.records import SelectionRecord
 from hant.passes.selecting.select import SelectPass, used_share
 from hant.passes.selecting.table import error_table
@@ -22,7 +22,6 @@ from hant.transformer.errors import UsageError
 from hant.transformer.runs.records import PassRecord
 
 BUDGET = Budget.parse("0.8")
-ENGINES: tuple[Engine, ...] = ("errors", "linear")
 QUICK = SearchPass(budget=BUDGET, solutions=4, rounds=1, images=40, race_images=60, batch_size=60)
 
 
@@ -62,11 +61,6 @@ def test_the_program_on_errors_has_the_least_weighted_error_of_all_networks_as_f
     assert records[0].objective == pytest.approx(min(sums.values()), abs=1e-12)
     assert sums[tuple(table.indices(records[0].choice).tolist())] == pytest.approx(records[0].objective)
     assert len({tuple(record.choice.items()) for record in records}) == len(records)
-
-
-def test_ranking_has_no_choice_among_selections_of_errors_unless_more_are_asked_for() -> None:
-    assert [SearchPass(search=engine).count for engine in ENGINES] == [1, 20]
-    assert SearchPass(search="errors", solutions=4).count == 4
 
 
 def test_errors_of_early_stages_weigh_more() -> None:
