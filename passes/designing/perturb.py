@@ -66,8 +66,8 @@ class PerturbPass(Pass):
     types: str = Box.types
     """``own``: the MasterNet's basic type at each place; ``all``: any."""
     heaviest: Positive | None = None
-    """Times the MasterNet's MACs that a sample may take: 2 in ``auto``, since no budget has room for heavier ones, and
-    they cost the most to train; any in ``paper``."""
+    """Times the MasterNet's MACs that a sample may take: 2 in ``auto``, since heavier ones cost the most to train and
+    only budgets above the MasterNet's latency have room for them; any in ``paper``."""
     together: Count = setting(10, decides=False)
     """Networks that are trained at the same time."""
     master: MasterPass = MasterPass()

@@ -31,9 +31,6 @@ from ..networks.evaluate import Metrics, evaluate
 from ..ranking.recalibrate import batch_norm_statistics
 from .inherit import varied
 
-_RECALIBRATION = 500
-"""Training images from which the norms' statistics are taken again."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -50,6 +47,8 @@ class Recipe:
     seed: int
     master: str
     """Digest of the MasterNet's weights."""
+    recalibration: int = 500
+    """Training images from which the norms' statistics are taken again."""
 
     @property
     def fingerprint(self) -> str:
@@ -110,7 +109,7 @@ def perturbed(
         optimizers[index].step()
 
     def judge(index: int) -> None:
-        found[index] = _worth(context, networks[index].eval())
+        found[index] = _worth(context, networks[index].eval(), recipe.recalibration)
 
     with crew(0, device) as hands:
         for step, total, images, labels in _steps(context, recipe):
@@ -154,10 +153,10 @@ def _steps(context: Context, recipe: Recipe) -> Iterator[tuple[int, int, Tensor,
             yield epoch * count + step, total, drawn, labels
 
 
-def _worth(context: Context, network: nn.Module) -> Metrics:
+def _worth(context: Context, network: nn.Module, images: int) -> Metrics:
     """Return loss and metric on held-out images, with statistics of the norms that belong to the whole network."""
     halves = split(context.dataset, context.seed)
-    stream = (images for images, _ in batches(halves.fit, 250, torch.arange(min(_RECALIBRATION, size(halves.fit)))))
-    buffers = batch_norm_statistics(network, (images.to(context.device) for images in stream))
+    stream = batches(halves.fit, 250, torch.arange(min(images, size(halves.fit))))
+    buffers = batch_norm_statistics(network, (batch.to(context.device) for batch, _ in stream))
     network.load_state_dict(buffers, strict=False)
     return evaluate(network, halves.held_out, 256, context.device, context.dataset.task)
