@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .selecting.pareto import ParetoPass as ParetoPass
     from .selecting.proxy import ProxyPass as ProxyPass
     from .selecting.select import SelectPass as SelectPass
+    from .sharing.choose import ChoosePass as ChoosePass
     from .sharing.extract import ExtractPass as ExtractPass
     from .sharing.shrink import ShrinkPass as ShrinkPass
 

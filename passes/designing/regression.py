@@ -32,7 +32,8 @@ def fit(
     """
     y, x = np.array(values, dtype=float), np.array(moves, dtype=float).reshape(-1, 2)
     paper, change = np.stack([x[:, 0], np.expm1(x[:, 1])], axis=1), y + ahead
-    r2_paper = _r2(change, paper @ np.linalg.lstsq(paper, change, rcond=None)[0])
+    told = paper @ np.linalg.lstsq(paper, change, rcond=None)[0]
+    r2_paper = _r2(change, np.asarray(told, dtype=np.float64))
     if published:
         return _published(paper, change, r2_paper)
     design = np.concatenate([np.ones((len(y), 1)), x], axis=1)
