@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 demo: $(READY)  ## make a faster network from the embedded digits teacher (about 4 minutes)
 	$(HANT) examples/digits/teacher.pt --target cpu-ort --budget 0.45 --data digits --output runs/digits
 
-demo-design: $(READY)  ## design a network for the embedded digits, around a small MasterNet
+demo-design: $(READY)  ## design a network for the embedded digits, around a small MasterNet (about 6 minutes)
 	$(HANT) design genet:digits --data digits --budget 0.6 --output runs/design
 
 test: $(READY)  ## all quick tests
