@@ -94,12 +94,7 @@ class CbBottle(Widened):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CbRes(Kernelled):
-    """One convolution with batch norm."""
-
-    family: ClassVar[str] = "cb_res"
-    default_activation: ClassVar[str] = ""
-
+class _OneConvolution(Kernelled):
     def _build_map(self, geometry: Geometry) -> nn.Module:
         return conv_norm(
             geometry.in_channels,
@@ -111,20 +106,19 @@ class CbRes(Kernelled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv(Kernelled):
+class CbRes(_OneConvolution):
+    """One convolution with batch norm."""
+
+    family: ClassVar[str] = "cb_res"
+    default_activation: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(_OneConvolution):
     """One convolution with batch norm and activation, to which no input is added: a layer of GPUNets."""
 
     family: ClassVar[str] = "conv"
     adds_input: ClassVar[bool] = False
-
-    def _build_map(self, geometry: Geometry) -> nn.Module:
-        return conv_norm(
-            geometry.in_channels,
-            geometry.out_channels,
-            self.kernel,
-            stride=geometry.stride,
-            activation=self._activation,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import numpy as np
 from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ..networks.resolution import Size, size_of
+from ..selecting.select import whole_costs
 from .chain import Limited
 from .counts import option_counts
 from .space import Place, shapes_of, structure_of
@@ -20,14 +21,13 @@ _BYTES = 4
 
 def further_limits(context: Context, budget: Budget, found: Sequence[Place], size: Size | None = None) -> list[Limited]:
     """Return the limits besides latency, shares being of the teacher's, with what each option costs exactly."""
-    teacher = context.teacher
-    whole = {"params": teacher.parameters, "macs": teacher.macs, "memory": _BYTES * teacher.parameters}
+    whole = whole_costs(context.teacher)
     if not budget.limits:
         return []
     tables = list(_tables(context, found, size or size_of(context)))
     unit = {"params": (0, 1), "macs": (1, 1), "memory": (0, _BYTES)}
     return [
-        Limited(name, [table[unit[name][0]] * unit[name][1] for table in tables], limit.absolute(float(whole[name])))
+        Limited(name, [table[unit[name][0]] * unit[name][1] for table in tables], limit.absolute(whole[name]))
         for name, limit in budget.limits
     ]
 

@@ -7,8 +7,9 @@ Selections that can no longer win are not run to the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, ClassVar
 
 from ...transformer.contracts.budget import Budget
@@ -104,24 +105,15 @@ class RankPass(Pass):
         with context.store.transaction():
             for entry in entries:
                 context.store.put(f"{entry.index:03d}", rank_record(entry, tuned.get(entry)))
-            context.store.put("winner", _winner(selections[best.index], measured))
+            context.store.put("winner", WinnerRecord.of(selections[best.index], measured))
         check_measured(context, f"selection {best.index}, the winner,", best.choice)
         return PassResult(notes=(_note(entries, best, context.metric),))
 
     def _inside(self, context: Context, order: Iterator[Entry], count: int) -> list[tuple[Entry, NetworkLatencyRecord]]:
         """Return the finalists: the first of ``order`` that are inside the budget when measured."""
-        found: list[tuple[Entry, NetworkLatencyRecord]] = []
-        for entry in order:
-            measured = measure_network(context, entry.choice)
-            if used_share(measured, self.budget) <= 1:
-                found.append((entry, measured))
-            if len(found) >= max(1, self.finalists):
-                break
+        found = list(islice(inside_budget(context, order, self.budget), max(1, self.finalists)))
         if not found:
-            raise InfeasibleError(
-                f"none of the {count} selections is inside budget {self.budget} when measured; "
-                "the machine may be busy: give the same command again, or a larger --budget"
-            )
+            raise none_inside(count, self.budget)
         return found
 
     def _train(
@@ -138,6 +130,24 @@ class RankPass(Pass):
                 told = context.metric.text(tuned[entry].accuracy)
                 task.advance(1, f"selection {entry.index}: {told} held out")
         return tuned
+
+
+def inside_budget(
+    context: Context, order: Iterable[Entry], budget: Budget
+) -> Iterator[tuple[Entry, NetworkLatencyRecord]]:
+    """Yield those of ``order`` whose networks are inside the budget when measured, each with its latency."""
+    for entry in order:
+        measured = measure_network(context, entry.choice)
+        if used_share(measured, budget) <= 1:
+            yield entry, measured
+
+
+def none_inside(count: int, budget: Budget) -> InfeasibleError:
+    """Return the error that says so of ``count`` selections."""
+    return InfeasibleError(
+        f"none of the {count} selections is inside budget {budget} when measured; "
+        "the machine may be busy: give the same command again, or a larger --budget"
+    )
 
 
 def doubt_of(race: str) -> float | None:
@@ -171,16 +181,3 @@ def _note(entries: Sequence[Entry], best: Entry, metric: Metric) -> str:
     note = f"selection {best.index} of {len(entries)} wins: loss {best.totals.mean('loss'):.4f}, "
     note += f"{metric.text(best.totals.accuracy)} held out"
     return note + (f"; {stopped} stopped early" if stopped else "")
-
-
-def _winner(selection: SelectionRecord, measured: NetworkLatencyRecord) -> WinnerRecord:
-    return WinnerRecord(
-        index=selection.index,
-        choice=selection.choice,
-        objective=selection.objective,
-        bound=selection.bound,
-        predicted_ms=selection.predicted_ms,
-        measured_ms=measured.timing.ms,
-        teacher_ms=measured.teacher.ms,
-        estimated=measured.timing.estimated,
-    )

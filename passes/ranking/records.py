@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ...transformer.contracts.record import Record, Scope
+from ..latency.records import NetworkLatencyRecord
+from ..selecting.records import SelectionRecord
 
 
 class EvaluationRecord(Record):
@@ -74,3 +76,17 @@ class WinnerRecord(Record):
     teacher_ms: float
     estimated: bool = False
     """True if ``measured_ms`` was not measured on the target."""
+
+    @classmethod
+    def of(cls, selection: SelectionRecord, measured: NetworkLatencyRecord) -> Self:
+        """Return the record of a selection whose network was measured."""
+        return cls(
+            index=selection.index,
+            choice=selection.choice,
+            objective=selection.objective,
+            bound=selection.bound,
+            predicted_ms=selection.predicted_ms,
+            measured_ms=measured.timing.ms,
+            teacher_ms=measured.teacher.ms,
+            estimated=measured.timing.estimated,
+        )

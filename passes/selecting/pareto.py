@@ -23,7 +23,7 @@ from ..networks.supernet import Statistics
 from ..ranking.judge import Entry, Judge, Protocol
 from ..ranking.measures import METRICS, measure_of
 from ..ranking.race import finishing_order
-from ..ranking.rank import RACES, doubt_of
+from ..ranking.rank import RACES, doubt_of, inside_budget
 from ..reporting.figures.charts import Series, scatter
 from ..reporting.figures.diagram import diagrams
 from ..reporting.figures.keep import keep
@@ -31,7 +31,7 @@ from ..reporting.figures.run import block_rows
 from ..searching.prunet.prunet import PrunetPass
 from ..searching.search import Engine, SearchPass
 from .records import ParetoRecord, SelectionRecord
-from .select import SelectPass, used_share
+from .select import SelectPass
 from .solver.solve import ENGINES
 
 
@@ -152,10 +152,8 @@ class ParetoPass(Pass):
             return ParetoRecord(budget=str(budget), target=context.target.name, choice={}, reason=str(error))
         measure, doubt = measure_of(self.metric, judge.task), doubt_of(self.race)
         entries = [judge.entry(i, selection.choice, measure, doubt) for i, selection in enumerate(selections)]
-        for entry in finishing_order(entries):
-            measured = measure_network(context, entry.choice)
-            if used_share(measured, budget) <= 1:
-                return _record(context, str(budget), entry, selections[entry.index], measured, len(selections))
+        for entry, measured in inside_budget(context, finishing_order(entries), budget):
+            return _record(context, str(budget), entry, selections[entry.index], measured, len(selections))
         reason = f"none of the {len(selections)} selections is inside the budget when measured"
         return ParetoRecord(budget=str(budget), target=context.target.name, choice={}, reason=reason)
 

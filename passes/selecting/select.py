@@ -176,8 +176,7 @@ def further_limits(budget: Budget, table: SearchTable, graph: Graph) -> dict[str
     Raises:
         InfeasibleError: no network of the table meets one of them even alone; names the least that can be.
     """
-    whole = {"params": float(graph.parameters), "macs": float(graph.macs), "memory": 4.0 * graph.parameters}
-    limits = {}
+    whole, limits = whole_costs(graph), {}
     for name, limit in budget.limits:
         outside = whole[name] - table.total(name, table.teacher())
         least = float(sum(row.min() for row in table.cost[name]))
@@ -190,6 +189,11 @@ def further_limits(budget: Budget, table: SearchTable, graph: Graph) -> dict[str
                 least={name: least + outside},
             )
     return limits
+
+
+def whole_costs(graph: Graph) -> dict[str, float]:
+    """Return what a whole network costs, by the names of a budget's further limits; memory is that of its weights."""
+    return {"params": float(graph.parameters), "macs": float(graph.macs), "memory": 4.0 * graph.parameters}
 
 
 def fastest_limit(context: Context, table: SearchTable, budget: Budget) -> float:

@@ -15,15 +15,15 @@ from torch import nn
 from ...op_library.pools import operation as find_operation
 from ...transformer.contracts.context import Context
 from ...transformer.contracts.pass_ import Count, PassResult
-from ...transformer.errors import InfeasibleError
 from ...transformer.ir.block import Block
 from ..candidates.build import build_candidate
-from ..latency.measure import check_measured, measure_network
+from ..latency.measure import check_measured
 from ..networks.assemble import CandidateWeights
 from ..ranking.judge import Judge, Protocol
 from ..ranking.race import finishing_order
+from ..ranking.rank import inside_budget, none_inside
 from ..selecting.records import SelectionRecord
-from ..selecting.select import SelectPass, store_selections, used_share
+from ..selecting.select import SelectPass, store_selections
 from ..selecting.table import SearchTable, table_of
 from .extract import shared_network
 from .network import SharedNetwork
@@ -90,13 +90,9 @@ class ChoosePass(SelectPass):
     ) -> tuple[SelectionRecord, float]:
         """Return the selection of the least loss that is inside the budget when measured, and its loss."""
         entries = [judge.entry(record.index, record.choice, "loss") for record in selections]
-        for entry in finishing_order(entries):
-            if used_share(measure_network(context, entry.choice), self.budget) <= 1:
-                return selections[entry.index], entry.totals.mean("loss")
-        raise InfeasibleError(
-            f"none of the {len(selections)} selections is inside budget {self.budget} when measured; "
-            "the machine may be busy: give the same command again, or a larger --budget"
-        )
+        for entry, _ in inside_budget(context, finishing_order(entries), self.budget):
+            return selections[entry.index], entry.totals.mean("loss")
+        raise none_inside(len(selections), self.budget)
 
 
 def scored(context: Context, judge: Judge, record: SharedRecord) -> SearchTable:

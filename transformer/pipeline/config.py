@@ -19,6 +19,7 @@ from ..errors import LoadError, UsageError, nearest
 from ..runs.inside import check_inside
 from ..runs.students import EXPECTED, is_name
 from ..tools.reading import read_toml
+from .default import MAKERS
 
 FILE = "config.toml"
 """Name of the effective configuration inside a run."""
@@ -27,11 +28,9 @@ FILE = "config.toml"
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = tuple(f"baseline-{name}" for name in ("ilp", "random", "greedy", "snas", "reinforce", "prunet"))
-_SEARCHES = ("prunet", "scratch", "columns", "choose")
-"""Passes of engines of the search, beside ``search`` itself."""
-_BUDGETED = ("profile", "select", "search", *_SEARCHES, "rank", "design", "verify", "report", *_BASELINES)
+_BUDGETED = ("profile", "select", *MAKERS, "rank", "design", "verify", "report", *_BASELINES)
 _COMPUTING = (
-    *("pretrain", "score", "search", *_SEARCHES, "rank", "align", "finetune", "verify", "pareto", "proxy"),
+    *("pretrain", "score", *MAKERS, "rank", "align", "finetune", "verify", "pareto", "proxy"),
     *("master", "perturb", "train", *_BASELINES),
 )
 
@@ -138,7 +137,7 @@ class Config(BaseModel):
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
         Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"],
-        Flag(SEARCH, ("score", "select", "search", *_SEARCHES, "pareto"), metavar="ENGINE", handed="any"),
+        Flag(SEARCH, ("score", "select", *MAKERS, "pareto"), metavar="ENGINE", handed="any"),
     ] = "ilp"
     """How selections are found: ``ilp`` by scores and their sum, ``columns`` so with new widths, ``errors`` by the sum
     of pretraining's own errors, ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the
@@ -146,12 +145,12 @@ class Config(BaseModel):
     their verbs, ``scratch`` that of a space (``hant-opt space:cifar``), which is searched from nothing."""
     solutions: Annotated[
         int | None,
-        Flag(SEARCH, ("select", "search", *_SEARCHES, "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
+        Flag(SEARCH, ("select", *MAKERS, "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
         float | None,
-        Flag(SEARCH, ("select", "search", *_SEARCHES, "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
+        Flag(SEARCH, ("select", *MAKERS, "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune", "train"), handed="named")] = Field(default=None, ge=0)

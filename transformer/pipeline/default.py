@@ -47,7 +47,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """The default pipeline by the engine of the search: two need scores, the others make their selections without."""
 
-_MAKERS = ("search", "prunet", "scratch", "columns", "choose")
+MAKERS = ("search", "prunet", "scratch", "columns", "choose")
 """Passes of the verb ``search`` that make selections."""
 
 PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"shrink", "extract"}
@@ -76,7 +76,7 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
     if verb == "align" and shared:
         return ("capture", "extract")
     if verb == "search":
-        return ("capture", *(name for name in ("score", "select", *_MAKERS) if name in ORDERS[engine]))
+        return ("capture", *(name for name in ("score", "select", *MAKERS) if name in ORDERS[engine]))
     return VERBS[verb]
 
 
@@ -87,6 +87,6 @@ def engine_of(verb: str, engine: str) -> str:
 
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
-    if name in ("extract", *_MAKERS):
+    if name in ("extract", *MAKERS):
         return "align" if name == "extract" else "search"
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)

@@ -64,18 +64,8 @@ class ScratchPass(PrunetPass):
     def keep(self, context: Context, way: Way, records: Sequence[SelectionRecord]) -> None:
         """Keep how the search went, and its result as the winner; the weights were for the search only."""
         super().keep(context, way, records)
-        best, measured = records[0], measure_network(context, records[0].choice)
-        winner = WinnerRecord(
-            index=best.index,
-            choice=best.choice,
-            objective=best.objective,
-            bound=best.bound,
-            predicted_ms=best.predicted_ms,
-            measured_ms=measured.timing.ms,
-            teacher_ms=measured.teacher.ms,
-            estimated=measured.timing.estimated,
-        )
-        context.store.put("winner", winner)
+        best = records[0]
+        context.store.put("winner", WinnerRecord.of(best, measure_network(context, best.choice)))
 
 
 def _list_untrained(context: Context) -> None:
