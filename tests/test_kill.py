@@ -36,7 +36,7 @@ SMALL = (
     "10",
 )
 """Flags of a job of a minute; the demo itself takes four, on a machine with nothing else to do."""
-UNITS = ("candidate", "score", "latency", "network_latency", "epoch")
+UNITS = ("candidate", "search", "latency", "network_latency", "epoch")
 """Kinds whose records are one unit of work each."""
 
 

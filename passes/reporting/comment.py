@@ -39,11 +39,11 @@ def comment(report: Report) -> str:
         "",
         "<details><summary>Blocks</summary>",
         "",
-        "| block | student | before | after | loss change |",
+        f"| block | student | before | after | {report.loses} |",
         "|---|---|---:|---:|---:|",
         *(
             f"| {code(row.block)} | {code(row.operation)} | {ms(row.teacher_ms, row.estimated)} "
-            f"| {ms(row.student_ms, row.estimated)} | {row.loss_change} |"
+            f"| {ms(row.student_ms, row.estimated)} | {row.loses} |"
             for row in report.blocks
         ),
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from ...backends.measuring.statistics import Interval, ratio_interval
 from ...transformer.contracts.budget import Budget, Limit
@@ -25,7 +25,7 @@ from ..pretraining.records import CandidateRecord
 from ..ranking.records import RankRecord, WinnerRecord
 from ..scoring.records import ScoreRecord
 from ..searching.records import PrunetRecord
-from ..selecting.records import ParetoRecord, SelectionRecord
+from ..selecting.records import ParetoRecord, SearchEngine, SelectionRecord
 from .schema import (
     AccuracyReport,
     BlockReport,
@@ -86,6 +86,7 @@ def measured_at(store: Store) -> str:
 def blocks(store: Store, graph: Graph, choice: Mapping[str, str], scale: float) -> list[BlockReport]:
     """Return each replaceable block before and after; a row of the table counts ``scale`` ms for each of its own."""
     listed, scores = store.all(OperationRecord), store.all(ScoreRecord)
+    trained = store.all(CandidateRecord)
     latencies, times = store.all(LatencyRecord), operation_ms(store)
     rows = []
     for block in graph.replaceable:
@@ -101,6 +102,7 @@ def blocks(store: Store, graph: Graph, choice: Mapping[str, str], scale: float) 
                 teacher_ms=scale * times[before],
                 student_ms=scale * times[after],
                 score=scores[chosen].delta if chosen in scores else None,
+                nmse=trained[chosen].nmse if chosen in trained else None,
                 estimated=any(latencies[key].timing.estimated for key in (before, after)),
             )
         )
@@ -124,8 +126,8 @@ def limits(budget: Budget, macs: Mapping[str, int], parameters: Mapping[str, int
     return [_limit(name, limit, costs[name]) for name, limit in budget.limits]
 
 
-_MAKERS: tuple[Literal["prunet", "scratch", "columns"], ...] = ("prunet", "scratch", "columns")
-"""Passes that make selections and are engines by their name."""
+_OWN_NAME: tuple[SearchEngine, ...] = ("prunet", "scratch", "columns")
+"""Engines that are a pass of the same name."""
 
 
 def search(store: Store, winner: WinnerRecord) -> SearchReport:
@@ -144,12 +146,12 @@ def search(store: Store, winner: WinnerRecord) -> SearchReport:
     )
 
 
-def _engine(store: Store) -> Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"]:
+def _engine(store: Store) -> SearchEngine:
     if store.count(DesignRecord.kind):
         return "design"
     if store.get(PassRecord, "choose") is not None:
         return "shared"
-    for name in _MAKERS:
+    for name in _OWN_NAME:
         if store.get(PassRecord, name) is not None:
             return name
     search = store.get(PassRecord, "search")

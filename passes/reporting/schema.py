@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from ...transformer.contracts.record import STUDENT
 from ...transformer.contracts.task import TOP1, Metric
 from ...transformer.contracts.timing import Timing
+from ..selecting.records import SearchEngine
 
 
 class _Part(BaseModel):
@@ -106,13 +107,17 @@ class BlockReport(_Part):
     """What the chosen operation takes, in the same measure."""
     score: float | None = None
     """Change of cross-entropy when the chosen operation alone replaces the block; None where nothing was scored."""
+    nmse: float | None = None
+    """Pretraining's error of the chosen operation: its mean square over the variance of the block's output."""
     estimated: bool = False
     """True if one of the two latencies was not measured on the target."""
 
     @property
-    def loss_change(self) -> str:
-        """The score as text, empty where nothing was scored."""
-        return "" if self.score is None else f"{self.score:+.4f}"
+    def loses(self) -> str:
+        """The score as text, where nothing was scored the error."""
+        if self.score is not None:
+            return f"{self.score:+.4f}"
+        return "" if self.nmse is None else f"{self.nmse:.4f}"
 
 
 class NetworkReport(_Part):
@@ -210,7 +215,7 @@ class StudentReport(_Part):
 class SearchReport(_Part):
     """How the selection was found."""
 
-    engine: Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"] = "ilp"
+    engine: SearchEngine = "ilp"
     """The integer program on the sum of scores or of pretraining's ``errors``, ``linear`` steps at whole networks,
     operations trained together, the sum of scores in ``shared`` weights, or the chain of a design."""
     objective: float
@@ -355,3 +360,8 @@ class Report(_Part):
     """Of a designed network; None where the student is the teacher with other blocks."""
     measured_at: str = ""
     """When teacher and student were timed, as ``2026-01-31 09:30 UTC``."""
+
+    @property
+    def loses(self) -> str:
+        """What the table of blocks says that an operation loses, as the head of its column."""
+        return "loss change" if any(row.score is not None for row in self.blocks) else "error"

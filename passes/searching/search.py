@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import PassResult
+from ...transformer.contracts.pass_ import Count, PassResult
 from ..latency.measure import check_measured
 from ..networks.supernet import Statistics
 from ..selecting.records import SelectionRecord
@@ -35,15 +35,15 @@ class SearchPass(WithinBudget):
     search: Engine = "linear"
     """``errors``: the integer program on pretraining's errors; ``linear``: from there on by linear steps; or ``ilp``:
     what the pass ``select`` does, which needs scores."""
-    rounds: int = 4
+    rounds: Count = 4
     """Linear steps at most."""
-    images: int = 120
+    images: Count = 120
     """Held-out training images to linearise on, other ones in each round."""
-    race_images: int = 600
+    race_images: Count = 600
     """Held-out training images to race proposals on, at most half of all; none of them is linearised on."""
-    samples: int = 6000
+    samples: Count = 6000
     """Held-out training images to take both from, at most."""
-    batch_size: int = 200
+    batch_size: Count = 200
     statistics: Statistics = "batch"
     """What batch norms normalise by: ``batch`` is what training the student starts from; ``running`` is what it is run
     with where it is not trained at all."""

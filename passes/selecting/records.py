@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ...transformer.contracts.record import Record
+
+SearchEngine = Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"]
+"""What finds selections."""
+SEARCHES = ("search", "prunet", "scratch", "columns", "choose")
+"""Names of the passes that run networks to make selections."""
+MAKERS = ("select", *SEARCHES)
+"""Names of all passes that make selections."""
 
 
 class SelectionRecord(Record):

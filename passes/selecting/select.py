@@ -23,13 +23,11 @@ from ..latency.predict import limit_for, predict, refit, surprise
 from ..latency.records import NetworkLatencyRecord
 from ..pretraining.records import TrainedRecord
 from ..ranking.records import RankRecord, WinnerRecord
-from .records import SelectionRecord
+from .records import MAKERS, SelectionRecord
 from .solver.problem import Selection, SelectionProblem
 from .solver.solve import ENGINES, solve
 from .table import SearchTable, search_table
 
-MAKERS = ("select", "search", "prunet", "scratch", "columns", "choose")
-"""Names of the passes that make selections."""
 MARGIN = 0.015
 """Least share of a latency budget that is kept free for the noise of the last measurement."""
 _MOST_MARGIN = 0.05

@@ -364,6 +364,7 @@ def front(job: Job) -> None:
             data=context.dataset,
             budgets=budgets,
             targets=(job.target,),
+            pool="teacher,identity,slice_w0.5" if job.rehearse else "elastic",
             run=job.out / "front",
             device=str(job.device),
             passes={"shrink": epochs},

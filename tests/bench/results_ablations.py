@@ -124,6 +124,7 @@ def write_results(study: Study) -> None:
 
 def main() -> None:
     parser = common_options(__doc__)
+    parser.set_defaults(search="ilp")  # the paper's way, which is what is taken apart
     parser.add_argument("--lengths", default="1,2,5,10,20", help="epochs of fine-tuning, with commas")
     parser.add_argument("--rates", default="", help="learning rates to try besides, with commas")
     parser.add_argument("--pools", default="zero-shot,fast,hant-197", help="names of pools, with commas")

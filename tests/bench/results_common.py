@@ -39,6 +39,7 @@ from hant.transformer.contracts.context import Context
 from hant.transformer.data.images import size
 from hant.transformer.data.splits import take
 from hant.transformer.errors import HantError, InfeasibleError
+from hant.transformer.pipeline.default import DEFAULT_SEARCH
 from hant.transformer.runs.records import PassRecord
 from hant.transformer.tools.files import slug, write_atomically
 from torch import nn
@@ -75,7 +76,7 @@ def common_options(text: str | None) -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="of fine-tuning; by default that of its preset")
     add("--pretrain-epochs", type=float, default=1.0)
     add("--halving", type=int, default=0, help="rungs of pretraining where the integer program says who goes on")
-    add("--search", choices=("ilp", "errors", "linear"), default="ilp", help="as for hant-opt")
+    add("--search", choices=("ilp", "errors", "linear"), default=DEFAULT_SEARCH, help="as for hant-opt")
     add("--pretrain-precision", default="no", help="bf16: candidates are trained in half precision")
     add("--mixed-precision", default="no", help="bf16: fine-tuning in half precision, channels-last")
     add("--budgets", default="0.45", help="shares of the teacher's latency, with commas")

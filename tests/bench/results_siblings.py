@@ -137,7 +137,6 @@ QUICK = {
     "budgets": "0.45",
     "pretrain_epochs": 0.15,
     "halving": 2,
-    "search": "linear",
     "score_images": 250,
     "solutions": 25,
     "align_epochs": 1,

@@ -88,22 +88,22 @@ def test_the_same_command_again_does_nothing_twice(job: Path, command: Any) -> N
     done = command(*JOB, "-o", "run")
     assert done.code in (0, 4)
     assert set(ran(job / "run", before)) <= {"capture", "verify", "report"}
-    assert "score: up to date" in done.err
+    assert "search: up to date" in done.err
     assert "latency   teacher" in done.out
     assert (job / "run" / "student.safetensors").read_bytes() == student
 
 
 def test_json_is_alone_on_standard_output(job: Path, command: Any) -> None:
     assert json.loads(command("report", "run", "--json").out)["budget"] == "0.95"
-    passes = json.loads(command("score", "run", "--json").out)["passes"]
-    assert passes["score"]["seconds"] > 0
+    passes = json.loads(command("search", "run", "--json").out)["passes"]
+    assert passes["search"]["seconds"] > 0
 
 
-def test_another_budget_solves_again_on_the_same_scores(job: Path, command: Any) -> None:
+def test_another_budget_is_searched_in_the_same_candidates(job: Path, command: Any) -> None:
     before = events(job / "run")
-    done = command("select", "run", "--budget", "0.8")
+    done = command("search", "run", "--budget", "0.8")
     assert done.code == 0, done.err
-    assert ran(job / "run", before) == ["capture", "select"]
+    assert ran(job / "run", before) == ["capture", "search"]
     done = command("finetune", "run")
     assert done.code == 2
     assert (
@@ -111,7 +111,7 @@ def test_another_budget_solves_again_on_the_same_scores(job: Path, command: Any)
         in done.error()
     )
     with RunStore(job / "run") as store:
-        puts = [put for _, put in store.events("put") if put["kind"] in ("score", "epoch", "latency")]
+        puts = [put for _, put in store.events("put") if put["kind"] in ("candidate", "epoch", "latency")]
     assert max(Counter((put["kind"], put["key"]) for put in puts).values()) == 1
     assert 'budget = "0.8"' in (job / "run" / "config.toml").read_text()
 
@@ -162,12 +162,22 @@ def test_a_verb_that_comes_too_early_names_the_one_before(job: Path, command: An
     )
 
 
+def test_the_other_engine_is_a_matter_of_two_verbs(job: Path, command: Any) -> None:
+    done = command("select", "run")
+    assert done.code == 2
+    assert done.error().endswith("run pass score first: hant-opt score run --search ilp")
+    for verb in ("score", "select"):
+        done = command(verb, "run")
+        assert done.code == 0, done.err
+    assert json.loads(command("rank", "run", "--json").out)["passes"].keys() == {"rank"}
+
+
 def test_a_budget_that_cannot_be_met_says_the_least(job: Path, command: Any) -> None:
     done = command("profile", "run", "--budget", "0.01")
     assert done.code == 3
     assert "budget 0.01 cannot be met on quick" in done.error()
     assert "of the teacher's" in done.error()
-    done = command("select", "run", "--budget", "0.01")
+    done = command("search", "run", "--budget", "0.01")
     assert done.code == 3
     assert "budget 0.01 cannot be met" in done.error()
 
@@ -178,7 +188,7 @@ def test_a_dry_run_writes_nothing(job: Path, command: Any) -> None:
     }
     done = command("run", "--budget", "0.8", "--dry-run")
     assert done.code == 0, done.err
-    assert "passes to run: capture, select, rank, align, finetune, export, verify, report" in done.out
+    assert "passes to run: capture, search, rank, align, finetune, export, verify, report" in done.out
     assert "dry run: nothing was written" in done.out
     assert {path: path.read_bytes() for path in before} == before
     done = command(*JOB, "-o", "fresh", "--dry-run", "--json")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from hant.passes.ranking.records import WinnerRecord
-from hant.transformer.pipeline.default import DEFAULT_PASSES
+from hant.transformer.pipeline.default import PROGRAM_PASSES
 from hant.transformer.runs.store import RunStore
 
 OLD = Path(__file__).with_name("old_runs")
@@ -79,9 +79,9 @@ def test_report_and_inspect_say_what_the_report_said(old: str, command: Command)
 @both
 def test_what_is_finished_stays_finished(old: str, command: Command) -> None:
     plan = json.loads(command("optimize", "run", "--dry-run", "--json").out)
-    done = DEFAULT_PASSES[1:] if old == "before_students" else KEPT
+    done = PROGRAM_PASSES[1:] if old == "before_students" else KEPT
     assert plan["skip_passes"] == list(done)
-    assert plan["run_passes"] == ["capture", *(name for name in DEFAULT_PASSES[1:] if name not in done)]
+    assert plan["run_passes"] == ["capture", *(name for name in PROGRAM_PASSES[1:] if name not in done)]
 
 
 @newer

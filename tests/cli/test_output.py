@@ -43,10 +43,8 @@ VERBS = (
     ("ops", "--input", "8x12x12", "--pool", "fast"),
     ("inspect", *JOB[:5]),
     ("optimize", *JOB, "--dry-run"),
-    *(
-        (verb, *JOB)
-        for verb in ("profile", "pretrain", "score", "select", "rank", "align", "finetune", "export", "verify")
-    ),
+    *((verb, *JOB) for verb in ("profile", "pretrain", "score", "select", "search", "rank", "align")),
+    *((verb, *JOB) for verb in ("finetune", "export", "verify")),
     ("report", "run"),
     ("pareto", "run", "--budgets", "1"),
     ("apply", "run", "figures"),

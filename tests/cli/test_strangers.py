@@ -71,7 +71,7 @@ def test_report_and_inspect_need_neither_model_nor_data(stranger: Path, command:
 
 
 @pytest.mark.parametrize(
-    "words", [["select", "run"], ["report", "run", "--dry-run"], ["inspect", "run", "--graph"], ["pareto", "run"]]
+    "words", [["search", "run"], ["report", "run", "--dry-run"], ["inspect", "run", "--graph"], ["pareto", "run"]]
 )
 def test_code_of_a_stranger_runs_with_the_flag_only(stranger: Path, command: Any, words: list[str]) -> None:
     before = (stranger / "run" / "config.toml").read_bytes()
@@ -119,7 +119,7 @@ def attacks(place: Path, text: str, most: int, chance: random.Random) -> Iterato
 
 
 @pytest.mark.parametrize("most", [20, pytest.param(10**6, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("verb", "file"), [("report", "report.json"), ("inspect", NETWORK), ("select", "config.toml")])
+@pytest.mark.parametrize(("verb", "file"), [("report", "report.json"), ("inspect", NETWORK), ("search", "config.toml")])
 def test_strings_of_a_run_are_told_or_taken(job: Path, command: Any, verb: str, file: str, most: int) -> None:
     path, chance, ends = job / "run" / file, random.Random(verb), set()
     text = path.read_text()
@@ -133,7 +133,7 @@ def test_strings_of_a_run_are_told_or_taken(job: Path, command: Any, verb: str, 
             assert len(done.error().splitlines()) == 1
         ends.add(done.code)
         assert not (job / "canary").exists(), changed
-        if verb == "select":
+        if verb == "search":
             shutil.rmtree(job / "run")
             shutil.copytree(kept, job / "run")
     assert 2 in ends
@@ -141,7 +141,7 @@ def test_strings_of_a_run_are_told_or_taken(job: Path, command: Any, verb: str, 
 
 def test_ones_own_run_goes_on_where_it_was_copied(job: Path, command: Any) -> None:
     shutil.copytree("run", "copy")
-    assert command("select", "copy", "--quiet").code == 0
+    assert command("search", "copy", "--quiet").code == 0
     assert "trust" not in (job / "copy" / "config.toml").read_text()
 
 
@@ -203,6 +203,6 @@ def test_a_crash_is_logged_beside_a_link_and_not_through_it(job: Path, command: 
         (job / "run" / "hant-crash.log").unlink(missing_ok=True)
         (job / "run" / "hant-crash.log").symlink_to(job / name)
         with contextlib.suppress(AssertionError):
-            command("select", "run")
+            command("search", "run")
     assert victim.read_text() == "precious"
     assert not (job / "missing").exists()

@@ -188,7 +188,7 @@ def test_inspect_lists_the_students(place: Path, command: Callable[..., Any]) ->
     (("pareto", "run", "--student", "wid"), "run run has no student 'wid'"),
     (("select", "run", "--student", "new", "--pool", "fast"), "run run: --pool fast would change what all its"),
     (("select", "run", "--student", "wide", "--set", "pretrain.epochs=2"), "run run: --set pretrain.epochs=2 would"),
-    (("rank", "run", "--student", "wide", "--budget", "40ms"), "hant-opt select run --student wide --budget 40ms"),
+    (("rank", "run", "--student", "wide", "--budget", "40ms"), "hant-opt search run --student wide --budget 40ms"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_line_and_changes_nothing(
     place: Path, command: Callable[..., Any], words: tuple[str, ...], message: str

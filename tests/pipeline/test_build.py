@@ -15,6 +15,7 @@ from hant.transformer.pipeline.default import (
     DEFAULT_PASSES,
     DESIGN_PASSES,
     ORDERS,
+    PROGRAM_PASSES,
     VERBS,
     engine_of,
     verb_of,
@@ -85,9 +86,9 @@ def test_the_default_pipeline_takes_the_configuration() -> None:
     pipeline = build_pipeline(make({"budget": 0.3, "solutions": 5, "epochs": 2}))
     assert pipeline.names == DEFAULT_PASSES
     by_name = {stage.name: stage for stage in pipeline.passes}
-    assert by_name["select"].solutions == 5  # type: ignore[attr-defined]
+    assert by_name["search"].solutions == 5  # type: ignore[attr-defined]
     assert by_name["finetune"].epochs == 2  # type: ignore[attr-defined]
-    for name in ("select", "rank", "report"):
+    for name in ("search", "rank", "report"):
         assert by_name[name].budget == Budget(Limit(0.3, relative=True))  # type: ignore[attr-defined]
 
 
@@ -108,14 +109,14 @@ def test_the_effective_configuration_makes_the_same_passes_again() -> None:
     # A flag that is given later must still reach its passes.
     later = build_pipeline(make(again.model_dump() | {"budget": "0.6", "solutions": 9}))
     by_name = {stage.name: stage for stage in later.passes}
-    assert by_name["select"].solutions == 9  # type: ignore[attr-defined]
-    assert by_name["select"].budget == Budget(Limit(0.6, relative=True))  # type: ignore[attr-defined]
+    assert by_name["search"].solutions == 9  # type: ignore[attr-defined]
+    assert by_name["search"].budget == Budget(Limit(0.6, relative=True))  # type: ignore[attr-defined]
 
 
 def test_every_pass_has_a_verb() -> None:
     assert [verb_of(name) for name in ("candidates", "rank", "perturb")] == ["profile", "rank", "design"]
     assert set().union(*(set(names) for verb, names in VERBS.items() if verb != "optimize")) == {
-        *DEFAULT_PASSES,
+        *PROGRAM_PASSES,
         *DESIGN_PASSES,
     }
 
@@ -132,6 +133,9 @@ def test_every_pass_has_a_verb() -> None:
         ("select", "solutions", 0),
         ("select", "max_overlap", 1.5),
         ("select", "engine", "gurobi"),
+        ("search", "rounds", -1),
+        ("search", "images", 0),
+        ("search", "solutions", 0),
         ("rank", "metric", "top1"),
         ("rank", "race", "fast"),
         ("rank", "finalists", 0),
@@ -149,8 +153,9 @@ def test_every_pass_has_a_verb() -> None:
     ],
 )
 def test_values_that_no_stage_could_use_make_no_pipeline(stage: str, option: str, value: Any) -> None:
+    engine = "ilp" if stage in ("score", "select") else "linear"
     with pytest.raises(UsageError, match=rf"option {stage}\.{option}: .* \(got {value!r}\)") as caught:
-        build_pipeline(make({"passes": {stage: {option: value}}}))
+        build_pipeline(make({"search": engine, "passes": {stage: {option: value}}}))
     if option == "optimizer":
         assert "no such value; did you mean 'adamw'? known: adamw, sgd" in str(caught.value)
 
@@ -160,7 +165,8 @@ def test_the_engine_of_the_search_decides_which_passes_there_are() -> None:
     assert linear.names == ORDERS["linear"]
     assert "search" in linear.names
     assert not {"score", "select"} & set(linear.names)
-    assert build_pipeline(make({})).names == ORDERS["ilp"] == DEFAULT_PASSES
+    assert build_pipeline(make({})).names == linear.names == DEFAULT_PASSES
+    assert build_pipeline(make({"search": "ilp"})).names == ORDERS["ilp"] == PROGRAM_PASSES
     assert verb_passes("search", "linear") == ("capture", "search")
     assert verb_passes("search", "ilp") == ("capture", "score", "select")
     assert verb_passes("optimize", "linear") == ORDERS["linear"]
@@ -171,8 +177,8 @@ def test_the_engine_of_the_search_decides_which_passes_there_are() -> None:
 def test_options_of_the_other_engine_are_kept() -> None:
     config = make({"passes": {"search": {"rounds": 2}, "select": {"fill": 0.9}}})
     kept = effective(config, build_pipeline(config)).passes
-    assert kept["search"] == {"rounds": 2}
-    assert kept["select"]["fill"] == 0.9
-    other = config.model_copy(update={"search": "linear"})
-    stage = next(stage for stage in build_pipeline(other).passes if stage.name == "search")
-    assert stage.rounds == 2  # type: ignore[attr-defined]
+    assert kept["search"]["rounds"] == 2
+    assert kept["select"] == {"fill": 0.9}
+    other = config.model_copy(update={"search": "ilp"})
+    stage = next(stage for stage in build_pipeline(other).passes if stage.name == "select")
+    assert stage.fill == 0.9  # type: ignore[attr-defined]

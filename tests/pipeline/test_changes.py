@@ -24,3 +24,11 @@ from hant.transformer.pipeline.changes import flags_of
 )
 def test_a_change_is_told_in_flags(stored: str, new: str, flags: list[str]) -> None:
     assert shlex.split(flags_of(stored, new)) == flags
+
+
+def test_what_was_not_said_and_is_as_usual_has_no_flag() -> None:
+    stored, usual = "[passes.finetune]\nema = 0.5", {"rank": {"race": "off"}}
+    assert flags_of(stored, stored + '\n[passes.rank]\nrace = "off"', usual) == ""
+    assert shlex.split(flags_of(stored, '[passes.rank]\nrace = "certain"', usual)) == ["--set", "rank.race=certain"]
+    back = '[passes.rank]\nrace = "off"'  # what was said counts
+    assert shlex.split(flags_of('[passes.rank]\nrace = "certain"', back, usual)) == ["--set", "rank.race=off"]

@@ -31,7 +31,7 @@ def test_trust_is_never_written_and_never_read(tmp_path: Path) -> None:
         (tmp_path / FILE).write_text(f"seed = 3\n{name} = true\n")
         with pytest.raises(UsageError, match=rf"{FILE}: {name} is not taken from a file; give {flag} with the command"):
             read(tmp_path / FILE)
-        assert read_stored(tmp_path) == {"seed": 3}
+        assert read_stored(tmp_path) == {"search": "ilp", "seed": 3}  # a run of before there was a choice
 
 
 def test_defaults_read_back_too() -> None:

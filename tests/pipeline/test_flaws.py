@@ -12,6 +12,7 @@ from hant.passes.latency.records import LatencyRecord, NetworkLatencyRecord
 from hant.passes.pretraining.records import CandidateRecord
 from hant.passes.ranking.records import RankRecord, WinnerRecord
 from hant.passes.scoring.records import ScoreRecord
+from hant.passes.searching.records import SearchRecord
 from hant.passes.selecting.records import SelectionRecord
 from hant.transformer.contracts.timing import Timing
 from hant.transformer.pipeline.flaws import flaw_of
@@ -40,6 +41,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         opened.put("000", selection())
         opened.put("000", RankRecord(index=0, loss=float("inf"), accuracy=10.0, samples=5))
         opened.put("winner", winner())
+        opened.put("0.45/01", searched())
         yield opened
 
 
@@ -57,6 +59,12 @@ def winner(**changes: Any) -> WinnerRecord:
     return WinnerRecord.model_validate(values | {"teacher_ms": 2.0} | changes)
 
 
+def searched(**changes: Any) -> SearchRecord:
+    """Return a round in which no network was run: there was nothing to propose."""
+    values = {"budget": "0.45", "round": 1, "choice": CHOICE, "loss": 0.5, "before": 0.5, "radius": 0, "networks": 0}
+    return SearchRecord.model_validate(values | {"recipe": "x", "seconds": 0.1} | changes)
+
+
 def test_what_hant_writes_has_no_flaw(store: RunStore) -> None:
     assert flaw_of(store) == ""
 
@@ -70,6 +78,10 @@ FLAWS: list[tuple[Callable[[RunStore], Any], str]] = [
     (
         lambda s: s.put("000", selection(choice={"a": "identity", "b": "identity"})),
         "record selection 000 chooses identity for b, which does not fit there",
+    ),
+    (
+        lambda s: s.put("0.45/01", searched(choice={"a": "identity"})),
+        "record search 0.45/01 chooses for 1 blocks, and the run has 2",
     ),
     (lambda s: s.put("winner", winner(index=7)), "record winner winner is of a selection that is not there"),
     (lambda s: s.delete(SelectionRecord), "record rank 000 is of a selection that is not there"),

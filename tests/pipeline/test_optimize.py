@@ -78,7 +78,7 @@ def test_objects_go_in_and_a_student_comes_out_and_the_same_call_resumes(tmp_pat
     assert second.selection == first.selection
     for name, tensor in first.model.state_dict().items():
         assert second.model.state_dict()[name].equal(tensor)
-    assert "score: up to date" in progress.lines
+    assert "search: up to date" in progress.lines
     with RunStore(tmp_path / "run") as store:
         assert [put["key"] for _, put in store.events("put") if put["kind"] == "selection"].count("000") == 1
 

@@ -43,7 +43,7 @@ def show_passes(store: Store, names: Sequence[str], *, as_json: bool) -> None:
 def write_summary(report: Report, root: Path, console: Console) -> None:
     """Print the report on ``console``: rich tables on a terminal, plain lines elsewhere."""
     estimated = any(row.estimated for row in report.blocks)
-    heads = [f"{head} (est.)" if estimated and head.endswith(" ms") else head for head in _HEADS]
+    heads = [f"{head} (est.)" if estimated and head.endswith(" ms") else head for head in (*_HEADS, report.loses)]
     write_table(console, heads, _rows(report), right=3)
     write_line(console, "")
     for line in facts(report):
@@ -98,10 +98,10 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
             row.operation,
             f"{row.teacher_ms:.4f}",
             f"{row.student_ms:.4f}",
-            row.loss_change,
+            row.loses,
         )
         for row in report.blocks
     ]
 
 
-_HEADS = ("block", "shape", "teacher", "student", "teacher ms", "student ms", "loss change")
+_HEADS = ("block", "shape", "teacher", "student", "teacher ms", "student ms")

@@ -117,3 +117,15 @@ def effective(config: Config, pipeline: Pipeline) -> Config:
         if kept:
             tables[stage.name] = {name: own.get(name, value) for name, value in kept.items()}
     return config.model_copy(update={"passes": tables, **anchored(config)})
+
+
+def defaults(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Return what the options of the passes are where nothing is said, by pass, as TOML has it."""
+    return {
+        stage.name: {
+            field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+            for field in dataclasses.fields(stage)
+            if field.default is not dataclasses.MISSING
+        }
+        for stage in pipeline.passes
+    }

@@ -13,24 +13,27 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from ...op_library.spaces import PREFIX
+from ...passes.selecting.records import MAKERS, SEARCHES, SearchEngine
 from ..contracts.budget import Budget
 from ..contracts.record import STUDENT
 from ..errors import LoadError, UsageError, nearest
 from ..runs.inside import check_inside
 from ..runs.students import EXPECTED, is_name
 from ..tools.reading import read_toml
-from .default import MAKERS
+from .default import DEFAULT_SEARCH
 
 FILE = "config.toml"
 """Name of the effective configuration inside a run."""
+_BEFORE = {"search": "ilp"}
+"""What runs were made with whose configuration does not say it."""
 
 
 JOB, MODEL, SEARCH = "Job", "Model and data", "Search and training"
 """Panels of ``--help``."""
 _BASELINES = tuple(f"baseline-{name}" for name in ("ilp", "random", "greedy", "snas", "reinforce", "prunet"))
-_BUDGETED = ("profile", "select", *MAKERS, "rank", "design", "verify", "report", *_BASELINES)
+_BUDGETED = ("profile", *MAKERS, "rank", "design", "verify", "report", *_BASELINES)
 _COMPUTING = (
-    *("pretrain", "score", *MAKERS, "rank", "align", "finetune", "verify", "pareto", "proxy"),
+    *("pretrain", "score", *SEARCHES, "rank", "align", "finetune", "verify", "pareto", "proxy"),
     *("master", "perturb", "train", *_BASELINES),
 )
 
@@ -136,21 +139,21 @@ class Config(BaseModel):
     pool: Annotated[str, Flag(SEARCH, ("run", "ops"), common=True)] = "fast"
     """Operations to choose from: a pool's name or file, or operations divided by commas."""
     search: Annotated[
-        Literal["errors", "linear", "ilp", "columns", "prunet", "shared", "design", "scratch"],
-        Flag(SEARCH, ("score", "select", *MAKERS, "pareto"), metavar="ENGINE", handed="any"),
-    ] = "ilp"
-    """How selections are found: ``ilp`` by scores and their sum, ``columns`` so with new widths, ``errors`` by the sum
-    of pretraining's own errors, ``linear`` from there on by linear steps at whole networks, ``prunet`` by training the
+        SearchEngine,
+        Flag(SEARCH, ("score", *MAKERS, "pareto"), metavar="ENGINE", handed="any"),
+    ] = DEFAULT_SEARCH
+    """How selections are found: ``errors`` by the sum of pretraining's own errors, ``linear`` from there on by linear
+    steps at whole networks, ``ilp`` by scores and their sum, ``columns`` so with new widths, ``prunet`` by training the
     operations together; ``design`` and ``shared`` (in weights that ``hant-opt shrink`` has trained) are the engines of
     their verbs, ``scratch`` that of a space (``hant-opt space:cifar``), which is searched from nothing."""
     solutions: Annotated[
         int | None,
-        Flag(SEARCH, ("select", *MAKERS, "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
+        Flag(SEARCH, (*MAKERS, "pareto", "design", "baseline-ilp"), also=("-k",), handed="any"),
     ] = Field(default=None, ge=1)
     """How many selections to rank."""
     max_overlap: Annotated[
         float | None,
-        Flag(SEARCH, ("select", *MAKERS, "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
+        Flag(SEARCH, (*MAKERS, "pareto", "proxy", "design", "baseline-ilp"), handed="any"),
     ] = Field(default=None, ge=0, le=1)
     """Largest share of blocks that two selections have in common."""
     epochs: Annotated[int | None, Flag(SEARCH, ("finetune", "train"), handed="named")] = Field(default=None, ge=0)
@@ -285,7 +288,7 @@ def read_stored(root: Path) -> dict[str, Any]:
     """
     check_inside(root)
     values = read_toml(root / FILE, f"configuration {root / FILE}", LoadError)
-    return {name: value for name, value in values.items() if name not in NEVER_STORED}
+    return _BEFORE | {name: value for name, value in values.items() if name not in NEVER_STORED}
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""The order of the default pipeline."""
+"""The order of the passes, by the engine of the search."""
 
 from __future__ import annotations
 
-DEFAULT_PASSES = (
+from ...passes.selecting.records import MAKERS, SEARCHES, SearchEngine
+
+PROGRAM_PASSES = (
     "capture",
     "candidates",
     "profile",
@@ -16,7 +18,7 @@ DEFAULT_PASSES = (
     "verify",
     "report",
 )
-"""Names of the passes, in the order in which they run; each is also a verb of the command."""
+"""Names of the passes of the paper's way, in the order in which they run; each is also a verb of the command."""
 
 DESIGN_PASSES = (
     "capture",
@@ -36,19 +38,20 @@ SCRATCH_PASSES = ("capture", "candidates", "profile", "scratch", "align", "finet
 """Those that search a space from nothing; alignment only hands on (``config.py``): there is nothing to align with."""
 
 ORDERS: dict[str, tuple[str, ...]] = {
-    "ilp": DEFAULT_PASSES,
+    "ilp": PROGRAM_PASSES,
     "design": DESIGN_PASSES,
     "scratch": SCRATCH_PASSES,
     **{
-        engine: tuple(maker if name == "select" else name for name in DEFAULT_PASSES if name != "score")
+        engine: tuple(maker if name == "select" else name for name in PROGRAM_PASSES if name != "score")
         for engine, maker in (("errors", "search"), ("linear", "search"), ("prunet", "prunet"), ("shared", "choose"))
     },
-    "columns": tuple("columns" if name == "select" else name for name in DEFAULT_PASSES),
+    "columns": tuple("columns" if name == "select" else name for name in PROGRAM_PASSES),
 }
-"""The default pipeline by the engine of the search: two need scores, the others make their selections without."""
+"""The whole job by the engine of the search: two need scores, the others make their selections without."""
 
-MAKERS = ("search", "prunet", "scratch", "columns", "choose")
-"""Passes of the verb ``search`` that make selections."""
+DEFAULT_SEARCH: SearchEngine = "linear"
+"""At equal latency its students are ahead of those of the sums of errors and of scores (``docs/search.md``)."""
+DEFAULT_PASSES = ORDERS[DEFAULT_SEARCH]
 
 PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"shrink", "extract"}
 """Names of the passes that some order has, and of those of ``hant-opt shrink``: a run keeps their options."""
@@ -63,7 +66,7 @@ def order(search: str, shared: bool | None = None) -> tuple[str, ...]:
 VERBS: dict[str, tuple[str, ...]] = {
     "optimize": DEFAULT_PASSES,
     "profile": ("capture", "candidates", "profile"),
-    **{name: ("capture", name) for name in DEFAULT_PASSES[3:]},
+    **{name: ("capture", name) for name in PROGRAM_PASSES[3:]},
     "design": DESIGN_PASSES,
 }
 """Passes that each verb of the command runs; capture makes the graph again each time."""
@@ -76,7 +79,7 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
     if verb == "align" and shared:
         return ("capture", "extract")
     if verb == "search":
-        return ("capture", *(name for name in ("score", "select", *MAKERS) if name in ORDERS[engine]))
+        return ("capture", *(name for name in ("score", *MAKERS) if name in ORDERS[engine]))
     return VERBS[verb]
 
 
@@ -87,6 +90,6 @@ def engine_of(verb: str, engine: str) -> str:
 
 def verb_of(name: str) -> str:
     """Return the verb that runs the pass called ``name``, itself where it is no pass of the default pipeline."""
-    if name in ("extract", *MAKERS):
+    if name in ("extract", *SEARCHES):
         return "align" if name == "extract" else "search"
     return next((verb for verb, names in VERBS.items() if verb != "optimize" and name in names), name)

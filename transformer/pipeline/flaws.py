@@ -22,14 +22,8 @@ from ..runs.store import RunStore
 _LARGEST = 1e15
 _KEYED = ("operation", "candidate", "score", "training")
 """Kinds whose key is ``block/operation`` of the record."""
-_CHOICES = {
-    "selection": "choice",
-    "winner": "choice",
-    "student": "choice",
-    "evaluation": "choice",
-    "finalist": "choice",
-}
-"""Kind -> its field of block -> operation, which is never empty."""
+_CHOICES = ("selection", "winner", "student", "evaluation", "finalist", "search")
+"""Kinds with a field ``choice`` of block -> operation, which is never empty."""
 
 
 def flaw_of(store: RunStore) -> str:
@@ -74,7 +68,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[str]:
             yield from _numbers(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         negative = isinstance(value, int) and value < 0
-        nothing = value == 0 and name.rpartition(".")[2] in ("samples", "teacher_ms", "networks")
+        nothing = value == 0 and name.rpartition(".")[2] in ("samples", "teacher_ms")
         if negative or nothing or not abs(value) <= _LARGEST:
             yield f"{name} is {value:.12g}"
 
@@ -86,9 +80,9 @@ def _choices(store: RunStore) -> Iterator[str]:
         (record.block, "teacher") for record in listed
     }
     blocks = {record.block for record in listed}
-    for kind, field in _CHOICES.items():
+    for kind in _CHOICES:
         for key, payload in store.payloads(kind).items():
-            choice: Mapping[str, str] = json.loads(payload)[field]
+            choice: Mapping[str, str] = json.loads(payload)["choice"]
             strange = sorted(pair for pair in choice.items() if pair not in fitting)
             if strange:
                 yield f"record {kind} {key} chooses {strange[0][1]} for {strange[0][0]}, which does not fit there"

@@ -28,7 +28,7 @@ from ..runs.processes import join, processes, wait
 from ..runs.records import NamedRecord
 from ..runs.store import RunStore
 from ..tools.files import slug, write_atomically
-from .build import effective
+from .build import defaults, effective
 from .changes import flags_of
 from .config import FILE, Config, dump
 from .inputs import example_inputs, load_data, load_model, of_space, part, space_network
@@ -130,7 +130,7 @@ def open_run(
         if not run.path(FILE).is_file():  # what all students have in common is kept by the one without a name
             keep(run, whole, context.progress)
         usual = before.get(FILE) or run.path(FILE).read_text("utf-8")
-        pipeline.check(context, only, flags_of(usual, dump(whole)))
+        pipeline.check(context, only, flags_of(usual, dump(whole), defaults(pipeline)))
         held = pipeline.results(store)
         keep(store, whole, context.progress)
         for _ in range(2):  # until the others may read the records, and until they have

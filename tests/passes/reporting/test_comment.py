@@ -22,6 +22,15 @@ def test_the_comment_is_short_and_says_what_counts(report: Report) -> None:
     assert len(text.partition("<details>")[0]) < 1000
 
 
+def test_where_nothing_was_scored_the_error_of_pretraining_is_told(report: Report) -> None:
+    assert "| before | after | loss change |" in comment(report)
+    (row, *_) = report.blocks
+    unscored = row.model_copy(update={"score": None, "nmse": 0.04321})
+    text = comment(report.model_copy(update={"blocks": [unscored]}))
+    assert "| before | after | error |" in text
+    assert "| 0.1234 ms | 0.0432 |" in text
+
+
 def test_a_metric_of_the_users_stands_in_code_with_its_unit_and_its_direction(report: Report) -> None:
     metric = Metric(name="<b>off|by", unit="`cm`", higher_is_better=False)
     values = {"metric": metric, "teacher": 2.0, "student": 2.5, "drop": 0.5, "max_drop": 0.75}
