@@ -84,7 +84,7 @@ class Job:
 
     @property
     def pool(self) -> str:
-        return "teacher,identity,cb_res_3x3,cb_stack_3x3_ex0.5" if self.rehearse else "fast"
+        return "teacher,identity,cb_res_3x3" if self.rehearse else "fast"
 
     @property
     def study_pool(self) -> str:
@@ -96,7 +96,7 @@ class Job:
         """Options of the benches that work on this job."""
         teacher = "digits" if self.rehearse else "cifar10-resnet56"
         words = ["--data", str(self.data), "--teacher", teacher, "--target", self.target, "--device", str(self.device)]
-        return [*words, "--images", "400" if self.rehearse else "50000"]
+        return [*words, "--images", "240" if self.rehearse else "50000"]
 
     def context(self, store: RunStore, pool_name: str = "", target: str = "") -> Context:
         parser = argparse.ArgumentParser()
