@@ -8,7 +8,8 @@ the end (``--again`` does that anew). ``--budgets`` are looked at as well, timed
 command goes on after a stop; prints a table in Markdown.
 
 ``--quick`` makes one student at 0.45 on one core and all it needs, with few steps for each candidate, few selections
-and one epoch of alignment; its last line has latency, top-1 and CPU seconds.
+and one epoch of alignment, and fine-tunes it where half an hour of processor time leaves room for whole epochs; its
+last line has latency, top-1 and CPU seconds.
 """
 
 from __future__ import annotations
@@ -64,8 +65,26 @@ def student_steps(study: Study, key: str, budget: str, beside: nn.Module | None,
     if choice is not None:
         named = turned(study, key, turn)
         yield from study.align(named, choice, turn)
-        start = partial(study.aligned, named, choice)
-        yield from study.judge(f"{named}/{study.args.epochs}", start, study.args.epochs, beside, turn)
+        start, epochs = partial(study.aligned, named, choice), affordable(study, named)
+        yield from study.judge(f"{named}/{epochs}", start, epochs, beside, turn)
+
+
+def affordable(study: Study, named: str) -> int:
+    """Return the epochs of fine-tuning that ``--cpu-seconds`` leave room for; one takes as long as one of alignment."""
+    most, limit = int(study.args.epochs), study.args.cpu_seconds
+    aligned = study.ledger.get(f"{named}/align")
+    if limit is None or aligned is None or not aligned["epochs"]:
+        return most
+    steps = study.ledger.ending("").items()
+    spent = sum(facts.get("cpu_seconds", 0.0) for key, facts in steps if not key.startswith(f"{named}/"))
+    judging = 2 * study.seconds("teacher")
+    left = limit - spent - aligned["cpu_seconds"] - judging
+    return max(0, min(most, int(left / (aligned["cpu_seconds"] / aligned["epochs"]))))
+
+
+def judged(study: Study, named: str, part: str) -> Facts | None:
+    """Return what is known of a student ``before`` or ``after`` its fine-tuning."""
+    return study.ledger.get(f"{named}/{affordable(study, named)}/{part}")
 
 
 def turned(study: Study, key: str, turn: int) -> str:
@@ -76,10 +95,10 @@ def turned(study: Study, key: str, turn: int) -> str:
 def row(study: Study, key: str, sibling: str) -> list[str]:
     ledger = study.ledger
     refused = (ledger.get(f"{key}/select") or {}).get("refused")
-    before, after = (ledger.get(f"{key}/{study.args.epochs}/{part}") for part in ("before", "after"))
+    before, after = (judged(study, key, part) for part in ("before", "after"))
     if before is None or after is None:
         return [key, refused or "not done", *[""] * 5]
-    trained = [ledger.get(f"{turned(study, key, n)}/{study.args.epochs}/after") for n in range(study.args.seeds)]
+    trained = [judged(study, turned(study, key, n), "after") for n in range(study.args.seeds)]
     found = [float(facts["accuracy"]) for facts in trained if facts is not None]
     mine, teachers = mean(found), (ledger.get("teacher") or {})["accuracy"]
     spread = f" ± {stdev(found):.2f} over {len(found)} seeds" if len(found) > 1 else ""
@@ -140,17 +159,17 @@ QUICK = {
     "score_images": 250,
     "solutions": 25,
     "align_epochs": 1,
-    "epochs": 0,
+    "epochs": 3,
+    "cpu_seconds": 1750.0,
 }
 """One student within half an hour of one core."""
 
 
 def write_quick(study: Study) -> None:
     """Print what the student of ``--quick`` is worth, as the last line."""
-    key = f"at {QUICK['budgets']}/{QUICK['epochs']}/after"
-    facts = study.ledger.get(key)
+    facts = judged(study, f"at {QUICK['budgets']}", "after")
     if facts is None:
-        raise SystemExit(f"{key} is not done; the same command goes on")
+        raise SystemExit("the student is not done; the same command goes on")
     seconds = sum(float(entry.get("cpu_seconds", 0.0)) for entry in study.ledger.ending("").values())
     told = f"latency {facts['ratio_teacher']:.3f}, top-1 {facts['accuracy']:.2f}, CPU seconds {seconds:.0f}"
     print(f"\nquick: {told}")
@@ -159,6 +178,7 @@ def write_quick(study: Study) -> None:
 def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--quick", action="store_true", help="one student at 0.45, everything made on the way")
+    parser.add_argument("--cpu-seconds", type=float, help="of all steps; fine-tuning gets at most what they leave")
     parser.add_argument("--figure", type=Path, help="SVG file to draw latency against accuracy into")
     parser.add_argument("--beside", default="", help="pretrained network to time the students of --budgets with")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each student, with seeds that follow on")
