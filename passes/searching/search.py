@@ -30,8 +30,6 @@ class SearchPass(WithinBudget):
     """Write K selections, the search's result first; its network has been measured inside the budget."""
 
     name: ClassVar[str] = "search"
-    uses: ClassVar[tuple[str, ...]] = ("score",)
-
     search: Engine = "linear"
     """``errors``: the integer program on pretraining's errors; ``linear``: from there on by linear steps; or ``ilp``:
     what the pass ``select`` does, which needs scores."""

@@ -163,12 +163,15 @@ def test_a_verb_that_comes_too_early_names_the_one_before(job: Path, command: An
 
 
 def test_the_other_engine_is_a_matter_of_two_verbs(job: Path, command: Any) -> None:
-    done = command("select", "run")
+    before = events(job / "run")
+    done = command("select", "run", "--search", "ilp")
     assert done.code == 2
     assert done.error().endswith("run pass score first: hant-opt score run --search ilp")
-    for verb in ("score", "select"):
-        done = command(verb, "run")
-        assert done.code == 0, done.err
+    assert command("score", "run").code == 0
+    assert ran(job / "run", before) == ["capture", "score"]
+    assert "search: up to date" in command("select", "run").err  # scores are looked at, the engine stays what it was
+    done = command("select", "run", "--search", "ilp")
+    assert done.code == 0, done.err
     assert json.loads(command("rank", "run", "--json").out)["passes"].keys() == {"rank"}
 
 

@@ -159,7 +159,7 @@ def test_the_search_runs_where_the_device_is_not_and_its_choice_is_measured_ther
         assert command(*verb, "run", "--quiet").code == 0
     done = command("select", "run", "--budget", "0.9", "--quiet")
     assert done.code == 4
-    assert "the best selection is estimated at" in done.error()
+    assert "the result of the search is estimated at" in done.error()
     assert "measured elsewhere: device 'abacus' is not" in done.error()
     assert done.error().endswith("with a kit: hant-opt profile run --kit kit.zip")
     assert command("profile", "run", "--kit", "second.zip", "--quiet").code == 0

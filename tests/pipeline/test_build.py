@@ -17,7 +17,7 @@ from hant.transformer.pipeline.default import (
     ORDERS,
     PROGRAM_PASSES,
     VERBS,
-    engine_of,
+    order,
     verb_of,
     verb_passes,
 )
@@ -171,7 +171,10 @@ def test_the_engine_of_the_search_decides_which_passes_there_are() -> None:
     assert verb_passes("search", "ilp") == ("capture", "score", "select")
     assert verb_passes("optimize", "linear") == ORDERS["linear"]
     assert verb_passes("rank", "linear") == ("capture", "rank")
-    assert [engine_of(verb, "linear") for verb in ("score", "select", "rank")] == ["ilp", "ilp", "linear"]
+    assert verb_passes("select", "linear") == ("capture", "search")
+    assert verb_passes("select", "ilp") == ("capture", "select")
+    assert order("linear", verb="score")[3:6] == ("pretrain", "score", "search")
+    assert order("ilp", verb="score") == PROGRAM_PASSES
 
 
 def test_options_of_the_other_engine_are_kept() -> None:

@@ -77,7 +77,8 @@ def dry_run(command: StageCommand, job: Job, begun: Job | None = None) -> int:
 def make_plan(command: StageCommand, job: Job) -> Plan:
     """Capture in a scratch run, and look up in the run, where there is one, what is up to date."""
     names = verb_passes(command.verb, job.config.search, job.config.shared)
-    with opened(command, job, order(job.config.search, job.config.shared), scratch=True) as (context, pipeline):
+    usual = order(job.config.search, job.config.shared, command.verb)
+    with opened(command, job, usual, scratch=True) as (context, pipeline):
         stages = [stage for stage in pipeline.passes if stage.name in names]
         check_options(context, stages)
         scratch = pipeline.run(context, only=[name for name in ("capture", "candidates") if name in pipeline.names])

@@ -10,7 +10,7 @@ from ..contracts.context import Context
 from ..contracts.progress import Progress
 from ..pipeline.build import build_pipeline
 from ..pipeline.config import Config, merge
-from ..pipeline.default import PASSES
+from ..pipeline.default import PASSES, order
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.session import load_materials, open_run, scratch_context
 from ..runs.processes import processes
@@ -58,6 +58,7 @@ def opened(
         else:
             tables = {name: table for name, table in kept.passes.items() if name in PASSES}
             kept = kept.model_copy(update={"passes": tables})
-            opening = open_run(kept, job.root, materials, build_pipeline(kept), progress, only)
+            usual = build_pipeline(kept, order(kept.search, kept.shared, command.verb))
+            opening = open_run(kept, job.root, materials, usual, progress, only)
         with opening as context:
             yield context, pipeline

@@ -12,7 +12,7 @@ from ...passes.latency.table_file import export_table
 from ..contracts.context import Context
 from ..errors import UnverifiedError, UsageError
 from ..pipeline.config import Config
-from ..pipeline.default import engine_of, order, verb_passes
+from ..pipeline.default import order, verb_passes
 from ..pipeline.outcome import check_limits, check_outcome, is_report_finished
 from ..pipeline.pipeline import Listener, Pipeline
 from ..pipeline.session import save_config
@@ -40,7 +40,7 @@ def run_stage(command: StageCommand) -> int:
     main = processes().main
     _check_words(command)
     job = resolve(command.given)
-    search = engine_of(command.verb, job.config.search)
+    search = "design" if command.verb == "design" else job.config.search
     job = replace(job, config=job.config.model_copy(update={"search": search}))
     _check_given(command.verb, job)
     if command.save_config and main:
@@ -55,7 +55,8 @@ def run_stage(command: StageCommand) -> int:
         return 0
     imported = {} if command.latencies is None else {"import": {"file": command.latencies}}
     names = verb_passes(command.verb, search, job.config.shared)
-    with opened(command, job, _before_profile(job.config, *imported), imported, only=names) as (context, pipeline):
+    passes = _before_profile(job.config, *imported, verb=command.verb)
+    with opened(command, job, passes, imported, only=names) as (context, pipeline):
         _run(command, names, context, pipeline, watch(job.config.parsed_budget(), blocks=search != "design"))
         if command.export is not None:
             export_table(context.store, context.target, Path(command.export))
@@ -110,9 +111,9 @@ def write_kit(command: StageCommand, job: Job) -> int:
     return 0
 
 
-def _before_profile(config: Config, *names: str) -> tuple[str, ...]:
-    """Return the passes of the default pipeline with ``kit`` or ``import`` before profiling."""
-    usual = order(config.search, config.shared)
+def _before_profile(config: Config, *names: str, verb: str = "") -> tuple[str, ...]:
+    """Return the passes of the pipeline that ``verb`` works in, with ``kit`` or ``import`` before profiling."""
+    usual = order(config.search, config.shared, verb)
     place = usual.index("profile") if "profile" in usual else len(usual)
     return (*usual[:place], *names, *usual[place:])
 

@@ -57,9 +57,15 @@ PASSES = frozenset(name for names in ORDERS.values() for name in names) | {"shri
 """Names of the passes that some order has, and of those of ``hant-opt shrink``: a run keeps their options."""
 
 
-def order(search: str, shared: bool | None = None) -> tuple[str, ...]:
-    """Return the pipeline of an engine of the search; a student whose weights are ``shared`` is cut out of them."""
+def order(search: str, shared: bool | None = None, verb: str = "") -> tuple[str, ...]:
+    """Return the pipeline of an engine of the search; a student whose weights are ``shared`` is cut out of them.
+
+    The ``verb`` score has its pass in every pipeline that trains candidates, for those who want to look at scores.
+    """
     names = ORDERS[search]
+    if verb == "score" and verb not in names and "pretrain" in names:
+        place = names.index("pretrain") + 1
+        names = (*names[:place], verb, *names[place:])
     return tuple("extract" if name == "align" else name for name in names) if shared else names
 
 
@@ -78,14 +84,10 @@ def verb_passes(verb: str, engine: str, shared: bool | None = None) -> tuple[str
         return order(engine, shared)
     if verb == "align" and shared:
         return ("capture", "extract")
-    if verb == "search":
-        return ("capture", *(name for name in ("score", *MAKERS) if name in ORDERS[engine]))
+    if verb in ("search", "select"):  # select leaves scoring to its own verb
+        made = MAKERS if verb == "select" else ("score", *MAKERS)
+        return ("capture", *(name for name in made if name in ORDERS[engine]))
     return VERBS[verb]
-
-
-def engine_of(verb: str, engine: str) -> str:
-    """Return the engine of the search that ``verb`` works for: the stages of only one name it."""
-    return {"score": "ilp", "select": "ilp", "design": "design"}.get(verb, engine)
 
 
 def verb_of(name: str) -> str:
