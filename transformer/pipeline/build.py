@@ -36,6 +36,8 @@ def build_pipeline(config: Config, names: Sequence[str] | None = None) -> Pipeli
                 f"unknown pass {name!r} in [passes.{name}]{nearest(name, {*names, *registered('hant.passes')})}"
             )
     shared = shared_options(config)
+    for name in config.passes.keys() - set(names):  # of another engine of the search: a slip is told all the same
+        build_pass(load_plugin("hant.passes", name), config.passes[name], shared)
     kinds = {name: load_plugin("hant.passes", name) for name in names}
     return Pipeline(_acquainted([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names]))
 
