@@ -96,7 +96,7 @@ class Job:
         """Options of the benches that work on this job."""
         teacher = "digits" if self.rehearse else "cifar10-resnet56"
         words = ["--data", str(self.data), "--teacher", teacher, "--target", self.target, "--device", str(self.device)]
-        return [*words, "--images", "240" if self.rehearse else "50000"]
+        return [*words, "--images", "160" if self.rehearse else "50000"]
 
     def context(self, store: RunStore, pool_name: str = "", target: str = "") -> Context:
         parser = argparse.ArgumentParser()
