@@ -12,12 +12,14 @@ from .effects import Effects
 _SHORT = 3
 """Steps on the joint model change at most this many blocks: farther away each exchange changes what others do."""
 _STEPS = 20
+MOST = 12
+"""Proposals of a round at most: two for each of six radii."""
 _GAIN = 1e-6
 """Less is rounding."""
 
 
 def proposals(contest: Contest, effects: Effects, radius: int) -> list[Ints]:
-    """Return different choices within the limits that the model expects to be better, at most 12.
+    """Return different choices within the limits that the model expects to be better, at most ``MOST``.
 
     1. For several radii the best choice if exchanges did not act on each other: exact, and right near the optimum.
     2. From these, and from the incumbent, the joint model is descended in short steps: outputs add up before the loss

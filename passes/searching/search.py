@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ...transformer.contracts.context import Context
-from ...transformer.contracts.pass_ import Count, PassResult
+from ...transformer.contracts.pass_ import Count, PassResult, Work
+from ...transformer.data.images import size
+from ...transformer.data.splits import split
+from ..candidates.records import OperationRecord
 from ..latency.measure import check_measured
 from ..networks.supernet import Statistics
 from ..selecting.records import SelectionRecord
@@ -20,6 +23,8 @@ from ..selecting.table import error_table
 from ..selecting.weightings import stages, weighted
 from .contest import Contest
 from .linear import Linear, Trail, linear_search
+from .linearise import TOP
+from .propose import MOST
 from .within import WithinBudget
 
 Engine = Literal["errors", "linear", "ilp"]
@@ -45,6 +50,21 @@ class SearchPass(WithinBudget):
     statistics: Statistics = "batch"
     """What batch norms normalise by: ``batch`` is what training the student starts from; ``running`` is what it is run
     with where it is not trained at all."""
+
+    def work(self, context: Context) -> Work:
+        """Count the images of all rounds; of the proposals half drop out of the race in its middle."""
+        if self.search != "linear":
+            return Work()
+        fitting = [record for record in context.store.all(OperationRecord).values() if record.fits]
+        held_out = min(self.samples, size(split(context.dataset, context.seed).held_out))
+        images, race = min(self.images, held_out), min(self.race_images, max(1, held_out // 2))
+        macs: float = images * ((1 + TOP) * context.teacher.macs + sum(record.macs for record in fitting))
+        macs += 0.75 * MOST * race * context.teacher.macs
+        return Work(
+            f"{self.rounds} rounds at most of {len(fitting)} candidates x {images} images "
+            f"and {MOST} networks x {race} images",
+            macs=self.rounds * macs,
+        )
 
     def run(self, context: Context) -> PassResult:
         """Search, measure, correct the limit where the result is over the budget; then store the selections.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+from hant.passes.candidates.records import OperationRecord
 from hant.passes.latency.measure import measure_network
 from hant.passes.ranking.rank import RankPass
 from hant.passes.ranking.records import RankRecord, WinnerRecord
@@ -18,11 +20,21 @@ from hant.passes.selecting.table import error_table
 from hant.passes.selecting.weightings import stages, weighted
 from hant.transformer.contracts.budget import Budget
 from hant.transformer.contracts.context import Context
+from hant.transformer.contracts.pass_ import Work
 from hant.transformer.errors import UsageError
 from hant.transformer.runs.records import PassRecord
 
 BUDGET = Budget.parse("0.8")
 QUICK = SearchPass(budget=BUDGET, solutions=4, rounds=1, images=40, race_images=60, batch_size=60)
+
+
+def test_its_work_is_told_before_it_begins(scored: Context) -> None:
+    work, macs = QUICK.work(scored), scored.teacher.macs
+    fitting = sum(record.fits for record in scored.store.all(OperationRecord).values())
+    assert work.what == f"1 rounds at most of {fitting} candidates x 40 images and 12 networks x 60 images"
+    assert (40 * 11 + 9 * 60) * macs < work.macs < (40 * (11 + fitting) + 9 * 60) * macs
+    assert replace(QUICK, rounds=3).work(scored).macs == pytest.approx(3 * work.macs)
+    assert replace(QUICK, search="errors").work(scored) == Work()
 
 
 def test_it_needs_no_scores_and_ends_in_selections_that_ranking_takes(profiled: Context) -> None:
