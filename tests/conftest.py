@@ -12,7 +12,12 @@ from typing import cast
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
+
+# How long an example takes is a matter of the machine: it may stand still for seconds.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
