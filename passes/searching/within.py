@@ -24,6 +24,10 @@ from .contest import Contest, Ints
 
 _ATTEMPTS = 6
 """Results of a search that may be measured before one is inside the budget."""
+_FULL = 0.98
+"""A result that uses this share of the budget leaves no room worth filling."""
+_FILLING = (1, 2, 4)
+"""Blocks in which a selection that fills the room may differ from the result: few, so that the linear model holds."""
 
 
 class Way(Protocol):
@@ -93,12 +97,15 @@ class WithinBudget(Pass):
         """Return what the search came to, its selections, and notes."""
         table = error_table(context.store, context.teacher)
         limit, notes = settle(context, table, SelectPass(budget=self.budget))
-        way, contest, more = self._inside(context, table, limit)
-        records = self._records(context, contest, way)
+        way, contest, used, more = self._inside(context, table, limit)
+        records = self._records(context, contest, way, used)
         return way, records, (*notes, *more, f"{way.told}; {len(records)} selections")
 
-    def _inside(self, context: Context, table: SearchTable, limit: float) -> tuple[Way, Contest, list[str]]:
-        """Search until the result is inside the budget when measured, each time with a smaller limit (ms)."""
+    def _inside(self, context: Context, table: SearchTable, limit: float) -> tuple[Way, Contest, float, list[str]]:
+        """Search until the result is inside the budget when measured, each time with a smaller limit (ms).
+
+        Returns the way there, its limits, the share of the budget that the result uses, and notes.
+        """
         further, notes = further_limits(self.budget, table, context.teacher), list[str]()
         way: Way | None = None
         for _ in range(_ATTEMPTS):
@@ -109,7 +116,7 @@ class WithinBudget(Pass):
             how = "estimated" if record.timing.estimated else "measured"
             notes.append(f"result {how} {record.timing.ms:.3f} ms, {100 * used:.1f} % of the budget")
             if used <= 1:
-                return way, contest, notes
+                return way, contest, used, notes
             limit = max(
                 limit / max(used, surprise(context.store, record), 1.002), fastest_limit(context, table, self.budget)
             )
@@ -118,8 +125,12 @@ class WithinBudget(Pass):
             "the machine may be busy: give the same command again, or a larger --budget"
         )
 
-    def _records(self, context: Context, contest: Contest, way: Way) -> list[SelectionRecord]:
-        """Return the search's way, the result first, and diverse selections of its last linear model."""
+    def _records(self, context: Context, contest: Contest, way: Way, used: float) -> list[SelectionRecord]:
+        """Return the search's way, the result first, and diverse selections of its last linear model.
+
+        Where the result ``used`` less of the budget than there is, the next ones are near it and fill what is left, by
+        the table; ranking takes one of them if it is better and inside the budget when measured.
+        """
         table, result = contest.table, contest.table.indices(way.choices[0])
         rows = way.exchanges(result)
         linear = tuple(row - row[i] for row, i in zip(rows, result, strict=True))
@@ -131,9 +142,12 @@ class WithinBudget(Pass):
             max_overlap=self.max_overlap,
         )
         diverse = solve(problem)
-        own = [choice for choice in way.choices if contest.within(table.indices(choice))][: self.solutions]
-        rest = [choice for choice in map(table.choice, (s.choice for s in diverse)) if choice not in own]
-        chosen = [*own, *rest][: max(self.solutions, 1)]
+        own = [choice for choice in way.choices if contest.within(table.indices(choice))]
+        wider = Contest(table, {**contest.limits, "ms": contest.limits["ms"] / min(used, 1.0)})
+        near = [wider.best(linear, (result, most)) for most in _FILLING] if used < _FULL else []
+        ordered = [*own[:1], *map(table.choice, near), *own[1:], *(table.choice(found.choice) for found in diverse)]
+        different = {tuple(choice.items()): choice for choice in ordered}
+        chosen = list(different.values())[: max(self.solutions, 1)]
         return [
             _record(context, contest, index, choice, linear, diverse[0].bound) for index, choice in enumerate(chosen)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -12,11 +12,12 @@ from hant.passes.latency.measure import measure_network
 from hant.passes.ranking.rank import RankPass
 from hant.passes.ranking.records import RankRecord, WinnerRecord
 from hant.passes.scoring.records import ScoreRecord
+from hant.passes.searching.contest import Contest, Ints
 from hant.passes.searching.records import SearchRecord
 from hant.passes.searching.search import SearchPass
 from hant.passes.selecting.records import SelectionRecord
 from hant.passes.selecting.select import SelectPass, used_share
-from hant.passes.selecting.table import error_table
+from hant.passes.selecting.table import Floats, SearchTable, error_table
 from hant.passes.selecting.weightings import stages, weighted
 from hant.transformer.contracts.budget import Budget
 from hant.transformer.contracts.context import Context
@@ -73,6 +74,37 @@ def test_the_program_on_errors_has_the_least_weighted_error_of_all_networks_as_f
     assert records[0].objective == pytest.approx(min(sums.values()), abs=1e-12)
     assert sums[tuple(table.indices(records[0].choice).tolist())] == pytest.approx(records[0].objective)
     assert len({tuple(record.choice.items()) for record in records}) == len(records)
+
+
+@dataclass
+class Found:
+    """A search that came to the optimum of the table's own losses."""
+
+    table: SearchTable
+    choices: list[dict[str, str]]
+    weights: None = None
+    told: str = ""
+
+    def exchanges(self, choice: Ints) -> tuple[Floats, ...]:
+        return self.table.loss
+
+
+@pytest.mark.parametrize("used", [0.7, 0.99])
+def test_room_that_the_result_leaves_is_filled_near_it(profiled: Context, used: float) -> None:
+    table = error_table(profiled.store, profiled.teacher)
+    limit = 0.6 * table.total("ms", table.teacher())
+    contest = Contest(table, {"ms": limit})
+    result = contest.best(table.loss)
+    way = Found(table, [table.choice(result)])
+    first, *others = SearchPass(budget=BUDGET, solutions=8)._records(profiled, contest, way, used)
+    assert first.choice == way.choices[0]
+    fuller = [record for record in others if record.cost["ms"] > limit]
+    assert bool(fuller) == (used < 0.98)
+    assert fuller == others[: len(fuller)]  # ranking meets them first
+    for record in fuller:
+        assert record.cost["ms"] <= limit / used
+        assert record.objective < first.objective
+        assert sum(record.choice[block] != first.choice[block] for block in first.choice) <= 4
 
 
 def test_errors_of_early_stages_weigh_more() -> None:
