@@ -118,6 +118,7 @@ def effective(config: Config, pipeline: Pipeline) -> Config:
         }
         if kept:
             tables[stage.name] = {name: own.get(name, value) for name, value in kept.items()}
+    tables = {name: tables[name] for name in (*config.passes, *tables) if name in tables}  # as they were written before
     return config.model_copy(update={"passes": tables, **anchored(config)})
 
 
