@@ -84,10 +84,10 @@ def _flag(flag: str, value: Any) -> Iterator[str]:
 def changed(stage: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a pass that are not its defaults."""
     fields = {field.name: field for field in dataclasses.fields(load_plugin("hant.passes", stage))}
-    return {name: value for name, value in table.items() if value != _plain(fields[name])}
+    return {name: value for name, value in table.items() if value != plain(fields[name])}
 
 
-def _plain(field: dataclasses.Field[Any]) -> Any:
+def plain(field: dataclasses.Field[Any]) -> Any:
     """Return a field's default as a configuration file holds it."""
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     return list(made) if isinstance(made, tuple) else made

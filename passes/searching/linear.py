@@ -55,6 +55,10 @@ class Linear:
     draw: int = 0
     """Another number draws other images to linearise on."""
 
+    def raced(self, total: int) -> int:
+        """Return how many of ``total`` held-out images the races run on."""
+        return min(self.race_images, max(1, total // 2))
+
 
 @dataclass(frozen=True)
 class Trail:
@@ -101,8 +105,7 @@ class _Search:
         self.context, self.contest, self.budget, self.options = context, contest, budget, options
         protocol = Protocol(options.samples, options.batch_size, statistics=options.statistics)
         self.judge = Judge(context, protocol)
-        half = max(1, self.judge.total // 2)
-        self.racing = Racing(self.judge, contest.table, min(options.race_images, half))
+        self.racing = Racing(self.judge, contest.table, options.raced(self.judge.total))
         self.recipe = self._recipe()
 
     def run(self, bar: Bar) -> list[SearchRecord]:

@@ -35,6 +35,7 @@ class SearchPass(WithinBudget):
     """Write K selections, the search's result first; its network has been measured inside the budget."""
 
     name: ClassVar[str] = "search"
+
     search: Engine = "linear"
     """``errors``: the integer program on pretraining's errors; ``linear``: from there on by linear steps; or ``ilp``:
     what the pass ``select`` does, which needs scores."""
@@ -57,7 +58,7 @@ class SearchPass(WithinBudget):
             return Work()
         fitting = [record for record in context.store.all(OperationRecord).values() if record.fits]
         held_out = min(self.samples, size(split(context.dataset, context.seed).held_out))
-        images, race = min(self.images, held_out), min(self.race_images, max(1, held_out // 2))
+        images, race = min(self.images, held_out), self.options.raced(held_out)
         macs: float = images * ((1 + TOP) * context.teacher.macs + sum(record.macs for record in fitting))
         macs += 0.75 * MOST * race * context.teacher.macs
         return Work(

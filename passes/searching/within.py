@@ -143,11 +143,11 @@ class WithinBudget(Pass):
         )
         diverse = solve(problem)
         own = [choice for choice in way.choices if contest.within(table.indices(choice))]
-        wider = Contest(table, {**contest.limits, "ms": contest.limits["ms"] / min(used, 1.0)})
+        wider = Contest(table, {**contest.limits, "ms": contest.limits["ms"] / used})
         near = [wider.best(linear, (result, most)) for most in _FILLING] if used < _FULL else []
         ordered = [*own[:1], *map(table.choice, near), *own[1:], *(table.choice(found.choice) for found in diverse)]
         different = {tuple(choice.items()): choice for choice in ordered}
-        chosen = list(different.values())[: max(self.solutions, 1)]
+        chosen = list(different.values())[: self.solutions]
         return [
             _record(context, contest, index, choice, linear, diverse[0].bound) for index, choice in enumerate(chosen)
         ]

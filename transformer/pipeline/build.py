@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from ...passes.reporting.origin import plain
 from ..contracts.budget import Budget
 from ..contracts.pass_ import Pass
 from ..errors import UsageError, nearest
@@ -36,10 +37,11 @@ def build_pipeline(config: Config, names: Sequence[str] | None = None) -> Pipeli
                 f"unknown pass {name!r} in [passes.{name}]{nearest(name, {*names, *registered('hant.passes')})}"
             )
     shared = shared_options(config)
-    for name in config.passes.keys() - set(names):  # of another engine of the search: a slip is told all the same
-        build_pass(load_plugin("hant.passes", name), config.passes[name], shared)
-    kinds = {name: load_plugin("hant.passes", name) for name in names}
-    return Pipeline(_acquainted([build_pass(kinds[name], config.passes.get(name, {}), shared) for name in names]))
+    made = {
+        name: build_pass(load_plugin("hant.passes", name), config.passes.get(name, {}), shared)
+        for name in dict.fromkeys((*names, *config.passes))  # a slip in another engine's options is told all the same
+    }
+    return Pipeline(_acquainted([made[name] for name in names]))
 
 
 def _acquainted(passes: Sequence[Pass]) -> list[Pass]:
@@ -124,11 +126,4 @@ def effective(config: Config, pipeline: Pipeline) -> Config:
 
 def defaults(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
     """Return what the options of the passes are where nothing is said, by pass, as TOML has it."""
-    return {
-        stage.name: {
-            field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-            for field in dataclasses.fields(stage)
-            if field.default is not dataclasses.MISSING
-        }
-        for stage in pipeline.passes
-    }
+    return {stage.name: {field.name: plain(field) for field in dataclasses.fields(stage)} for stage in pipeline.passes}
