@@ -131,7 +131,7 @@ def by_highs(problem: ChainProblem) -> float | None:
         constraints=[LinearConstraint(flow.tocsr(), balance, balance), LinearConstraint(costs, -np.inf, problem.limit)],
         integrality=np.ones(len(arcs)),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0},
+        options={"mip_rel_gap": 0, "presolve": False},  # HiGHS of SciPy 1.11 presolves one of them to a broken flow
     )
     return float(result.fun) if result.success else None
 
