@@ -174,7 +174,7 @@ def test_each_is_verified_and_nothing_is_left_to_do(
 def test_inspect_lists_the_students(place: Path, command: Callable[..., Any]) -> None:
     told = json.loads(command("inspect", "run", "--json").out)["students"]
     assert [(row["name"], row["budget"], row["target"].rpartition("/")[2]) for row in told] == [
-        ("student", "1", "quick.toml"), ("four", "200ms", "four.toml"), ("wide", "50ms", "quick.toml"),
+        ("student", "0.8", "quick.toml"), ("four", "200ms", "four.toml"), ("wide", "50ms", "quick.toml"),
     ]  # fmt: skip
     assert told[2]["ratio"] == report(place / "run" / "students" / "wide")["latency"]["ratio"]
     with RunStore("run"):  # also while somebody works on it
