@@ -1,4 +1,4 @@
-"""Train a small network in double precision, as one of the processes of a launcher; the main one prints.
+"""Train small networks in double precision, as one of the processes of a launcher; the main one prints, by lesson.
 
 ``labels`` fine-tunes, ``features`` aligns, ``shared`` trains several students in one network.
 """
@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
+from typing import Any
 
 import torch
 from hant import trace
@@ -117,24 +117,28 @@ def shared() -> tuple[Lesson, FinetuneState]:
 LESSONS = {"labels": labels, "features": features, "shared": shared}
 
 
-def main() -> None:
-    join("cpu")
-    torch.set_default_dtype(torch.float64)
+def train(what: str, parallel: Parallel) -> dict[str, Any]:
     torch.manual_seed(0)
-    lesson, state = LESSONS[sys.argv[1]]()
-    recipe = ALIGN if sys.argv[1] == "features" else RECIPE
+    lesson, state = LESSONS[what]()
+    recipe = ALIGN if what == "features" else RECIPE
     data = ImageTensors(torch.randn(50, 1, 8, 8), torch.arange(50) % 3)
-    cpu = torch.device("cpu")
     state = replace(state, loss=torch.zeros(()))
-    parallel = Parallel(cpu)
-    loop = Loop(state, lesson, recipe, data, CropFlip(), cpu, parallel)
+    loop = Loop(state, lesson, recipe, data, CropFlip(), torch.device("cpu"), parallel)
     losses = []
     for _ in range(recipe.epochs):
         losses.append(loop.epoch())
         state.finish_epoch({})
     tensors = {name: tensor.flatten().tolist() for name, tensor in state.last.items()}
+    return {"losses": losses, "tensors": tensors}
+
+
+def main() -> None:
+    join("cpu")
+    torch.set_default_dtype(torch.float64)
+    parallel = Parallel(torch.device("cpu"))
+    trained = {what: train(what, parallel) for what in LESSONS}
     if parallel.main:
-        print(json.dumps({"count": parallel.count, "losses": losses, "tensors": tensors}), flush=True)  # noqa: T201
+        print(json.dumps({"count": parallel.count, **trained}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
