@@ -57,6 +57,33 @@ def test_shapes_that_a_file_computes_are_refused_when_it_is_traced(tmp_path: Pat
         hant.trace(loaded, images(2))
 
 
+class Flat(nn.Module):
+    """A shape is computed, as before ``torch.flatten`` was: of the batch alone."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv, self.sizes = nn.Conv2d(3, 4, 3, 2, 1), sizes
+        self.head = nn.Linear(1024, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu()
+        return self.head(x.view(x.size(0), *self.sizes).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("export", [dynamo, script])
+@pytest.mark.parametrize("sizes", [(-1,), (4, 256), (4, -1, 8)])
+def test_a_view_that_keeps_the_batch_is_traced(
+    sizes: tuple[int, ...], export: Callable[[nn.Module, Path], None], tmp_path: Path
+) -> None:
+    net = Flat(sizes).eval()
+    export(net, tmp_path / "net.onnx")
+    loaded = hant.load(tmp_path / "net.onnx")
+    graph = hant.trace(loaded, images(1))
+    with torch.no_grad():
+        torch.testing.assert_close(graph.module(images(5)), net(images(5)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("export", [dynamo, script])
 def test_an_onnx_file_computes_what_it_says_and_is_traced(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import version_converter
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
@@ -19,6 +20,8 @@ from ..errors import LoadError, MissingExtraError
 _DOMAINS = ("", "ai.onnx")
 _OPSET = 17
 """The newest version of ONNX's operators that the converter knows in full."""
+_MOST_SIZES = 8
+"""More than a shape has."""
 
 
 def load_onnx(path: Path) -> tuple[nn.Module, tuple[tuple[int, ...], ...]]:
@@ -75,6 +78,11 @@ def _spoken(model: Any) -> Any:
     """Return the model as the converter expects it, equal in value: older operators, constants where they are read."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in _DOMAINS), default=_OPSET)
     if opset > _OPSET:
+        onnx.checker.check_model(model)  # the version converter ends the process where a node reads what none makes
+        for tensor in model.graph.initializer:  # the version converter of ONNX 1.21 loses axes that are kept as bytes
+            if tensor.data_type == onnx.TensorProto.INT64 and tensor.HasField("raw_data"):
+                values = onnx.numpy_helper.to_array(tensor).ravel().tolist()
+                tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, tensor.data_type, tensor.dims, values))
         model = version_converter.convert_version(model, _OPSET)
     constants = {tensor.name for tensor in model.graph.initializer}
     copied: dict[str, str] = {}
@@ -88,7 +96,74 @@ def _spoken(model: Any) -> Any:
             kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
             del node.attribute[:]
             node.attribute.extend(kept)
+    _fix_reshapes(model.graph)
     return model
+
+
+def _fix_reshapes(graph: Any) -> None:
+    """Give a number to the one size that a Reshape computes, as ``x.view(x.size(0), -1)`` is written in a file.
+
+    0 stands for the size that the tensor has there already, -1 for what the other sizes leave.
+    """
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if _small(tensor)}
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in makers.values():
+        if node.op_type == "Constant" and node.attribute and _small(node.attribute[0].t):
+            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    for node in graph.node:
+        concat = makers.get(node.input[1]) if node.op_type == "Reshape" else None
+        if concat is None or concat.op_type != "Concat":
+            continue
+        parts = [constants.get(name) for name in concat.input]
+        computed = [place for place, part in enumerate(parts) if part is None]
+        sizes = [int(size) for part in parts if part is not None for size in part.ravel()]
+        if computed != [0] or (source := _dimension(concat.input[0], makers, constants)) is None:
+            continue
+        if min(sizes) > 0 or source == (node.input[0], 0) or _same(graph, source, (node.input[0], 0)):
+            first = -1 if min(sizes) > 0 else 0
+            name = f"{node.name}_sizes"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array([first, *sizes], np.int64), name))
+            node.input[1] = name
+    _drop_unused(graph)
+
+
+def _same(graph: Any, *places: tuple[str, int]) -> bool:
+    """Return whether the file gives the sizes of the tensors in these dimensions one name, such as ``batch``."""
+    shapes = {entry.name: entry.type.tensor_type.shape.dim for entry in (*graph.input, *graph.value_info)}
+    names = {shapes[name][at].dim_param if name in shapes and at < len(shapes[name]) else "" for name, at in places}
+    return len(names) == 1 and "" not in names
+
+
+def _dimension(name: str, makers: Mapping[str, Any], constants: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Return the tensor whose size the value of one element is, and the dimension; None for any other value."""
+    node = makers.get(name)
+    while node is not None and node.op_type in ("Unsqueeze", "Squeeze", "Cast", "Identity"):
+        node = makers.get(node.input[0])
+    if node is None:
+        return None
+    if node.op_type == "Shape":
+        ends = {attribute.name: attribute.i for attribute in node.attribute}
+        start = ends.get("start", 0)
+        return (node.input[0], start) if ends.get("end") == start + 1 else None
+    shape = makers.get(node.input[0]) if node.op_type == "Gather" else None
+    index = constants.get(node.input[1]) if shape is not None and shape.op_type == "Shape" else None
+    if shape is None or shape.attribute or index is None or index.size != 1:
+        return None
+    return shape.input[0], int(index.item())
+
+
+def _small(tensor: Any) -> bool:
+    return bool(tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= _MOST_SIZES)
+
+
+def _drop_unused(graph: Any) -> None:
+    """Take out the nodes that nothing reads any more."""
+    used = {entry.name for entry in graph.output}
+    for node in reversed(list(graph.node)):
+        if used.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            used.update(node.input)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
