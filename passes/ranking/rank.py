@@ -73,8 +73,9 @@ class RankPass(Pass):
             measure_of(self.metric, context.data.task)
 
     def work(self, context: Context) -> Work:
-        """Count the images of the selections that ``select`` makes by default; losers stop early, on half of them."""
-        images, networks = min(self.samples, size(split(context.dataset, context.seed).held_out)), SelectPass.solutions
+        """Count the images of the selections that there are or will be; losers stop early, on half of them."""
+        images = min(self.samples, size(split(context.dataset, context.seed).held_out))
+        networks = context.store.count(SelectionRecord.kind) or SelectPass.solutions
         return Work(
             f"{networks} networks at most x {images} images", macs=0.5 * networks * images * context.teacher.macs
         )
