@@ -8,6 +8,7 @@ from ...transformer.contracts.budget import Budget
 from ...transformer.contracts.context import Context
 from ...transformer.errors import InfeasibleError
 from ..candidates.records import OperationRecord
+from .predict import network_key
 from .records import LatencyModelRecord, NetworkLatencyRecord
 from .table import operation_ms
 
@@ -20,11 +21,11 @@ class Reach:
     """The range of latencies between the fastest network and the teacher, in ms per call."""
 
     least_ms: float
-    """Every block at its fastest operation."""
+    """Every block at its fastest operation, or what was measured faster."""
     teacher_ms: float
     target: str
     measured: bool
-    """Whether the fastest network was measured as a whole; else it is predicted from the lookup table."""
+    """Whether it was measured as a whole; else it is predicted from the lookup table."""
     estimated: bool = False
     """Whether the teacher was not measured either: the table is a cost model's."""
 
@@ -64,16 +65,18 @@ class Reach:
 def reach(context: Context) -> Reach | None:
     """Return the reachable range after profiling; None if the run has no lookup table of this target.
 
-    The fastest network's own measurement is taken where there is one; otherwise the measured teacher less what the
-    fastest operations save in the table.
+    What was measured is taken where the fastest network was, or where it is faster than the prediction of that one: the
+    measured teacher less what the fastest operations save in the table.
     """
     store = context.store
     latencies, networks = operation_ms(store), store.all(NetworkLatencyRecord)
     fastest: dict[str, tuple[float, str]] = {}
     own: dict[str, float] = {}
-    for record in store.all(OperationRecord).values():
+    fitting = set()
+    for key, record in store.all(OperationRecord).items():
         latency = latencies.get(record.latency_key)
         if record.fits and latency is not None:
+            fitting.add(key)
             found = (latency, record.operation)
             fastest[record.block] = min(found, fastest.get(record.block, found))
             if record.operation == "teacher":
@@ -81,20 +84,22 @@ def reach(context: Context) -> Reach | None:
     teacher = networks.get("teacher")
     if not own or teacher is None:
         return None
-    choice = {block: name for block, (_, name) in fastest.items()}
-    for network in networks.values():
-        if network.selection == choice:
-            scaled = network.timing.ms / network.teacher.ms * teacher.timing.ms
-            return Reach(scaled, teacher.timing.ms, context.target.name, measured=True)
+    measured = {
+        network_key(network.selection): network.timing.ms / network.teacher.ms * teacher.timing.ms
+        for network in networks.values()
+        if fitting.issuperset(f"{block}/{name}" for block, name in network.selection.items())
+    }
+    known = min(measured.values())
     model = store.get(LatencyModelRecord, "model")
     if model is not None:
         least = model.fixed_ms + model.slope * sum(ms for ms, _ in fastest.values())
     else:
         least = teacher.timing.ms - sum(own[block] - fastest[block][0] for block in own)
+    whole = network_key({block: name for block, (_, name) in fastest.items()}) in measured
     return Reach(
-        least,
+        known if whole else min(known, least),
         teacher.timing.ms,
         context.target.name,
-        measured=False,
+        measured=whole or known <= least,
         estimated=teacher.timing.estimated,
     )

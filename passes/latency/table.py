@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -62,6 +63,9 @@ def _row(listed: Mapping[str, OperationRecord], rows: Mapping[str, float], block
 def operation_ms(store: Store) -> dict[str, float]:
     """Return the time (ms) of every row by its key, as whole networks have put it right; none is below zero.
 
+    Nothing is faster than to leave a block out: where its place has a row of ``identity``, noise alone puts another
+    below it, which then takes what its interval ends at, and at least as long.
+
     What an operation saves is the difference to the own block's row, and is measured in place. The own block's row
     itself is not, where the block cannot be taken out: it may be less than what the fastest operation saves. Then all
     rows of one input and output rise together.
@@ -69,8 +73,12 @@ def operation_ms(store: Store) -> dict[str, float]:
     calibration = store.get(CalibrationRecord, "calibration")
     added = {} if calibration is None else calibration.added
     rows = store.all(LatencyRecord)
-    ms = {key: row.timing.ms + added.get(key, 0.0) for key, row in rows.items()}
     places = {key: (row.target, key.rpartition("/")[2]) for key, row in rows.items()}
+    nothing = {places[key]: row.timing.ms for key, row in rows.items() if row.operation == "identity"}
+    ms = {}
+    for key, row in rows.items():
+        least = nothing.get(places[key], -math.inf)
+        ms[key] = (row.timing.ms if row.timing.ms >= least else max(row.timing.high, least)) + added.get(key, 0.0)
     below: dict[tuple[str, str], float] = defaultdict(float)
     for key, place in places.items():
         below[place] = min(below[place], ms[key])

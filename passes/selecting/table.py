@@ -39,6 +39,11 @@ class SearchTable:
         rows = zip(self.blocks, self.operations, strict=True)
         return np.array([ops.index(choice[block]) for block, ops in rows], dtype=np.int64)
 
+    def holds(self, choice: Mapping[str, str]) -> bool:
+        """Return whether each of these operations can be chosen for its block."""
+        known = dict(zip(self.blocks, self.operations, strict=True))
+        return all(operation in known.get(block, ()) for block, operation in choice.items())
+
     def total(self, name: str, choice: dict[str, str]) -> float:
         """Return the summed cost ``name`` of a choice."""
         return float(sum(row[i] for row, i in zip(self.cost[name], self.indices(choice), strict=True)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from hant.passes.candidates.records import OperationRecord
+from hant.passes.latency.predict import network_key
 from hant.passes.latency.reach import reach
 from hant.passes.latency.records import LatencyModelRecord, LatencyRecord, NetworkLatencyRecord
 from hant.transformer.contracts.budget import Budget
@@ -39,6 +40,28 @@ def test_the_slope_of_measured_networks_counts(profiled: Context) -> None:
     found = reach(profiled)
     assert found is not None
     assert found.least_ms == pytest.approx(10.0 - 0.5 * 6.0)
+
+
+def measured(context: Context, ms: float, **selection: str) -> None:
+    record = NetworkLatencyRecord(selection=selection, timing=timing(ms), teacher=timing(5.0), provenance={})
+    context.store.put(network_key(selection), record)
+
+
+@pytest.mark.parametrize(("ms", "least"), [(1.5, 3.0), (4.5, 4.0)])
+def test_a_measured_network_that_is_faster_than_the_prediction_counts(
+    profiled: Context, ms: float, least: float
+) -> None:
+    measured(profiled, ms, a="fast")
+    measured(profiled, 0.5, a="unfit")
+    found = reach(profiled)
+    assert found is not None
+    assert (found.least_ms, found.measured) == (least, least == 3.0)
+
+
+def test_where_the_fastest_by_the_table_is_not_the_fastest_was_measured_too(profiled: Context) -> None:
+    measured(profiled, 5.5, a="fast", b="fast")
+    measured(profiled, 2.25, a="fast")
+    assert str(reach(profiled)) == "reachable on cpu-ort: 4.5 .. 10 ms measured, 0.450 .. 1 of the teacher"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import re
 import pytest
 from hant.backends.measuring.statistics import summarise
 from hant.passes.latency.measure import measure_network
-from hant.passes.latency.records import NetworkLatencyRecord
+from hant.passes.latency.predict import network_key
+from hant.passes.latency.records import CalibrationRecord, NetworkLatencyRecord
 from hant.passes.ranking.records import RankRecord
 from hant.passes.selecting.records import SelectionRecord
-from hant.passes.selecting.select import SelectPass, further_limits, margin, settle, used_share
+from hant.passes.selecting.select import SelectPass, fastest_limit, further_limits, margin, settle, used_share
 from hant.passes.selecting.table import search_table
 from hant.transformer.contracts.budget import Budget
 from hant.transformer.contracts.context import Context
@@ -65,6 +66,23 @@ def test_a_budget_that_cannot_be_met_names_the_least_that_was_measured(profiled:
     assert "(measured); give a larger --budget" in str(e.value)
     assert 0.001 < e.value.least["ratio"] < 1
     assert profiled.store.count("selection") == 0
+
+
+def test_a_network_that_profiling_measured_inside_the_budget_proves_that_it_can_be_met(profiled: Context) -> None:
+    store, table = profiled.store, search_table(profiled.store, profiled.teacher)
+    calibration = store.get(CalibrationRecord, "calibration")
+    assert calibration is not None
+    records = [(key, store.get(NetworkLatencyRecord, key)) for key in calibration.networks]
+    key, record = next((key, record) for key, record in records if record is not None and record.selection)
+    slow = record.model_copy(update={"timing": record.teacher, "selection": table.choice(table.fastest())})
+    store.put(network_key(slow.selection), slow)  # as if the table had named the wrong network
+    least = record.teacher.model_copy(update={"ms": record.teacher.ms / 100})
+    store.put(key, record.model_copy(update={"timing": least}))
+    limit = fastest_limit(profiled, table, Budget.parse("0.8"))
+    assert limit == pytest.approx(table.total("ms", table.teacher() | record.selection))
+    with pytest.raises(InfeasibleError) as e:
+        fastest_limit(profiled, table, Budget.parse("0.001"))
+    assert e.value.least["ratio"] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("params", "params=60%"), ("macs", "macs=50%"), ("memory", "memory=12k")])
