@@ -194,6 +194,14 @@ def test_scripted_submodules_stay_whole() -> None:
     check(Around(scripted))
 
 
+def test_a_scripted_model_is_refused_with_what_to_give() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(nn.Conv2d(1, 2, 1))
+    with pytest.raises(CaptureError, match=r"is a TorchScript program.*give the module that it was made from"):
+        hant.trace(scripted, torch.zeros(2, 1, 4, 4))
+
+
 def test_recurrent_layers_stay_whole() -> None:
     class Rows(Opened):
         def __init__(self) -> None:

@@ -344,6 +344,13 @@ def test_a_pickle_in_an_exported_archive_is_named_and_not_run(tmp_path: Path) ->
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_torchscript_program_is_called_what_it_is(tmp_path: Path) -> None:
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "net.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(LoadError, match=r"net\.pt is a TorchScript program, which holds code; .* then give --arch"):
+        hant.load(tmp_path / "net.pt")
+
+
 def test_names_in_an_onnx_file_do_not_reach_the_code_that_is_made_of_it(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     name = f'a"); open({str(canary)!r}, "w"); ("'

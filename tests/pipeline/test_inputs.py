@@ -12,7 +12,7 @@ from hant.transformer.data.images import shuffled
 from hant.transformer.data.sources import load_data
 from hant.transformer.errors import CaptureError, UsageError
 from hant.transformer.pipeline.config import make
-from hant.transformer.pipeline.inputs import example_inputs, of_space, space_network
+from hant.transformer.pipeline.inputs import example_inputs, load_model, of_space, space_network
 from torch import Tensor, nn
 
 
@@ -44,6 +44,19 @@ def test_a_model_that_fails_by_itself_says_so() -> None:
     wanted = r"the model does not take inputs of 1x4x4: KeyError: 'anchors'.*, or mend the model$"
     with pytest.raises(UsageError, match=wanted):
         example_inputs(make({"input_shape": "1x4x4"}), Failing(), None)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_a_model_of_other_numbers_is_told_what_to_do(kind: torch.dtype) -> None:
+    with pytest.raises(
+        UsageError, match=rf"its weights are {str(kind)[6:]}, images are float32: give model\.float\(\)$"
+    ):
+        example_inputs(make({"input_shape": "1x4x4"}), nn.Conv2d(1, 2, 1).to(kind), None)
+
+
+def test_what_a_compiled_model_wraps_is_the_teacher(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import torch\ndef make():\n    return torch.compile(torch.nn.Conv2d(1, 2, 1))\n")
+    assert type(load_model(make({"arch": f"{tmp_path}/net.py:make"}))) is nn.Conv2d
 
 
 def test_a_model_of_one_batch_size_says_so() -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...op_library.tensor_spec import TensorSpec
-from ..errors import UsageError, nearest
+from ..errors import CaptureError, UsageError, nearest
 from ..ir.block import Block, Diagnostic
 from ..ir.graph import Graph
 from ..rewrite.rewriter import replace_blocks
@@ -57,6 +58,11 @@ def trace(
         CaptureError: the network cannot be captured exactly; the message names the module, line and operation.
     """
     inputs, host, model = checked(example_inputs), None, unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError(
+            "the model is a TorchScript program, whose code is not PyTorch's to follow; give the module that it was "
+            "made from: its weights (model.state_dict()) and --arch"
+        )
     if submodule:
         host = model
         model, inputs = part_of(model, submodule, inputs)

@@ -85,13 +85,20 @@ def checked_archive(path: Path, file: IO[bytes] | None = None) -> zipfile.ZipFil
     """Open a zip archive whose entries are stored as they are, as torch writes them.
 
     Raises:
-        LoadError: compressed entries, which could be a hundred thousand times larger than the file, or damage.
+        LoadError: compressed entries, which could be a hundred thousand times larger than the file, a TorchScript
+            program, or damage.
     """
     try:
         archive = zipfile.ZipFile(path if file is None else file)
         entries = archive.infolist()
     except _DAMAGE as error:
         raise LoadError(f"{path} is damaged: {str(error)[:100]}; fetch or save it again") from error
+    if any(entry.filename.split("/", 1)[-1].startswith("code/") for entry in entries):
+        archive.close()
+        raise LoadError(
+            f"{path} is a TorchScript program, which holds code; load it in the program that made it and save the "
+            "weights with torch.save(model.state_dict(), ...), then give --arch"
+        )
     size = path.stat().st_size
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > size:
         archive.close()

@@ -117,11 +117,6 @@ def _refuse_programs(path: Path) -> None:
         return
     with checked_archive(path) as archive:
         names = archive.namelist()
-    if any(name.split("/", 1)[-1].startswith("code/") for name in names):
-        raise LoadError(
-            f"{path} is a TorchScript program, which holds code; load it in the program that made it and save the "
-            "weights with torch.save(model.state_dict(), ...), then give --arch"
-        )
     if path.suffix == ".pt2" or any(mark in name for name in names for mark in _EXPORTED):
         named = code_named_by(path)
         told = f" (its pickles name {_few(named)})" if named else ""

@@ -19,6 +19,7 @@ from ..errors import HantError, LoadError, UsageError
 from ..tools.own_words import own_words
 from ..tools.seeds import derived_seed
 from ..tools.shapes import examples, parse_shape, text
+from ..tools.wrappers import unwrapped
 from .config import Config
 from .trust import check_trust
 
@@ -39,7 +40,7 @@ def load_model(config: Config) -> nn.Module:
         raise LoadError(f"model {config.model} {what}; expected a .pt, .safetensors or .pt2 file, or a run directory")
     from ..files.load import load
 
-    model = load(config.model or None, config.arch, config.trust_model, config.arch_kwargs).eval()
+    model = unwrapped(load(config.model or None, config.arch, config.trust_model, config.arch_kwargs)).eval()
     placed = any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers()))
     return model.cpu() if placed else model  # the user's factory may have put it on its device
 
@@ -164,7 +165,11 @@ def part(
 def _try(model: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
     """Run the model once, so that a wrong shape, or a model that fails by itself, is told before any work."""
     wanted = " and ".join(text(shape) for shape in shapes)
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in model.parameters() if tensor.is_floating_point()}
+    others = " and ".join(sorted(kinds - {"float32"}))
     advice = "give the right --input-shape, or mend the model"
+    if others:
+        advice = f"its weights are {others}, images are float32: give model.float()"
     try:
         with torch.no_grad():
             model(*inputs)
