@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...transformer.contracts.task import Classification, Task
+from ...transformer.contracts.task import Classification, Task, cross_entropy
 from .lesson import Lesson
 from .recipe import FinetuneRecipe
 
@@ -21,7 +21,7 @@ Objective = Callable[[nn.Module, nn.Module, Tensor, Any], Tensor]
 def loss_of(logits: Tensor, labels: Tensor, taught: Tensor, recipe: FinetuneRecipe) -> Tensor:
     """Return gamma_CE x cross-entropy + gamma_KL x KL(teacher || student); logits and ``taught`` are (N, classes)."""
     logits, taught = (x.float() if x.dtype.itemsize < 4 else x for x in (logits, taught))
-    loss = recipe.cross_entropy * F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    loss = recipe.cross_entropy * cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if recipe.distillation:
         divergence = F.kl_div(
             F.log_softmax(logits, 1), F.log_softmax(taught, 1), reduction="batchmean", log_target=True

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...transformer.contracts.task import Classification, Task
+from ...transformer.contracts.task import Classification, Task, cross_entropy
 from ...transformer.errors import UsageError, nearest
 
 METRICS: Mapping[str, str] = {
@@ -109,7 +109,7 @@ def measure(
         return {**_of_batch(task, outputs, images, targets), "feature_mse": distance}
     ours, theirs = (F.log_softmax(found.float(), dim=1) for found in (outputs, expected))
     return {
-        "loss": F.cross_entropy(outputs.float(), targets, reduction="none"),
+        "loss": cross_entropy(outputs.float(), targets, reduction="none"),
         "wrong": (outputs.argmax(1) != targets).float(),
         "kl": F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).clamp_min(0),
         "feature_mse": distance,

@@ -79,3 +79,14 @@ def test_classification_is_a_task_whose_sums_are_exact() -> None:
     assert right == 100 * (logits.argmax(1) == labels).sum().item()
     assert task.loss(logits, images, labels).item() == pytest.approx(loss / 7)
     assert task.measure(logits, images, labels) == pytest.approx(right / 7)
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_that_is_no_class_of_the_network_is_told(label: int) -> None:
+    logits, labels = torch.zeros(3, 4), torch.tensor([0, label, 1])
+    told = (
+        rf"the data have a label {label}, the network has 4 outputs, which are classes 0 to 3; leave such samples out"
+    )
+    for count in (Classification().loss, Classification().totals):
+        with pytest.raises(UsageError, match=told):
+            count(logits, torch.zeros(3, 1, 2, 2), labels)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from hant.transformer.contracts.data import Data, Sample
 from hant.transformer.data.augmentation import Affine, CropFlip
 from hant.transformer.data.images import ImageTensors, Normalization, batches, shuffled, size
 from hant.transformer.data.splits import split, take
+from hant.transformer.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, Subset, TensorDataset
@@ -28,6 +31,57 @@ class Plain(Dataset[Sample]):
 
 def numbered(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.arange(count).float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), torch.arange(count)
+
+
+class Odd(Plain):
+    """Sample 5 is not what the others are."""
+
+    def __init__(self, change: Callable[[Sample], Sample]) -> None:
+        super().__init__(*numbered(9))
+        self.change = change
+
+    def __getitem__(self, index: int) -> Sample:
+        found = super().__getitem__(index)
+        return self.change(found) if index == 5 else found
+
+
+def endless(found: Sample) -> Sample:
+    return found[0] / 0, found[1]
+
+
+def larger(found: Sample) -> Sample:
+    return torch.zeros(1, 3, 2), found[1]
+
+
+def gone(found: Sample) -> Sample:
+    raise OSError("the disk is gone\nand more")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (endless, "sample 5 of the data has an image with values that are no finite numbers"),
+        (larger, "differ in size: sample 5 has (1, 3, 2), sample 3 has (1, 2, 2); resize"),
+        (gone, "sample 5 of the data failed: OSError: the disk is gone; mend it or leave it out, and the same command"),
+    ],
+)
+def test_a_sample_that_is_unlike_those_looked_at_before_is_named(
+    change: Callable[[Sample], Sample], told: str, workers: int
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)) as caught:
+        list(batches(Odd(change), 3, torch.arange(9).flip(0), workers=workers))
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_are_no_numbers_are_named_and_gradients_left_behind() -> None:
+    images, labels = numbered(9)
+    images[7] = torch.nan
+    with pytest.raises(UsageError, match="sample 7 of the data has an image with values"):
+        list(batches(Subset(TensorDataset(images, labels), [3, 7]), 2))
+    for kind in (TensorDataset, Plain):
+        ((images, _),) = batches(kind(torch.ones(2, 1, 1, 1, requires_grad=True), labels[:2]), 2)
+        assert not images.requires_grad
 
 
 def indices(part: Dataset[Sample]) -> Sequence[int]:

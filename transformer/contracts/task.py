@@ -116,6 +116,23 @@ class Task(ABC):
         return len(images) * loss, len(images) * self.metric.finite(value)
 
 
+def cross_entropy(logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+    """Return torch's cross-entropy of logits (N, classes) and labels (N,), with its options.
+
+    Raises:
+        UsageError: a label is no class of the network (on the CPU; other devices have no words for it).
+    """
+    try:
+        return F.cross_entropy(logits, labels, **options)
+    except IndexError as error:
+        classes = logits.shape[1]
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        raise UsageError(
+            f"the data have a label {int(wrong[0])}, the network has {classes} outputs, which are classes 0 to "
+            f"{classes - 1}; leave such samples out, and the same command goes on"
+        ) from error
+
+
 def to_device(value: Any, device: torch.device | str) -> Any:
     """Return targets or outputs with all tensors on ``device``; lists, tuples and dictionaries are looked into."""
     return map_leaves(value, lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf)
@@ -130,7 +147,7 @@ class Classification(Task):
 
     def loss(self, outputs: Any, images: Tensor, targets: Any) -> Tensor:
         """Return the mean cross-entropy."""
-        return F.cross_entropy(outputs.float(), targets)
+        return cross_entropy(outputs.float(), targets)
 
     def measure(self, outputs: Any, images: Tensor, targets: Any) -> float:
         """Return the share of the images whose class is right, in percent."""
@@ -138,5 +155,5 @@ class Classification(Task):
 
     def totals(self, outputs: Any, images: Tensor, targets: Any) -> tuple[float, float]:
         """Return both summed over the images, without rounding a mean before."""
-        loss = F.cross_entropy(outputs.float(), targets, reduction="sum").item()
+        loss = cross_entropy(outputs.float(), targets, reduction="sum").item()
         return loss, 100 * int((outputs.argmax(1) == targets).sum())

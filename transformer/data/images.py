@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from ..contracts.data import Sample
 from ..contracts.task import to_device
+from ..errors import HantError, LoadError, UsageError
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
@@ -126,13 +127,63 @@ def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Itera
         yield from (base.gather(cut) for cut in cuts)
     elif isinstance(base, TensorDataset) and len(base.tensors) == 2:
         images, labels = base.tensors
-        yield from ((images[cut], labels[cut]) for cut in cuts)
+        for cut in cuts:
+            part = images[cut].detach()
+            _check_finite(part, cut.tolist())
+            yield part, labels[cut]
     else:
         sampler = [cut.tolist() for cut in cuts]
-        yield from DataLoader(base, batch_sampler=sampler, num_workers=workers, collate_fn=_collate)
+        for batch in DataLoader(_Numbered(base), batch_sampler=sampler, num_workers=workers, collate_fn=_collate):
+            if isinstance(batch, HantError):
+                raise batch
+            yield batch
 
 
-def _collate(samples: list[Any]) -> tuple[Tensor, Any]:
-    images, labels = zip(*samples, strict=True)
+@dataclass(frozen=True, eq=False)
+class _Numbered(Dataset[Any]):
+    """Samples with their indices; in place of one that failed the error, since raised ones lose their form."""
+
+    base: Dataset[Any]
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        try:
+            return index, self.base[index]
+        except HantError as error:
+            return index, error
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            told = f"sample {index} of the data failed: {type(error).__name__}: {reason}; mend it or leave it out"
+            return index, LoadError(f"{told}, and the same command goes on")
+
+
+def _collate(numbered: list[tuple[int, Any]]) -> tuple[Tensor, Any] | HantError:
+    """Return images (N, C, H, W) and labels (N,), or the error of a sample."""
+    failed = next((sample for _, sample in numbered if isinstance(sample, HantError)), None)
+    if failed is not None:
+        return failed
+    indices = [index for index, _ in numbered]
+    images, labels = zip(*(sample for _, sample in numbered), strict=True)
+    shapes = {tuple(image.shape): index for index, image in zip(indices, images, strict=True)}
+    if len(shapes) > 1:
+        (one, first), (other, second) = list(shapes.items())[:2]
+        return UsageError(
+            f"images of the data differ in size: sample {first} has {one}, sample {second} has {other}; resize or "
+            "crop them to one shape (C, H, W), and the same command goes on"
+        )
+    stacked = torch.stack(images).detach()
+    try:
+        _check_finite(stacked, indices)
+    except UsageError as error:
+        return error
     single = all(isinstance(label, Integral) or (isinstance(label, Tensor) and label.ndim == 0) for label in labels)
-    return torch.stack(images), torch.tensor([int(label) for label in labels]) if single else list(labels)
+    return stacked, torch.tensor([int(label) for label in labels]) if single else list(labels)
+
+
+def _check_finite(images: Tensor, indices: Sequence[int]) -> None:
+    """Refuse values that would end in every weight. On another device nothing is looked at: that would wait for it."""
+    if images.is_floating_point() and images.device.type == "cpu" and not bool(images.isfinite().all()):
+        wrong = next(index for index, image in zip(indices, images, strict=True) if not bool(image.isfinite().all()))
+        raise UsageError(
+            f"sample {wrong} of the data has an image with values that are no finite numbers; mend it or leave it out, "
+            "and the same command goes on"
+        )
