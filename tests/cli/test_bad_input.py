@@ -99,6 +99,12 @@ CASES: dict[str, tuple[str, str, Callable[[Path], Any] | None]] = {
     ),
     "resume": (NET + " --resume", "--resume: there is no run at run; leave --resume out to begin one", None),
     "output": (NET, "run is not empty and not a run of hant; give another --output", clutter),
+    "output that is a file": (
+        NET.replace("-o run", "-o net.py"),
+        r"--output net\.py is a file; give the name of a fol",
+        None,
+    ),
+    "verb": ("optimise " + NET, "'optimise' is no model, no run and no verb; did you mean 'optimize'", None),
     "output in a file": (NET.replace("-o run", "-o net.py/run"), "net.py/run: Not a directory", None),
 }
 

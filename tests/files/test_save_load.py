@@ -169,7 +169,10 @@ def test_other_weights_are_told_by_the_first_differences(tmp_path: Path) -> None
     ("make", "message"),
     [
         (lambda p: p / "none.pt", "does not exist"),
-        (lambda p: written(p / "x.pt", b""), "no torch file"),
+        (lambda p: written(p / "x.pt", b""), r"x\.pt is empty; fetch it again"),
+        (lambda p: written(p / "x.pt", b"PK\x03\x04" * 9), r"x\.pt is an archive that was cut short; fetch it again"),
+        (lambda p: written(p / "x.pt", b"version https://git-lfs.github.com/spec/v1"), "is a pointer of Git LFS"),
+        (lambda p: written(p / "x.pt", b"<!DOCTYPE html>"), "is a web page, not a model; fetch it again"),
         (lambda p: written(p / "x.pt", b"hello"), "no torch file: it starts with b'hello'"),
         (lambda p: written(p / "x.safetensors", b"\xff" * 40), "is damaged"),
         (lambda p: written(p / "x.onnx", b"x"), "x.onnx is damaged: it is no ONNX model"),

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import HantError, StorageError
-from .arguments import normalise
+from ..errors import HantError, StorageError, nearest
+from .arguments import DEFAULT_VERB, normalise
 from .crash import CrashError
 from .terminal import shown, shown_lines
 
@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Some versions of the parser turn Ctrl-C into this code, others into an error of their own.
         return _fail(STOPPED, code) if code == INTERRUPTED else code
     except ClickError as error:
-        return _fail(error.format_message(), USAGE)  # type: ignore[attr-defined]
+        told: str = error.format_message()  # type: ignore[attr-defined]
+        if "extra argument" in told and words[0] == DEFAULT_VERB and words[1:] and not Path(words[1]).exists():
+            told += f" {words[1]!r} is no model, no run and no verb{nearest(words[1], verbs())}"
+        return _fail(told, USAGE)
     except HantError as error:
         if loud:
             _trace()

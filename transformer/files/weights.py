@@ -107,11 +107,23 @@ def _read_safetensors(path: Path) -> Weights:
     return Weights(tensors, Architecture.from_text(text, str(beside)))
 
 
+_NOT_FETCHED = {
+    b"PK": "an archive that was cut short",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (git lfs pull)",
+    b"<!DOCTYPE": "a web page, not a model",
+    b"<html": "a web page, not a model",
+}
+"""How files begin that a download left behind, and what they are."""
+
+
 def _refuse_programs(path: Path) -> None:
     """Refuse archives of programs, whose readers run or may fall back to running code."""
     if not is_archive(path):
         with path.open("rb") as file:
             start = file.read(64)
+        for sign, what in _NOT_FETCHED.items():
+            if start.startswith(sign) or not start:
+                raise LoadError(f"{path} is {what if start else 'empty'}; fetch it again")
         if not start.startswith(b"\x80"):
             raise LoadError(f"{path} is no torch file: it starts with {start[:8]!r}; expected .pt or .safetensors")
         return
