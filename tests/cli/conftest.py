@@ -81,8 +81,8 @@ class Part(torch.utils.data.Dataset):
 
 
 class Broken(Part):
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return super().__getitem__(index // (7 - index))
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[indices], self.labels[indices] * (1 // int(7 not in indices))
 """
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from ..contracts.data import Sample
 from ..contracts.task import to_device
 from ..errors import HantError, LoadError, UsageError
+from ..tools.own_words import own_words
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
@@ -151,9 +152,10 @@ class _Numbered(Dataset[Any]):
         except HantError as error:
             return index, error
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
-            told = f"sample {index} of the data failed: {type(error).__name__}: {reason}; mend it or leave it out"
-            return index, LoadError(f"{told}, and the same command goes on")
+            told = f"sample {index} of the data failed: {own_words(error)}; mend it or leave it out"
+            failed = LoadError(f"{told}, and the same command goes on")
+            failed.__cause__ = error  # for -vv
+            return index, failed
 
 
 def _collate(numbered: list[tuple[int, Any]]) -> tuple[Tensor, Any] | HantError:
