@@ -63,7 +63,10 @@ def gone(found: Sample) -> Sample:
     [
         (endless, "sample 5 of the data has an image with values that are no finite numbers"),
         (larger, "differ in size: sample 5 has (1, 3, 2), sample 3 has (1, 2, 2); resize"),
-        (gone, "sample 5 of the data failed: OSError: the disk is gone; mend it or leave it out, and the same command goes"),
+        (
+            gone,
+            "sample 5 of the data failed: OSError: the disk is gone; mend it or leave it out, and",
+        ),
     ],
 )
 def test_a_sample_that_is_unlike_those_looked_at_before_is_named(
