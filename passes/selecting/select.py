@@ -195,7 +195,7 @@ def whole_costs(graph: Graph) -> dict[str, float]:
 
 
 def fastest_limit(context: Context, table: SearchTable, budget: Budget) -> float:
-    """Return the sum (ms) of the fastest network that profiling or this measured, if it is inside the budget.
+    """Return the least sum (ms) of a network that is inside the budget when measured: the fastest, or one of profile's.
 
     Raises:
         InfeasibleError: none is; names the least that was measured.
@@ -207,9 +207,10 @@ def fastest_limit(context: Context, table: SearchTable, budget: Budget) -> float
         (fastest, measure_network(context, fastest)),
         *((table.teacher() | record.selection, record) for record in known if table.holds(record.selection)),
     ]
-    choice, record = min(measured, key=lambda entry: used_share(entry[1], budget))
-    if used_share(record, budget) <= 1:
-        return table.total("ms", choice)
+    inside = [table.total("ms", choice) for choice, record in measured if used_share(record, budget) <= 1]
+    if inside:
+        return min(inside)
+    record = min((record for _, record in measured), key=lambda record: used_share(record, budget))
     ratio = record.timing.ms / record.teacher.ms
     how = "estimated" if record.timing.estimated else "measured"
     raise InfeasibleError(

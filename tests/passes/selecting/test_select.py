@@ -78,7 +78,7 @@ def test_a_network_that_profiling_measured_inside_the_budget_proves_that_it_can_
     store.put(network_key(slow.selection), slow)  # as if the table had named the wrong network
     least = record.teacher.model_copy(update={"ms": record.teacher.ms / 100})
     store.put(key, record.model_copy(update={"timing": least}))
-    limit = fastest_limit(profiled, table, Budget.parse("0.8"))
+    limit = fastest_limit(profiled, table, Budget.parse("0.02"))
     assert limit == pytest.approx(table.total("ms", table.teacher() | record.selection))
     with pytest.raises(InfeasibleError) as e:
         fastest_limit(profiled, table, Budget.parse("0.001"))
