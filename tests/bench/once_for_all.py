@@ -64,7 +64,7 @@ def main() -> None:
     add("--seeds", default="0")
     add("--passes", type=float, default=400, help="cost of each training, in passes of the full network over a batch")
     add("--runs", type=Path, default=Path("runs/once-for-all"), help="folder for what is made on the way")
-    add("--only", default="", help="variants to measure, with commas; all if left out")
+    add("--only", default="", help="variants to measure, with semicolons; all if left out")
     add("--draw", type=Path, help="measure nothing, draw what is known into this folder")
     options = parser.parse_args()
     known = rows_of(options.out)
@@ -74,7 +74,7 @@ def main() -> None:
     torch.set_num_threads(1)
     setting = Setting.of(options.network, options.data, options.images)
     job = Job(options.study, setting, options.passes, options.runs)
-    only = [name.strip() for name in options.only.split(",") if name.strip()]
+    only = [name.strip() for name in options.only.split(";") if name.strip()]
     for head, measure in waiting(job, [int(seed) for seed in options.seeds.split(",")], known):
         if not only or head["variant"] in only:
             row = head | measure()
