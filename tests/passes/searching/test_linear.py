@@ -130,7 +130,7 @@ def test_what_puts_out_no_numbers_is_worse_than_anything() -> None:
 
 def test_proposals_hold_the_limits_and_the_radius(scored: Context) -> None:
     contest, judge = contest_of(scored), Judge(scored, BATCH)
-    start = contest.best(contest.table.loss)
+    start = contest.table.fastest()  # noise may make the best by errors the best by outputs too
     effects = linearise(judge, contest.table, start, judge.part(40, 80), "batch")
     found = proposals(contest, effects, 2)
     assert found
