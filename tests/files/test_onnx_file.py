@@ -57,6 +57,16 @@ def test_shapes_that_a_file_computes_are_refused_when_it_is_traced(tmp_path: Pat
         hant.trace(loaded, images(2))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter that this file is made with
+def test_a_view_whose_only_size_is_computed_is_traced(tmp_path: Path) -> None:
+    class Values(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((1, 2, 3)).view(x.size(0))
+
+    script(Values().eval(), tmp_path / "net.onnx")
+    torch.testing.assert_close(hant.load(tmp_path / "net.onnx")(images(4)), images(4).mean((1, 2, 3)))
+
+
 class Flat(nn.Module):
     """A shape is computed, as before ``torch.flatten`` was: of the batch alone."""
 

@@ -111,7 +111,7 @@ def _fix_reshapes(graph: Any) -> None:
         if node.op_type == "Constant" and node.attribute and _small(node.attribute[0].t):
             constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
     for node in graph.node:
-        concat = makers.get(node.input[1]) if node.op_type == "Reshape" else None
+        concat = makers.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
         if concat is None or concat.op_type != "Concat":
             continue
         parts = [constants.get(name) for name in concat.input]
@@ -119,8 +119,9 @@ def _fix_reshapes(graph: Any) -> None:
         sizes = [int(size) for part in parts if part is not None for size in part.ravel()]
         if computed != [0] or (source := _dimension(concat.input[0], makers, constants)) is None:
             continue
-        if min(sizes) > 0 or source == (node.input[0], 0) or _same(graph, source, (node.input[0], 0)):
-            first = -1 if min(sizes) > 0 else 0
+        left, here = all(size > 0 for size in sizes), (node.input[0], 0)
+        if left or source == here or _same(graph, source, here):
+            first = -1 if left else 0
             name = f"{node.name}_sizes"
             graph.initializer.append(onnx.numpy_helper.from_array(np.array([first, *sizes], np.int64), name))
             node.input[1] = name
