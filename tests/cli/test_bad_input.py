@@ -104,6 +104,11 @@ CASES: dict[str, tuple[str, str, Callable[[Path], Any] | None]] = {
         r"--output net\.py is a file; give the name of a fol",
         None,
     ),
+    "output of a dry run": (
+        NET.replace("-o run", "-o net.py --dry-run"),
+        r"--output net\.py is a file; give the",
+        None,
+    ),
     "verb": ("optimise " + NET, "'optimise' is no model, no run and no verb; did you mean 'optimize'", None),
     "output in a file": (NET.replace("-o run", "-o net.py/run"), "net.py/run: Not a directory", None),
 }

@@ -14,6 +14,7 @@ from ..pipeline.config import Config, dump
 from ..pipeline.default import order, verb_passes
 from ..pipeline.forecast import Expected, forecast
 from ..pipeline.preflight import check_options
+from ..pipeline.session import check_place
 from ..runs.identity import check_identity
 from ..runs.store import RunStore
 from .inspection import write_blocks
@@ -44,6 +45,7 @@ def dry_run(command: StageCommand, job: Job, begun: Job | None = None) -> int:
 
     ``begun`` is the job with a teacher in place of what makes one; the configuration that is shown is the first's.
     """
+    check_place(job.root)
     with result_only():
         plan = make_plan(command, begun or job)
         plan = plan if begun is None else replace(plan, config=job.config)

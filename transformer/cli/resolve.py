@@ -51,8 +51,6 @@ def resolve(flags: Mapping[str, Any]) -> Job:
     root = Path(str(subject)) if from_run else Path(config.output or default_output(config))
     if from_run and flags.get("output") and Path(flags["output"]).resolve() != root.resolve():
         raise UsageError(f"{subject} is a run and --output names another; give the model instead of the run")
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"--output {root} is a file; give the name of a folder, which is made where there is none")
     if from_run or (config.student != STUDENT and (root / FILE).is_file()):
         from_run, where = True, str(root / FILE)
         table = _stored(root, config.student, given) | {"output": str(root)}

@@ -96,6 +96,18 @@ def default_output(config: Config) -> str:
     return str(Path("runs") / f"{slug(name)}-{slug(Path(config.target).stem)}")
 
 
+def check_place(root: Path) -> None:
+    """Refuse a place where no run can be.
+
+    Raises:
+        StorageError: a file, or a folder with something else in it.
+    """
+    if root.exists() and not root.is_dir():
+        raise StorageError(f"--output {root} is a file; give the name of a folder, which is made where there is none")
+    if root.is_dir() and any(root.iterdir()) and not (root / "run.sqlite").exists():
+        raise StorageError(f"{root} is not empty and not a run of hant; give another --output")
+
+
 @contextmanager
 def open_run(
     config: Config,
@@ -114,8 +126,7 @@ def open_run(
         UsageError: the run was made with another teacher, other data or another seed, or lacks what a pass requires.
         StorageError: the directory cannot be used.
     """
-    if root.is_dir() and any(root.iterdir()) and not (root / "run.sqlite").exists():
-        raise StorageError(f"{root} is not empty and not a run of hant; give another --output")
+    check_place(root)
     training_device(config.device)  # several processes meet on it before they wait for each other
     if not processes().main:
         with _follow(root) as followed:
