@@ -82,6 +82,12 @@ def network_key(choice: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(replaced).encode()).hexdigest()[:16] if replaced else "teacher"
 
 
+def calibrated(store: Store) -> dict[str, NetworkLatencyRecord]:
+    """Return the networks that the calibration was fitted on and the run still knows, by key."""
+    calibration, networks = store.get(CalibrationRecord, "calibration"), store.all(NetworkLatencyRecord)
+    return {key: networks[key] for key in (() if calibration is None else calibration.networks) if key in networks}
+
+
 def refit(store: Store, choices: Iterable[Mapping[str, str]] = ()) -> LatencyModelRecord:
     """Fit the model on the teacher and on measured networks; keep and return it.
 
@@ -98,9 +104,9 @@ def refit(store: Store, choices: Iterable[Mapping[str, str]] = ()) -> LatencyMod
     teacher = networks.get("teacher")
     if teacher is None:
         raise UsageError("the run has no lookup table yet; run the profile stage first")
-    calibration = store.get(CalibrationRecord, "calibration")
-    given = () if calibration is None else calibration.networks
-    keys = dict.fromkeys((network_key(fastest(store)), *given, *(network_key(choice) for choice in choices)))
+    keys = dict.fromkeys(
+        (network_key(fastest(store)), *calibrated(store), *(network_key(choice) for choice in choices))
+    )
     records = [networks[key] for key in keys if key in networks and key != "teacher"]
     full, *others = table_sums(store, [{}, *(record.selection for record in records)]).tolist()
     slope, offset, whole = 1.0, 0.0, teacher.timing.ms

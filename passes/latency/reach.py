@@ -85,8 +85,8 @@ def reach(context: Context) -> Reach | None:
     if not own or teacher is None:
         return None
     measured = {
-        network_key(network.selection): network.timing.ms / network.teacher.ms * teacher.timing.ms
-        for network in networks.values()
+        key: network.timing.ms / network.teacher.ms * teacher.timing.ms
+        for key, network in networks.items()
         if fitting.issuperset(f"{block}/{name}" for block, name in network.selection.items())
     }
     known = min(measured.values())
@@ -96,10 +96,11 @@ def reach(context: Context) -> Reach | None:
     else:
         least = teacher.timing.ms - sum(own[block] - fastest[block][0] for block in own)
     whole = network_key({block: name for block, (_, name) in fastest.items()}) in measured
+    seen = whole or known <= least
     return Reach(
-        known if whole else min(known, least),
+        known if seen else least,
         teacher.timing.ms,
         context.target.name,
-        measured=whole or known <= least,
+        measured=seen,
         estimated=teacher.timing.estimated,
     )

@@ -19,8 +19,8 @@ from ...transformer.errors import InfeasibleError
 from ...transformer.ir.graph import Graph
 from ...transformer.runs.records import PassRecord
 from ..latency.measure import check_measured, measure_network
-from ..latency.predict import limit_for, predict, refit, surprise
-from ..latency.records import CalibrationRecord, NetworkLatencyRecord
+from ..latency.predict import calibrated, limit_for, predict, refit, surprise
+from ..latency.records import NetworkLatencyRecord
 from ..pretraining.records import TrainedRecord
 from ..ranking.records import RankRecord, WinnerRecord
 from .records import MAKERS, SelectionRecord
@@ -201,11 +201,10 @@ def fastest_limit(context: Context, table: SearchTable, budget: Budget) -> float
         InfeasibleError: none is; names the least that was measured.
     """
     fastest = table.choice(table.fastest())
-    calibration, networks = context.store.get(CalibrationRecord, "calibration"), context.store.all(NetworkLatencyRecord)
-    known = [networks[key] for key in (calibration.networks if calibration is not None else ()) if key in networks]
+    known = [record for record in calibrated(context.store).values() if table.holds(record.selection)]
     measured = [
         (fastest, measure_network(context, fastest)),
-        *((table.teacher() | record.selection, record) for record in known if table.holds(record.selection)),
+        *((table.teacher() | record.selection, record) for record in known),
     ]
     inside = [table.total("ms", choice) for choice, record in measured if used_share(record, budget) <= 1]
     if inside:

@@ -134,7 +134,7 @@ def _gathered(base: Dataset[Any], cuts: Sequence[Tensor], workers: int) -> Itera
             yield part, labels[cut]
     else:
         sampler = [cut.tolist() for cut in cuts]
-        for batch in DataLoader(_Numbered(base), batch_sampler=sampler, num_workers=workers, collate_fn=_collate):
+        for batch in DataLoader(_Numbered(base), batch_sampler=sampler, num_workers=workers, collate_fn=_collated):
             if isinstance(batch, HantError):
                 raise batch
             yield batch
@@ -158,25 +158,29 @@ class _Numbered(Dataset[Any]):
             return index, failed
 
 
-def _collate(numbered: list[tuple[int, Any]]) -> tuple[Tensor, Any] | HantError:
+def _collated(numbered: list[tuple[int, Any]]) -> tuple[Tensor, Any] | HantError:
     """Return images (N, C, H, W) and labels (N,), or the error of a sample."""
-    failed = next((sample for _, sample in numbered if isinstance(sample, HantError)), None)
-    if failed is not None:
-        return failed
+    try:
+        return _collate(numbered)
+    except HantError as error:
+        return error
+
+
+def _collate(numbered: list[tuple[int, Any]]) -> tuple[Tensor, Any]:
+    for _, sample in numbered:
+        if isinstance(sample, HantError):
+            raise sample
     indices = [index for index, _ in numbered]
     images, labels = zip(*(sample for _, sample in numbered), strict=True)
     shapes = {tuple(image.shape): index for index, image in zip(indices, images, strict=True)}
     if len(shapes) > 1:
         (one, first), (other, second) = list(shapes.items())[:2]
-        return UsageError(
+        raise UsageError(
             f"images of the data differ in size: sample {first} has {one}, sample {second} has {other}; resize or "
             "crop them to one shape (C, H, W), and the same command goes on"
         )
     stacked = torch.stack(images).detach()
-    try:
-        _check_finite(stacked, indices)
-    except UsageError as error:
-        return error
+    _check_finite(stacked, indices)
     single = all(isinstance(label, Integral) or (isinstance(label, Tensor) and label.ndim == 0) for label in labels)
     return stacked, torch.tensor([int(label) for label in labels]) if single else list(labels)
 

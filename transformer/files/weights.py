@@ -121,9 +121,9 @@ def _refuse_programs(path: Path) -> None:
     if not is_archive(path):
         with path.open("rb") as file:
             start = file.read(64)
-        for sign, what in _NOT_FETCHED.items():
-            if start.startswith(sign) or not start:
-                raise LoadError(f"{path} is {what if start else 'empty'}; fetch it again")
+        what = next((what for sign, what in _NOT_FETCHED.items() if start.startswith(sign)), None if start else "empty")
+        if what is not None:
+            raise LoadError(f"{path} is {what}; fetch it again")
         if not start.startswith(b"\x80"):
             raise LoadError(f"{path} is no torch file: it starts with {start[:8]!r}; expected .pt or .safetensors")
         return

@@ -165,17 +165,19 @@ def part(
 def _try(model: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
     """Run the model once, so that a wrong shape, or a model that fails by itself, is told before any work."""
     wanted = " and ".join(text(shape) for shape in shapes)
-    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in model.parameters() if tensor.is_floating_point()}
-    others = " and ".join(sorted(kinds - {"float32"}))
-    advice = "give the right --input-shape, or mend the model"
-    if others:
-        advice = f"its weights are {others}, images are float32: give model.float()"
     try:
         with torch.no_grad():
             model(*inputs)
     except HantError:
         raise
     except Exception as error:
+        kinds = {
+            str(tensor.dtype).removeprefix("torch.") for tensor in model.parameters() if tensor.is_floating_point()
+        }
+        others = " and ".join(sorted(kinds - {"float32"}))
+        advice = "give the right --input-shape, or mend the model"
+        if others:
+            advice = f"its weights are {others}, images are float32: give model.float()"
         raise UsageError(f"the model does not take inputs of {wanted}: {own_words(error)}; {advice}") from error
 
 
